@@ -1,0 +1,109 @@
+"""What a computation costs: counted in floating-point operations, and measured in seconds.
+
+The two are shown side by side, because they disagree: work that is counted may be fast, and work that is skipped on
+paper may still run.
+"""
+
+from collections.abc import Callable
+from math import prod
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+
+aten = torch.ops.aten
+
+
+def count_flops(fn: Callable, *args) -> int:
+    """Floating-point operations of `fn(*args)`, which is run once.
+
+    Counts matrix products, convolutions and attention, forward and, if `fn` calls it, backward; a multiply-add is 2.
+    Element-wise work (activations, softmax, normalisation) counts 0. Attention under a mask, a causal one too, counts
+    in full.
+    """
+    mha, mkldnn = torch.backends.mha, torch.backends.mkldnn
+    before = mha.get_fastpath_enabled(), mkldnn.enabled
+    mha.set_fastpath_enabled(False)  # one fused operation for a whole encoder layer would hide its products
+    mkldnn.enabled = False  # likewise for an LSTM
+    try:
+        with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as mode:
+            fn(*args)
+    finally:
+        mha.set_fastpath_enabled(before[0])
+        mkldnn.enabled = before[1]
+    return mode.get_total_flops()
+
+
+class Seconds(float):
+    """A measured time: the median in seconds, as a number to calculate with, and the quartiles `low` and `high`."""
+
+    low: float
+    high: float
+
+    def __new__(cls, median: float, low: float, high: float):
+        seconds = super().__new__(cls, median)
+        seconds.low, seconds.high = low, high
+        return seconds
+
+    def __repr__(self):
+        return f"{1e3 * self:.3g} ms ({1e3 * self.low:.3g} to {1e3 * self.high:.3g})"
+
+    __str__ = __repr__
+
+
+def wall_time(fn: Callable, *args, min_seconds: float = 0.2) -> Seconds:
+    """Seconds that `fn(*args)` takes: the median of repeated runs after a warm-up, with its quartiles as spread.
+
+    Args:
+        min_seconds: how long to repeat, at least. Compare times only within one run of one machine.
+
+    Uses torch.utils.benchmark, which waits for the GPU, with the number of threads that torch has now.
+    """
+    if not min_seconds > 0:
+        raise ValueError(f"min_seconds must be > 0, got {min_seconds!r}")
+    from torch.utils.benchmark import Timer  # slow to import: only for those who measure
+
+    timer = Timer("fn(*args)", globals={"fn": fn, "args": args}, num_threads=torch.get_num_threads())
+    timer.timeit(2)  # warm-up: allocations, caches, lazily loaded kernels
+    times = timer.blocked_autorange(min_run_time=min_seconds).times
+    low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
+    return Seconds(median, low, high)
+
+
+# torch's counter has no formula for these, and would count 0. Arguments are shapes, unless marked as raw tensors.
+
+
+def _attention(query, key, value, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_flop_count(query, key, value)
+
+
+def _attention_backward(grad, query, key, value, *args, out_shape=None, **kwargs) -> int:
+    return sdpa_backward_flop_count(grad, query, key, value)
+
+
+def _grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, *args, out_val=None, **kwargs) -> int:
+    """Products of groups, cut out of a, b or both by the ends `offs`: what lies behind the last end is not computed."""
+    if a.ndim == b.ndim == 3:  # (E, M, K) @ (E, K, N)
+        return 2 * prod(a.shape) * b.shape[-1]
+    end = int(offs[-1])
+    if b.ndim == 3:  # rows of a are grouped: (M, K) @ (E, K, N)
+        return 2 * end * prod(b.shape[1:])
+    if a.ndim == 3:  # columns of b are grouped: (E, M, K) @ (K, N)
+        return 2 * end * prod(a.shape[1:])
+    return 2 * end * a.shape[0] * b.shape[1]  # the inner dimension is grouped: (M, K) @ (K, N) -> (E, M, N)
+
+
+def _vector_product(*shapes, out_shape=None, **kwargs) -> int:
+    return 2 * max(prod(shape) for shape in shapes if isinstance(shape, torch.Size))
+
+
+_grouped_mm._get_raw = True
+_FORMULAS = {
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,
+    aten._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+    aten._grouped_mm: _grouped_mm,
+    aten.mv: _vector_product,
+    aten.addmv: _vector_product,
+    aten.dot: _vector_product,
+}

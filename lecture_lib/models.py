@@ -1,0 +1,72 @@
+"""The few small networks that the notebooks share.
+
+Shapes: B batch, T tokens, D width (d_model), H heads.
+"""
+
+from itertools import pairwise
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MLP(nn.Sequential):
+    """`depth` linear layers with ReLU between them: (..., d_in) -> (..., d_out)."""
+
+    def __init__(self, d_in: int, d_hidden: int, d_out: int, depth: int = 2):
+        for name, value in {"d_in": d_in, "d_hidden": d_hidden, "d_out": d_out, "depth": depth}.items():
+            _at_least_one(name, value)
+        widths = [d_in, *[d_hidden] * (depth - 1), d_out]
+        layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
+        super().__init__(layers[0], *[module for layer in layers[1:] for module in (nn.ReLU(), layer)])
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention (Vaswani et al. 2017): (B, T, D) -> (B, T, D)."""
+
+    def __init__(self, d_model: int, n_heads: int, *, causal: bool = False):
+        super().__init__()
+        if n_heads < 1 or d_model % n_heads:
+            raise ValueError(f"n_heads must divide d_model = {d_model}, got {n_heads}")
+        self.n_heads, self.causal = n_heads, causal
+        self.query_key_value = nn.Linear(d_model, 3 * d_model)
+        self.output = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heads = self.query_key_value(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, D/H)
+        q, k, v = heads.movedim(-3, 0).transpose(-3, -2)  # each (B, H, T, D/H)
+        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
+        return self.output(y.transpose(-3, -2).flatten(-2))
+
+
+class Block(nn.Module):
+    """Transformer block, normalisation first: x + attention(x), then + MLP(x)."""
+
+    def __init__(self, d_model: int, n_heads: int, *, causal: bool = False):
+        super().__init__()
+        self.norm_1, self.norm_2 = nn.LayerNorm(d_model), nn.LayerNorm(d_model)
+        self.attention = SelfAttention(d_model, n_heads, causal=causal)
+        self.mlp = nn.Sequential(nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attention(self.norm_1(x))
+        return x + self.mlp(self.norm_2(x))
+
+
+class Transformer(nn.Module):
+    """A stack of blocks and a last normalisation: (B, T, D) -> (B, T, D). Embedding and head are the caller's."""
+
+    def __init__(self, d_model: int, n_heads: int, n_layers: int, *, causal: bool = False):
+        super().__init__()
+        _at_least_one("n_layers", n_layers)
+        self.blocks = nn.ModuleList(Block(d_model, n_heads, causal=causal) for _ in range(n_layers))
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x)
+        return self.norm(x)
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")

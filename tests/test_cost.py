@@ -1,0 +1,83 @@
+"""Counted FLOPs against numbers worked out by hand; measured seconds."""
+
+import time
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lecture_lib.cost import count_flops, wall_time
+from lecture_lib.models import Transformer
+
+B, H, T, S, D = 2, 3, 5, 7, 8  # batch, heads, queries, keys, width of a head
+
+
+def backward(fn):
+    return lambda *args: fn(*args).square().sum().backward()
+
+
+def test_matrix_products():
+    x = torch.randn(10, 8)
+    assert count_flops(nn.Linear(8, 6), x) == 2 * 10 * 8 * 6
+    assert count_flops(torch.mv, x, torch.randn(8)) == 2 * 10 * 8
+    assert count_flops(torch.dot, torch.randn(8), torch.randn(8)) == 2 * 8
+    # backward: the gradient of the weight and, as x wants none, not of x
+    assert count_flops(backward(nn.Linear(8, 6)), x) == 2 * (2 * 10 * 8 * 6)
+
+
+def test_convolution():
+    assert count_flops(nn.Conv2d(3, 4, 3, padding=1), torch.randn(B, 3, 8, 8)) == 2 * B * 8 * 8 * 4 * 3 * 3 * 3
+
+
+@pytest.mark.parametrize("mask", [None, torch.ones(T, S, dtype=torch.bool)], ids=["full", "masked"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_attention(mask, dtype):
+    q, k, v = (torch.randn(B, H, n, D, dtype=dtype, requires_grad=True) for n in (T, S, S))
+    product = 2 * B * H * T * S * D
+    assert count_flops(F.scaled_dot_product_attention, q, k, v, mask) == 2 * product
+    # backward: two products each for the scores and the values, and the scores once more
+    assert count_flops(backward(lambda: F.scaled_dot_product_attention(q, k, v, mask))) == (2 + 5) * product
+
+
+def test_grouped_products():
+    x, w = torch.randn(16, 8, requires_grad=True), torch.randn(3, 8, 4, requires_grad=True)
+    ends = torch.tensor([4, 4, 12], dtype=torch.int32)  # 4 rows, none, 8 rows; the last 4 belong to no group
+    forward = 2 * 12 * 8 * 4
+    assert count_flops(lambda: F.grouped_mm(x, w, offs=ends)) == forward
+    assert count_flops(lambda: F.grouped_mm(torch.randn(3, 5, 8), w)) == 2 * 3 * 5 * 8 * 4
+    inner = torch.tensor([4, 8, 16], dtype=torch.int32)
+    assert count_flops(lambda: F.grouped_mm(torch.randn(4, 16), torch.randn(16, 12), offs=inner)) == 2 * 4 * 16 * 12
+    columns = torch.tensor([4, 8, 12], dtype=torch.int32)
+    assert count_flops(lambda: F.grouped_mm(torch.randn(3, 5, 8), torch.randn(8, 12), offs=columns)) == 2 * 5 * 8 * 12
+    assert count_flops(backward(lambda: F.grouped_mm(x, w, offs=ends)[:12])) == 3 * forward
+
+
+@torch.no_grad()
+def test_fused_layers_are_not_missed():
+    x = torch.randn(B, T, D)
+    layer = nn.TransformerEncoderLayer(D, 2, 16, batch_first=True).eval()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    assert count_flops(layer, x) == 2 * B * T * (4 * D * D + 2 * D * 16) + 2 * (2 * B * T * T * D)
+    assert count_flops(nn.LSTM(D, 4, batch_first=True), x) == 2 * B * T * (D + 4) * (4 * 4)
+    assert torch.backends.mha.get_fastpath_enabled() == fast_path and torch.backends.mkldnn.enabled
+
+
+def test_our_transformer():
+    per_layer = 2 * B * T * 12 * D * D + 2 * (2 * B * T * T * D)
+    assert count_flops(Transformer(D, 2, n_layers=3), torch.randn(B, T, D)) == 3 * per_layer
+
+
+def test_settings_are_restored_after_an_error():
+    with pytest.raises(ZeroDivisionError):
+        count_flops(lambda: 1 / 0)
+    assert torch.backends.mha.get_fastpath_enabled() and torch.backends.mkldnn.enabled
+
+
+def test_wall_time_is_a_number_of_seconds_with_a_spread():
+    seconds = wall_time(time.sleep, 0.01, min_seconds=0.1)
+    assert 0.01 <= seconds < 0.1 and seconds.low <= seconds <= seconds.high
+    assert seconds / 2 < seconds  # a float like any other
+    assert "ms (" in str(seconds)
+    with pytest.raises(ValueError, match="min_seconds must be > 0, got 0"):
+        wall_time(time.sleep, 0.01, min_seconds=0)
