@@ -1,0 +1,112 @@
+// What the widgets share. Python puts this file before each widget's own: one ES module, no imports, nothing fetched.
+
+// ---- elements
+const elements = (namespace) => (tag, attributes = {}, ...children) => {
+  const node = document.createElementNS(namespace, tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+};
+const svg = elements("http://www.w3.org/2000/svg");
+const html = elements("http://www.w3.org/1999/xhtml");
+const move = (node, attributes) => { for (const name in attributes) node.setAttribute(name, attributes[name]); };
+const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+
+let count = 0;
+const unique = () => `ll-${Date.now().toString(36)}-${count++}`;
+
+// A picture that is described in words: `describe(text)` after every change.
+function picture(name, width, height, ...children) {
+  const title = svg("title", {}, name);
+  const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "ll-picture" }, title, ...children);
+  return { node, describe(text) { write(title, `${name}: ${text}`); } };
+}
+
+// On what takes keys: JupyterLab would read the arrow keys as commands to the notebook.
+const keepKeys = { "data-lm-suppress-shortcuts": "true" };
+
+// A native range input with its label and its value: keyboard, touch and screen reader come with it.
+// The track runs over `steps` equal steps; `toValue` and `toShare` map [0, 1] to the value and back.
+function slider({ label, steps = 100, toValue, toShare, format, onInput }) {
+  const id = unique();
+  const input = html("input", { type: "range", id, min: 0, max: steps, step: 1, ...keepKeys });
+  const output = html("output", { for: id, "aria-live": "off" });
+  input.addEventListener("input", () => onInput(toValue(input.value / steps)));
+  return {
+    node: html("div", { class: "ll-slider", "data-prevent-swipe": "" },
+      html("label", { for: id }, label), input, output),
+    show(value) {
+      input.value = Math.round(steps * toShare(value));
+      output.textContent = format(value);
+      input.setAttribute("aria-valuetext", `${label} ${output.textContent}`);
+    },
+  };
+}
+// The scale of a slider whose steps multiply: values from `low` to `high`, to three digits.
+const logarithmic = (low, high) => ({
+  toValue: (share) => Number((low * (high / low) ** share).toPrecision(3)),
+  toShare: (value) => Math.log(value / low) / Math.log(high / low),
+});
+
+function button(label, onClick) {
+  const node = html("button", { type: "button", class: "ll-button", ...keepKeys }, label);
+  node.addEventListener("click", onClick);
+  return node;
+}
+
+// An upright bar for a share in [0, 1], with its value above.
+function bar({ x, width, ground, height, className }) {
+  const rect = svg("rect", { x, width, class: `ll-bar ${className}` });
+  const value = svg("text", { x: x + width / 2, "text-anchor": "middle" });
+  return {
+    nodes: [rect, value],
+    show(share) {
+      move(rect, { y: ground - share * height, height: share * height });
+      move(value, { y: ground - share * height - 9 });
+      write(value, share.toFixed(2));
+    },
+  };
+}
+
+// A sign drawn around (0, 0), and what it stands for, at (x, y) of a picture.
+const legend = (x, y, sign, text) =>
+  svg("g", { transform: `translate(${x} ${y})` }, sign, svg("text", { x: 20, y: 7 }, text));
+
+// Redraws on every change of the traits named; returns what stops it. All views of a model redraw together.
+function redrawOn(model, names, draw) {
+  for (const name of names) model.on(`change:${name}`, draw);
+  draw();
+  return () => { for (const name of names) model.off(`change:${name}`, draw); };
+}
+
+// Builds a view anew on every change of the traits named; `build` returns what stops the view.
+function rebuildOn(model, names, build) {
+  let stop = () => {};
+  const off = redrawOn(model, names, () => { stop(); stop = build(); });
+  return () => { off(); stop(); };
+}
+
+// ---- mathematics
+// Numbers in the open interval (0, 1) from a 32-bit seed: the generator mulberry32.
+function uniforms(seed) {
+  let state = seed >>> 0;
+  return () => {
+    state = (state + 0x6d2b79f5) >>> 0;
+    let t = Math.imul(state ^ (state >>> 15), state | 1);
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
+    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32;
+  };
+}
+const gumbel = (uniform) => -Math.log(-Math.log(uniform()));
+
+function softmax(logits, temperature = 1) {
+  const top = Math.max(...logits);
+  const weights = logits.map((logit) => Math.exp((logit - top) / temperature));
+  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  return weights.map((weight) => weight / total);
+}
+const argmax = (values) => values.indexOf(Math.max(...values));
+
+// A point of the 2-simplex in the plane, as weights of the three corners.
+const inTriangle = (y, corners) =>
+  [0, 1].map((axis) => y.reduce((sum, weight, k) => sum + weight * corners[k][axis], 0));
