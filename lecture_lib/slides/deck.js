@@ -1,0 +1,32 @@
+// Follows host.js in one module: mathematics, then the slides themselves.
+for (const element of document.querySelectorAll(".markdown")) {
+  renderMathInElement(element, {
+    delimiters: [
+      { left: "$$", right: "$$", display: true },
+      { left: "\\[", right: "\\]", display: true },
+      { left: "\\(", right: "\\)", display: false },
+      { left: "$", right: "$", display: false },
+      ...["equation", "equation*", "align", "align*", "gather", "gather*"].map((name) =>
+        ({ left: `\\begin{${name}}`, right: `\\end{${name}}`, display: true })),
+    ],
+    preProcess: (tex) => tex.replace(/\{(equation|align|gather)\}/g, "{$1*}"), // unnumbered, as in the notebook
+    throwOnError: false,
+    // the speaker's window has none of our styles: there the browser itself sets the mathematics
+    output: element.closest("aside.notes") ? "mathml" : "htmlAndMathml",
+  });
+}
+
+// A focused slider keeps its arrow keys (reveal.js sees to it), and a button its space bar. The page keys always turn
+// the slide: they are what a presenter's remote control sends, also after a slider was dragged.
+addEventListener("keydown", (event) => {
+  if (["PageUp", "PageDown"].includes(event.key)) document.activeElement?.blur();
+}, true);
+const pressing = (event) => [" ", "Enter"].includes(event.key) && document.activeElement?.closest("button, summary, a");
+
+await Reveal.initialize({
+  width: 1280, height: 720, margin: 0, center: false, display: "flex",
+  hash: true, slideNumber: "c/t", transition: "none", controlsTutorial: false,
+  pdfSeparateFragments: false, pdfMaxPagesPerSlide: 1,
+  keyboardCondition: (event) => !pressing(event),
+  plugins: [RevealNotes],
+});

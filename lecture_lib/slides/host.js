@@ -1,0 +1,70 @@
+// Runs anywidget's front-end modules with no kernel: each model is what was saved, shared by all of its views.
+const saved = JSON.parse(document.getElementById("models").textContent);
+const models = new Map(), modules = new Map();
+
+const once = (map, key, make) => {
+  if (!map.has(key)) map.set(key, make());
+  return map.get(key);
+};
+
+function createModel({ state, buffers }) {
+  for (const { path, data } of buffers) {
+    const holder = path.slice(0, -1).reduce((object, key) => object[key], state);
+    holder[path.at(-1)] = new DataView(Uint8Array.from(atob(data), (char) => char.charCodeAt(0)).buffer);
+  }
+  const listeners = new Map(); // event → callbacks
+  const emit = (event, ...values) => [...(listeners.get(event) ?? [])].forEach((callback) => callback(...values));
+  const model = {
+    get: (name) => state[name],
+    set(name, value) {
+      if (Object.is(state[name], value)) return;
+      state[name] = value;
+      emit(`change:${name}`, model, value);
+      emit("change", model);
+    },
+    on: (event, callback) => void once(listeners, event, () => new Set()).add(callback),
+    off(event, callback) {
+      for (const [name, callbacks] of listeners) {
+        if (event && name !== event) continue;
+        if (callback) callbacks.delete(callback);
+        else callbacks.clear();
+      }
+    },
+    save_changes() {}, // there is nobody to tell
+    send() {},
+  };
+  return model;
+}
+
+function load(code) {
+  const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
+  return import(url).then(({ default: widget }) => (typeof widget === "function" ? widget() : widget));
+}
+
+function addStyle(css) {
+  const style = document.createElement("style");
+  style.textContent = css;
+  document.head.append(style);
+  return style;
+}
+
+async function mount(el) {
+  const signal = new AbortController().signal; // views of a deck live as long as the page
+  const { model, widget } = await once(models, el.dataset.model, async () => {
+    const model = createModel(saved[el.dataset.model]);
+    if (model.get("_css")) once(modules, model.get("_css"), () => addStyle(model.get("_css")));
+    const widget = await once(modules, model.get("_esm"), () => load(model.get("_esm")));
+    await widget.initialize?.({ model, signal });
+    return { model, widget };
+  });
+  await widget.render({ model, el, signal });
+}
+
+await Promise.all(
+  [...document.querySelectorAll(".widget")].map((el) =>
+    mount(el).catch((error) => {
+      console.error(error);
+      el.textContent = `This widget failed: ${error.message}`;
+    }),
+  ),
+);
