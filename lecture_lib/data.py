@@ -42,3 +42,36 @@ def batches(*tensors: Tensor, size: int = 64, generator: torch.Generator | None 
         order = torch.randperm(n, generator=generator)
         for rows in order[: n - n % size].split(size):
             yield tuple(t[rows] for t in tensors)
+
+
+class Scenes(NamedTuple):
+    """Find the digit: K patches, one of them a digit, the rest clutter."""
+
+    patches: Tensor  # (B, K, 8, 8)
+    label: Tensor  # (B,) the digit's class: all that a learner is told
+    position: Tensor  # (B,) where the digit is: for measuring only
+
+
+def find_the_digit(
+    x: Tensor, y: Tensor, *, n_scenes: int = 64, n_patches: int = 9, generator: torch.Generator | None = None
+) -> Scenes:
+    """Draw scenes in which one of `n_patches` patches is a digit of `x` (N, 8, 8), and the others are made of digits.
+
+    Seven in ten clutter patches are digits with their pixels shuffled, the others mosaics, each quadrant from another
+    digit: the first are told from a digit by any smoothness, the second only by their shape.
+    """
+    if n_scenes < 0 or n_patches < 2:
+        raise ValueError(f"n_scenes must be at least 0 and n_patches at least 2, got {n_scenes} and {n_patches}")
+
+    def draw(*shape: int, high: int = len(x)) -> Tensor:
+        return torch.randint(high, shape, generator=generator)
+
+    pixels = x.flatten(1)
+    orders = torch.rand(64, 64, generator=generator).argsort(-1)  # 64 ways to shuffle, new in every batch
+    shuffled = pixels[draw(n_scenes, n_patches)].gather(-1, orders[draw(n_scenes, n_patches, high=64)])
+    quadrant = torch.arange(4).reshape(2, 2).repeat_interleave(4, 0).repeat_interleave(4, 1).flatten()  # (64,)
+    mosaic = pixels[draw(n_scenes, n_patches, 4)[..., quadrant], torch.arange(64)]
+    patches = torch.where(draw(n_scenes, n_patches, 1, high=10) < 7, shuffled, mosaic)
+    digit, position = draw(n_scenes), draw(n_scenes, high=n_patches)
+    patches[torch.arange(n_scenes), position] = pixels[digit]
+    return Scenes(patches.unflatten(-1, (8, 8)), y[digit], position)

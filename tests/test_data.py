@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lecture_lib.data import batches, digits
+from lecture_lib.data import batches, digits, find_the_digit
 
 
 def test_digits_are_a_fixed_fair_split():
@@ -28,3 +28,22 @@ def test_batches_are_whole_and_each_pass_is_a_new_order():
         next(batches(x, size=11))
     with pytest.raises(ValueError, match=r"got size 3 for lengths \[10, 9\]"):
         next(batches(x, x[1:], size=3))
+
+
+def test_a_scene_holds_one_digit_and_clutter():
+    data = digits()
+    draw = lambda: find_the_digit(data.test_x, data.test_y, n_scenes=500, generator=torch.Generator().manual_seed(0))  # noqa: E731
+    patches, label, position = draw()
+    assert patches.shape == (500, 9, 8, 8)
+    known = {tuple(x.flatten().tolist()): y for x, y in zip(data.test_x, data.test_y.tolist(), strict=True)}
+    is_digit = [[known.get(tuple(patch.flatten().tolist())) for patch in scene] for scene in patches]
+    for row, y, k in zip(is_digit, label.tolist(), position.tolist(), strict=True):
+        assert row[k] == y and sum(found is not None for found in row) == 1
+    assert position.bincount(minlength=9).min() > 30
+    # the clutter has the ink of digits: no counting of pixels gives the place away
+    ink = patches.sum((-1, -2))
+    chosen = torch.zeros(500, 9, dtype=torch.bool).scatter(1, position[:, None], True)
+    torch.testing.assert_close(ink[chosen].mean(), ink[~chosen].mean(), rtol=0.05, atol=0)
+    assert torch.equal(draw().patches, patches)
+    with pytest.raises(ValueError, match="n_patches at least 2, got 500 and 1"):
+        find_the_digit(data.test_x, data.test_y, n_scenes=500, n_patches=1)
