@@ -1,0 +1,390 @@
+"""Turns notebooks/source/NN_name.py, what people edit, into notebooks/NN_name.ipynb, what people open.
+
+    python notebooks/build.py execute [NAME ...]    execute the sources and write the notebooks, outputs kept
+    python notebooks/build.py check                 is every notebook still its source?
+    python notebooks/build.py stamp owner/name      add Colab badges and first cells; `stamp ""` takes them off
+    python notebooks/build.py figures               write figures/NAME.png from the cells tagged `figure:NAME`
+
+A source is a py:percent script without a header. Two executions on one machine give the same bytes: what a cell tagged
+`varies` shows, measured times, is kept from the notebook that is there, until a cell of it changes or it is deleted.
+"""
+
+import argparse
+import base64
+import difflib
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+import time
+from pathlib import Path
+from queue import Empty
+
+import jupytext
+import nbformat
+from ipykernel.kernelspec import get_kernel_dict
+from jupyter_client.asynchronous import AsyncKernelClient
+from jupyter_client.channels import AsyncZMQSocketChannel
+from jupyter_client.kernelspec import KernelSpec
+from jupyter_client.manager import AsyncKernelManager
+from nbclient import NotebookClient
+from nbclient.exceptions import CellControlSignal, DeadKernelError
+
+ROOT = Path(__file__).resolve().parent.parent
+PERCENT = {"extension": ".py", "format_name": "percent"}
+STATE = "application/vnd.jupyter.widget-state+json"
+VIEW = "application/vnd.jupyter.widget-view+json"
+METADATA = {
+    "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
+    "language_info": {"name": "python"},
+}
+BADGE = (
+    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
+    "(https://colab.research.google.com/github/OWNER/REPO/blob/main/notebooks/NN_NAME.ipynb)"
+)
+STAMP = f"""\
+# %% [markdown] slideshow={{"slide_type": "skip"}} tags=["colab"]
+# {BADGE}
+
+# %% slideshow={{"slide_type": "skip"}} tags=["colab"]
+import importlib.util
+
+if importlib.util.find_spec("lecture_lib") is None:
+    # %pip install --quiet --no-deps git+https://github.com/OWNER/REPO
+
+"""
+REPO = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+"
+
+
+class BuildError(Exception):
+    """What is wrong, in which notebook and cell; that notebook stays as it was."""
+
+
+# --- one notebook -----------------------------------------------------------------------------------------------------
+
+
+def convert(text):
+    """The unexecuted notebook of a source."""
+    nb = jupytext.reads(text, PERCENT)
+    nb.metadata = nbformat.from_dict(METADATA)
+    return nb
+
+
+def drift(text, nb):
+    """The lines in which a source and the source that a notebook stands for differ, as a diff; "" if none does."""
+    nb = nbformat.reads(text_of(nb), 4)  # as its file has it: keys in order
+    nb.metadata = nbformat.from_dict({"jupytext": {"notebook_metadata_filter": "-all"}})
+    back = jupytext.writes(nb, PERCENT)
+    return "".join(difflib.unified_diff(text.splitlines(True), back.splitlines(True), "the source", "the notebook"))
+
+
+class Shell(AsyncZMQSocketChannel):
+    """A channel that looks each second whether a message is there.
+
+    nbclient answers an Output widget on the channel on which it waits for the cell's reply, and now and then the signal
+    of the reply is lost with that. Left alone, the cell would wait for its whole timeout.
+    """
+
+    async def get_msg(self, timeout=None):
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while not await self.socket.poll(1000):
+            if deadline and time.monotonic() > deadline:
+                raise Empty
+        return await self._recv()
+
+
+class Client(AsyncKernelClient):
+    shell_channel_class = Shell
+
+
+def run(nb, name, cwd, spec=None):
+    """Executes a notebook in place from top to bottom; BuildError names the cell that fails.
+
+    The kernel is this interpreter's, whatever kernels are registered on the machine, unless ``spec`` says another.
+    """
+
+    class Manager(AsyncKernelManager):
+        kernel_spec = spec or KernelSpec(**get_kernel_dict())
+        client_factory = Client
+
+    at = ["?"]
+    client = NotebookClient(nb, kernel_manager_class=Manager, timeout=600, record_timing=False)
+    client.extra_arguments = ["--log-level=50"]  # the kernel's, about its transport and its end: nothing of the cells'
+    client.on_cell_start = lambda cell, cell_index: at.append(cell_index)
+    try:
+        client.execute(cwd=str(cwd))
+    except (CellControlSignal, DeadKernelError) as error:
+        raise BuildError(f"{name}, cell {at[-1]}: {error}") from error
+    return nb
+
+
+def terminal(text):
+    """What a terminal shows of a text in which carriage returns and cursor-up (progress bars) overwrite."""
+    if "\r" not in text:
+        return text
+    rows, row, col = [""], 0, 0
+    for part in re.split(r"(\r|\n|\x1b\[A)", text):
+        if part == "\r":
+            col = 0
+        elif part == "\n":
+            row, col = row + 1, 0
+            rows += [""] * (row == len(rows))
+        elif part == "\x1b[A":
+            row = max(row - 1, 0)
+        else:
+            rows[row] = rows[row][:col].ljust(col) + part + rows[row][col + len(part) :]
+            col += len(part)
+    text = "\n".join(line.rstrip() for line in rows)
+    return text if text.strip() else ""
+
+
+def tidy(outputs, where):
+    """Outputs with streams merged as a terminal shows them and empty ones dropped; an error or stderr is refused."""
+    merged = []
+    for output in outputs:
+        if output["output_type"] == "error":
+            raise BuildError(f"{where} holds an exception: {output['ename']}: {output['evalue']}")
+        if output.get("name") == "stderr":
+            raise BuildError(f"{where} writes to stderr: {output['text'].strip()}")
+        if output["output_type"] == "stream" and merged and merged[-1]["output_type"] == "stream":
+            merged[-1]["text"] += output["text"]
+        else:
+            merged.append(output)
+    for output in merged:
+        if output["output_type"] == "stream":
+            output["text"] = terminal(output["text"])
+    return [output for output in merged if output.get("text") != ""]
+
+
+def normalise(nb, name):
+    """The notebook without what differs from one execution to the next; BuildError for an error or stderr in it."""
+    for i, cell in enumerate(nb.cells):
+        if cell.cell_type == "code":
+            cell.outputs = tidy(cell.outputs, f"{name}, cell {i}")
+    state = nb.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    for model in state.values():
+        if "outputs" in model["state"]:
+            model["state"]["outputs"] = tidy(model["state"]["outputs"], f"{name}, an Output widget")
+    views = [o.data[VIEW]["model_id"] for c in nb.cells for o in c.get("outputs", []) if VIEW in o.get("data", {})]
+    links = [i for i, model in state.items() if model["model_name"] in ("LinkModel", "DirectionalLinkModel")]
+    order = reachable(views, state)
+    order = reachable(order + [i for i in links if state[i]["state"]["source"][0][-32:] in order], state)
+    ids = {old: f"{new:032x}" for new, old in enumerate(order, start=1)}
+    nb.metadata = nbformat.from_dict(METADATA)
+    if ids:
+        kept = {i: state[i] for i in order}
+        nb.metadata["widgets"] = {STATE: {"state": kept, "version_major": 2, "version_minor": 0}}
+    text = re.sub(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", lambda m: ids.get(m[0], m[0]), json.dumps(nb))
+    return number(nbformat.reads(text, 4))
+
+
+def reachable(ids, state):
+    """The models that these ids lead to, themselves first, each once, in the order of reference."""
+    todo, order = list(ids), {}
+    while todo:
+        if (i := todo.pop(0)) in state and i not in order:
+            order[i] = True
+            todo += re.findall(r"[0-9a-f]{32}", json.dumps(state[i]["state"]))
+    return list(order)
+
+
+def number(nb):
+    """The notebook with execution counts 1 to n and cell ids that depend on the cells' text alone."""
+    seen, count = {}, 0
+    for cell in nb.cells:
+        text = f"{cell.cell_type}\n{cell.source}"
+        seen[text] = seen.get(text, 0) + 1
+        cell.id = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
+        if cell.cell_type == "code" and cell.source.strip():
+            cell.execution_count = count = count + 1
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = count
+    return nb
+
+
+def execute_text(text, name, cwd, spec=None):
+    """The executed and normalised notebook of a source."""
+    nb = convert(text)
+    if difference := drift(text, nb):
+        raise BuildError(f"{name}: the source is not as jupytext writes it; change these lines:\n{difference}")
+    return normalise(run(nb, name, cwd, spec), name)
+
+
+def keep_measured(nb, old):
+    """Gives the cells tagged ``varies`` the outputs that they have in the old notebook, if its cells are the same."""
+    if [cell.source for cell in nb.cells] == [cell.source for cell in old.cells]:
+        for cell, before in zip(nb.cells, old.cells, strict=True):
+            if "varies" in cell.metadata.get("tags", []):
+                cell.outputs = before.outputs
+
+
+def fill(template, repo, name):
+    """BADGE or STAMP of one repository and one notebook."""
+    return template.replace("OWNER/REPO", repo).replace("NN_NAME", name)
+
+
+def stamped(template):
+    """The pattern of BADGE or STAMP, whatever the repository and the notebook."""
+    return re.escape(template).replace("OWNER/REPO", REPO).replace("NN_NAME", r"\w+")
+
+
+def restamp(text, name, repo):
+    """A source without its Colab cells, then with those of ``repo`` unless that is empty."""
+    text = re.sub(rf"\A{stamped(STAMP)}", "", text)
+    return fill(STAMP, repo, name) + text if repo else text
+
+
+def transplant(nb, text, name):
+    """An executed notebook with the cells of a source that differs from it in Colab cells only; nothing is executed."""
+    fresh = convert(text)
+    old, new = ([c for c in book.cells if "colab" not in c.metadata.get("tags", [])] for book in (nb, fresh))
+    if [(c.cell_type, c.source) for c in old] != [(c.cell_type, c.source) for c in new]:
+        raise BuildError(f"{name}: notebook and source differ; execute it first")
+    for a, b in zip(old, new, strict=True):
+        if b.cell_type == "code":
+            b.outputs = a.outputs
+    fresh.metadata = nb.metadata
+    return number(fresh)
+
+
+# --- the files --------------------------------------------------------------------------------------------------------
+
+
+def write(path, content):
+    """Writes a text or bytes so that the old file stays whole until the new one is."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + ".part")
+    part.write_bytes(content if isinstance(content, bytes) else content.encode())
+    os.replace(part, path)
+
+
+def text_of(nb):
+    """A notebook as its file's text."""
+    return nbformat.writes(nb) + "\n"
+
+
+def sources(names=(), root=ROOT):
+    """The sources' paths, all or those named (``03_reinforce``, or a path ending so); BuildError for a name unknown."""
+    every = {path.stem: path for path in sorted((root / "notebooks/source").glob("[0-9]*.py"))}
+    if unknown := [name for name in names if Path(name).stem not in every]:
+        raise BuildError(f"no source for {', '.join(unknown)}; there are: {', '.join(every) or 'none'}")
+    return [every[Path(name).stem] for name in names] or list(every.values())
+
+
+def target(source):
+    """The notebook's path of a source's path."""
+    return source.parents[1] / f"{source.stem}.ipynb"
+
+
+def execute(names=(), root=ROOT):
+    """Executes the sources and writes the notebooks, one after the other; a failing one stays as it was."""
+    for source in sources(names, root):
+        start = time.perf_counter()
+        nb = execute_text(source.read_text("utf-8"), source.stem, root / "notebooks")
+        if target(source).exists():
+            keep_measured(nb, nbformat.read(target(source), 4))
+        write(target(source), text_of(nb))
+        print(f"{source.stem}: {time.perf_counter() - start:.1f} s", flush=True)
+
+
+def check(root=ROOT):
+    """Raises BuildError with the differences between sources and notebooks, if there is one."""
+    pairs = {source: target(source) for source in sources(root=root)}
+    problems = [f"{path.name} has no source" for path in sorted((root / "notebooks").glob("*.ipynb"))
+                if path not in pairs.values()]  # fmt: skip
+    for source, path in pairs.items():
+        if not path.exists():
+            problems.append(f"{source.name} has no notebook")
+        elif difference := drift(source.read_text("utf-8"), nbformat.read(path, 4)):
+            problems.append(f"{path.name} is not its source:\n{difference}")
+    if problems:
+        raise BuildError("\n".join(problems))
+
+
+def stamp(repo, root=ROOT):
+    """Puts the Colab badges and first cells of ``owner/name`` in all sources, notebooks and README.md; "" removes."""
+    if repo and not re.fullmatch(REPO, repo):
+        raise BuildError(f"REPO is {repo!r}, but must be owner/name, as in GitHub's address, or empty: no badges")
+    new = {}
+    for source in sources(root=root):
+        new[source] = restamp(source.read_text("utf-8"), source.stem, repo)
+        if (path := target(source)).exists():
+            new[path] = text_of(transplant(nbformat.read(path, 4), new[source], source.stem))
+    readme = root / "README.md"
+    text = re.sub(" " + stamped(BADGE), "", readme.read_text("utf-8"))
+    if repo:
+        text = re.sub(r"\]\(notebooks/(\w+)\.ipynb\)", lambda m: f"{m[0]} {fill(BADGE, repo, m[1])}", text)
+    for path, content in {**new, readme: text}.items():
+        write(path, content)
+
+
+def figures(root=ROOT):
+    """Writes figures/NAME.png from the cells tagged ``figure:NAME`` of the notebooks: an image, or a widget."""
+    found = {}
+    for path in sorted((root / "notebooks").glob("*.ipynb")):
+        nb = nbformat.read(path, 4)
+        for i, cell in enumerate(nb.cells):
+            for name in (tag[7:] for tag in cell.metadata.get("tags", []) if tag.startswith("figure:")):
+                data = [output.get("data", {}) for output in cell.get("outputs", [])]
+                images = [base64.b64decode(d["image/png"]) for d in data if "image/png" in d]
+                images += [photograph(nb, cell) for d in data if VIEW in d]
+                where = f"{path.stem}, cell {i}, tagged figure:{name},"
+                if len(images) != 1:
+                    raise BuildError(f"{where} has {len(images)} images, not one")
+                if not re.fullmatch(r"[\w-]+", name) or name in found:
+                    raise BuildError(f"{where} needs a name of its own, of letters, digits, _ and -")
+                found[name] = images[0]
+    for name, image in found.items():
+        write(root / "figures" / f"{name}.png", image)
+        print(f"figures/{name}.png")
+
+
+def photograph(nb, cell):
+    """A cell's widget as PNG, as a browser shows it on a slide."""
+    from playwright.sync_api import sync_playwright
+
+    from lecture_lib.slides import LiveSlidesExporter
+
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        raise BuildError("a widget's picture needs a browser: install Chromium, or set CHROMIUM to its path")
+    alone = nbformat.v4.new_notebook(cells=[cell], metadata=nb.metadata)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        deck = Path(folder) / "deck.html"
+        deck.write_text(LiveSlidesExporter().from_notebook_node(alone)[0], "utf-8")
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1280, "height": 720}, device_scale_factor=1.5)
+        page.goto(deck.as_uri())
+        page.wait_for_selector(".widget svg")
+        box = page.locator(".widget").bounding_box()  # and a margin of 24 pixels
+        clip = {"x": box["x"] - 24, "y": box["y"] - 24, "width": box["width"] + 48, "height": box["height"] + 48}
+        image = page.screenshot(clip=clip)
+        browser.close()
+    return image
+
+
+def main(argv=None):
+    """The command line; a BuildError becomes its one message and exit status 1."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    for job in (execute, check, stamp, figures):
+        command = commands.add_parser(job.__name__, help=job.__doc__)
+        command.set_defaults(job=job)
+        if job is execute:
+            command.add_argument("names", nargs="*", metavar="NAME")
+        if job is stamp:
+            command.add_argument("repo", metavar="owner/name")
+    options = vars(parser.parse_args(argv))
+    del options["command"]
+    try:
+        options.pop("job")(**options)
+    except BuildError as error:
+        raise SystemExit(f"build.py: {error}") from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""The notebooks in JupyterLab, in a browser: run all, move every slider by mouse and keyboard, Python sees it."""
+
+import contextlib
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import browser
+import nbformat
+import pytest
+
+from notebooks import build
+
+pytestmark = pytest.mark.browser
+ROOT = Path(__file__).parents[1]
+WIDGETS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if "anywidget" in path.read_text("utf-8")]
+SETTINGS = {
+    "notebook-extension/tracker": '{"windowingMode": "none"}',  # every cell is in the page, seen or not
+    "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
+}
+# Values of all synced traits that are numbers, as "model trait value" lines, from the kernel
+TRAITS = """
+import ipywidgets.widgets.widget as _widget
+for _i, _w in (getattr(_widget, "_instances", None) or _widget.Widget.widgets).items():
+    for _n in _w.keys:
+        if isinstance(getattr(_w, _n), (int, float)): print(_i, _n, repr(getattr(_w, _n)))
+"""
+ASK = """async (code) => {
+    let text = "";
+    const asked = jupyterapp.shell.currentWidget.sessionContext.session.kernel.requestExecute({ code });
+    asked.onIOPub = (message) => { text += message.content.text ?? ""; };
+    await asked.done;
+    return text;
+}"""
+READY = """() => {
+    const { context, sessionContext } = window.jupyterapp?.shell?.currentWidget ?? {};
+    return context?.isReady && sessionContext?.session?.kernel?.status === "idle";
+}"""
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory):
+    """A JupyterLab of its own on an empty folder, with its own settings: (folder, address, token)."""
+    root = tmp_path_factory.mktemp("lab")
+    for name, text in SETTINGS.items():
+        path = root / "settings/@jupyterlab" / f"{name}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    folder, log, token = root / "work", root / "log", secrets.token_hex(16)
+    folder.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    places = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "IPYTHONDIR": "ipython",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+    }
+    options = ["--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0"]
+    options += [f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={folder}"]
+    options += ["--LabApp.expose_app_in_browser=True"]
+    with log.open("wb") as out:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "jupyterlab", *options],
+            env=os.environ | {name: str(root / place) for name, place in places.items()},
+            stdout=out,
+            stderr=out,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(240):
+            assert server.poll() is None, log.read_text()[-3000:]
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/api?token={token}", timeout=1):
+                break
+            time.sleep(0.25)
+        yield folder, address, token
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+@pytest.fixture(scope="module")
+def local_browser(chromium):
+    """A browser like `chromium` that reaches this machine's own servers; playwright itself can run but once."""
+    rules = "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"
+    path = browser.find_browser()
+    with chromium.browser_type.launch(executable_path=path, args=[*browser.ARGUMENTS, rules]) as running:
+        yield running
+
+
+def open_and_run(local_browser, lab, path):
+    """The notebook's page after all cells ran without an error."""
+    folder, address, token = lab
+    shutil.copy(path, folder)
+    page = local_browser.new_page(viewport={"width": 1280, "height": 1600})
+    page.goto(f"{address}/doc/tree/{path.name}?token={token}&reset")
+    page.wait_for_function(READY, timeout=60_000)
+    assert page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')") is not False
+    errors = page.locator("[data-mime-type='application/vnd.jupyter.error']")
+    assert errors.all_inner_texts() == []
+    return page
+
+
+def traits(page):
+    """The numbers among the kernel's synced traits: {(model, trait): value}."""
+    lines = page.evaluate(ASK, TRAITS).splitlines()
+    return {(model, name): float(value) for model, name, value in (line.split() for line in lines)}
+
+
+def by_mouse(page, slider, share):
+    """Clicks at a share of a slider's track."""
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.click(box["x"] + box["width"] * share, box["y"] + box["height"] / 2)
+
+
+def move_and_compare(page, slider, move):
+    """Moves a slider: the picture changes, and one trait of one widget, which is the value written at the slider."""
+    widget = slider.locator("xpath=ancestor::*[contains(concat(' ', @class, ' '), ' ll ')][1]")
+    draw = "pictures => pictures.map(picture => picture.innerHTML)"
+    before, drawn = traits(page), widget.locator("svg").evaluate_all(draw)
+    move()
+    page.wait_for_timeout(300)  # the message's way to the kernel
+    after = traits(page)
+    assert widget.locator("svg").evaluate_all(draw) != drawn
+    changed = {key: value for key, value in after.items() if before.get(key) != value}
+    assert len(changed) == 1, f"one trait changes in Python, not {changed}"
+    written = re.search(r"-?\d+(\.\d+)?", slider.get_attribute("aria-valuetext"))
+    assert float(written[0]) == pytest.approx(*changed.values(), rel=0.06, abs=0.006)
+
+
+def test_there_are_widgets():
+    assert WIDGETS, "no notebooks/*.ipynb shows a widget"
+
+
+@pytest.mark.parametrize("path", WIDGETS, ids=lambda path: path.stem)
+def test_sliders_are_live_and_python_sees_them(local_browser, lab, path, tmp_path):
+    cells = nbformat.read(path, 4).cells
+    page = open_and_run(local_browser, lab, path)
+    sliders = page.locator(".ll input[type=range]")
+    sliders.first.wait_for()
+    displayed = sum(build.VIEW in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
+    assert page.locator(".ll").count() == displayed
+    for slider in sliders.all():
+        move_and_compare(page, slider, lambda slider=slider: by_mouse(page, slider, 0.8))
+        move_and_compare(page, slider, lambda slider=slider: by_mouse(page, slider, 0.3))
+        move_and_compare(page, slider, lambda slider=slider: slider.press("ArrowRight"))
+        move_and_compare(page, slider, lambda slider=slider: slider.press("Home"))
+    page.screenshot(path=tmp_path / f"{path.stem}.png")
+    page.close()
+
+
+def test_an_error_in_a_cell_fails(local_browser, lab, tmp_path):
+    path = tmp_path / "broken.ipynb"
+    path.write_text(build.text_of(build.convert("# %%\n1 / 0\n")))
+    with pytest.raises(AssertionError):
+        open_and_run(local_browser, lab, path)

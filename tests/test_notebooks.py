@@ -1,0 +1,388 @@
+"""The notebooks keep the promises that readers see, and notebooks/build.py makes them the same way each time."""
+
+import base64
+import copy
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from notebooks import build
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+LIMIT_BYTES, LIMIT_LINES, LIMIT_CHARACTERS = 2_000_000, 40, 1200
+EACH = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+# ---- the lecture's notebooks
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def faults_of_code(cell):
+    """What is wrong with one code cell and its outputs."""
+    if (lines := cell.source.count("\n") + 1) > LIMIT_LINES:
+        yield f"{lines} lines of code are more than a screen ({LIMIT_LINES})"
+    for output in cell.outputs:
+        if output.output_type == "error":
+            yield f"an error: {output.ename}"
+        if output.get("name") == "stderr":
+            yield "output on stderr"
+        for kind, content in output.get("data", {}).items():
+            if kind.startswith("image/") and not output.metadata.get(kind, {}).get("alt", "").strip():
+                yield "an image without alternative text: show it with notebook.show(fig, alt)"
+            if kind.startswith("text/") and re.search(r"\b0x[0-9a-f]{6,}", content):
+                yield "an address in an output, which changes with every run"
+
+
+def faults_of_markdown(cell):
+    """What is wrong with one markdown cell."""
+    if len(cell.source) > LIMIT_CHARACTERS:
+        yield f"{len(cell.source)} characters of prose are a wall (more than {LIMIT_CHARACTERS})"
+    for alt in re.findall(r"!\[(.*?)\]\(", cell.source) + re.findall(r"<img\b(.*?)>", cell.source, re.S):
+        if not alt.strip() or ("=" in alt and not re.search(r"""\balt=(["'])\s*\S.*?\1""", alt)):
+            yield "an image without alternative text"
+
+
+def faults_of_exercise(cells, i):
+    """What is wrong with the exercise in cell i: its announcement before it, its solution after it."""
+    before = cells[i - 1].source if i and cells[i - 1].cell_type == "markdown" else ""
+    if not re.search(r"exercise", before, re.I) or not re.search(r"\b\d+ min", before):
+        yield "the markdown before an exercise says 'Exercise' and how many 'min' it takes"
+    if not re.search(r"★+☆*", before):
+        yield "the markdown before an exercise says its difficulty in stars (★☆☆)"
+    after = cells[i + 1] if i + 1 < len(cells) else None
+    if after is None or "solution" not in tags(after):
+        yield "an exercise is followed by a cell tagged solution"
+    elif not after.metadata.get("jupyter", {}).get("source_hidden") or after.metadata.get("cellView") != "form":
+        yield 'a solution is hidden: jupyter={"source_hidden": true} and cellView="form"'
+
+
+def faults(nb):
+    """Every promise that a notebook breaks, as sentences."""
+    found = []
+    for i, cell in enumerate(nb.cells):
+        of_kind = {"code": faults_of_code, "markdown": faults_of_markdown}[cell.cell_type]
+        found += [f"cell {i}: {fault}" for fault in of_kind(cell)]
+        if "exercise" in tags(cell):
+            found += [f"cell {i}: {fault}" for fault in faults_of_exercise(nb.cells, i)]
+    counts = [cell.execution_count for cell in nb.cells if cell.cell_type == "code"]
+    if counts != list(range(1, len(counts) + 1)):
+        found.append(f"not executed once from top to bottom: the counts are {counts}")
+    outputs = [output for cell in nb.cells for output in cell.get("outputs", [])]
+    views = [output.data[build.VIEW]["model_id"] for output in outputs if build.VIEW in output.get("data", {})]
+    saved = nb.metadata.get("widgets", {build.STATE: {"state": {}}}).get(build.STATE, {})
+    if "state" not in saved:
+        found.append("widget metadata without its state key: GitHub and nbconvert fail on it")
+    elif missing := set(views) - set(saved["state"]):
+        found.append(f"widgets displayed whose state is not saved: {sorted(missing)}")
+    return found
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS, "no notebooks/*.ipynb: `make notebooks` executes notebooks/source/*.py into them"
+
+
+def test_notebooks_are_their_sources():
+    build.check()
+
+
+@EACH
+def test_notebook_keeps_its_promises(path):
+    assert faults(nbformat.read(path, 4)) == []
+    assert path.stat().st_size <= LIMIT_BYTES
+
+
+@EACH
+def test_notebook_executes_to_the_same_bytes_twice(path, monkeypatch):
+    """One execution is the file's, where it was made on a machine like this one; otherwise there are two fresh ones.
+
+    Cells tagged `varies` print measured times: their outputs are left out.
+    """
+    monkeypatch.delenv("LECTURE_SEED", raising=False)
+
+    def text(nb):
+        for cell in nb.cells:
+            if "varies" in tags(cell):
+                cell.outputs = []
+        return build.text_of(nb)
+
+    def fresh():
+        source = ROOT / "notebooks/source" / f"{path.stem}.py"
+        return text(build.execute_text(source.read_text(), path.stem, path.parent))
+
+    first = fresh()
+    assert first == text(nbformat.read(path, 4)) or first == fresh()
+
+
+# ---- the promises' own test: each is broken once
+
+PNG = base64.b64encode(b"\x89PNG, as far as this test is concerned").decode()
+SOURCE = f'''\
+# %% [markdown] slideshow={{"slide_type": "slide"}}
+# # A notebook
+#
+# ![A line that rises](line.png)
+
+# %%
+import sys
+
+import anywidget
+import ipywidgets
+import traitlets
+from IPython.display import display
+
+
+class Dial(anywidget.AnyWidget):
+    _esm = "export default {{ render() {{}} }}"
+    value = traitlets.Float(0.1).tag(sync=True)
+
+    def __repr__(self):
+        return "Dial()"
+
+
+# %%
+unused = ipywidgets.IntSlider()
+for share in range(100):
+    print(f"\\r{{share}} %", end="")
+print("\\r    \\rdone")
+slider, follower, dial = ipywidgets.IntSlider(3), ipywidgets.IntSlider(), Dial()
+link = ipywidgets.jslink((slider, "value"), (follower, "value"))
+unseen = ipywidgets.jslink((unused, "value"), (unused, "max"))
+ipywidgets.VBox([slider, follower, dial])
+
+# %%
+output = ipywidgets.Output()
+with output:
+    print("inside")
+output
+
+# %% tags=["figure:line"]
+display({{"image/png": "{PNG}"}}, raw=True, metadata={{"image/png": {{"alt": "A line that rises"}}}})
+
+# %% [markdown]
+# **Exercise 1** (★☆☆, 5 min). What is 2 + 3?
+
+# %% tags=["exercise"]
+five = ...
+
+# %% cellView="form" jupyter={{"source_hidden": true}} tags=["solution"]
+five = 5
+five
+'''
+
+
+@pytest.fixture
+def project(tmp_path):
+    """A folder laid out as this project, with one source and a library that the kernel can import."""
+    (tmp_path / "notebooks/source").mkdir(parents=True)
+    (tmp_path / "notebooks/lecture_lib.py").touch()
+    (tmp_path / "notebooks/source/00_demo.py").write_text(SOURCE)
+    (tmp_path / "README.md").write_text("[Demo](notebooks/00_demo.ipynb) and [again](notebooks/00_demo.ipynb), 5 min\n")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def once(tmp_path_factory):
+    """The demonstration's notebook, executed."""
+    return build.execute_text(SOURCE, "00_demo", tmp_path_factory.mktemp("once"))
+
+
+@pytest.fixture
+def executed(project, once):
+    """The project with its notebook as `execute` would write it."""
+    (project / "notebooks/00_demo.ipynb").write_text(build.text_of(once))
+    return project
+
+
+def test_a_good_notebook_has_no_faults(once):
+    assert faults(once) == []
+
+
+@pytest.mark.parametrize(
+    ("break_it", "fault"),
+    [
+        (lambda nb: nb.cells[1].update(source="pass\n" * 41), "more than a screen"),
+        (lambda nb: nb.cells[0].update(source="word " * 300), "a wall"),
+        (lambda nb: nb.cells[0].update(source="![](line.png)"), "an image without alternative text"),
+        (lambda nb: nb.cells[0].update(source='<img src="a" alt="">'), "an image without alternative text"),
+        (lambda nb: nb.cells[4].outputs[0].update(metadata={}), "an image without alternative text"),
+        (lambda nb: nb.cells[1].update(execution_count=None), "not executed once"),
+        (lambda nb: nb.cells[1].update(execution_count=7), "not executed once"),
+        (lambda nb: nb.cells[2].outputs[0].update(name="stderr"), "output on stderr"),
+        (lambda nb: nb.cells[7].outputs[0].data.update({"text/plain": "<A at 0x7f8ce806aa50>"}), "an address"),
+        (lambda nb: nb.metadata.widgets[build.STATE].pop("state"), "without its state key"),
+        (lambda nb: nb.metadata.pop("widgets"), "whose state is not saved"),
+        (lambda nb: nb.cells[5].update(source="Exercise 1, ★☆☆"), "how many 'min'"),
+        (lambda nb: nb.cells[5].update(source="Exercise 1, 5 min"), "its difficulty"),
+        (lambda nb: nb.cells.pop(7), "followed by a cell tagged solution"),
+        (lambda nb: nb.cells[7].metadata.pop("cellView"), "a solution is hidden"),
+        (lambda nb: nb.cells[7].metadata.pop("jupyter"), "a solution is hidden"),
+    ],
+)
+def test_a_broken_promise_is_found(once, break_it, fault):
+    nb = copy.deepcopy(once)
+    break_it(nb)
+    assert any(fault in found for found in faults(nb)), faults(nb)
+
+
+# ---- build.py execute
+
+
+def test_two_executions_give_the_same_bytes(project, once, capsys):
+    build.execute(["00_demo"], root=project)
+    assert (project / "notebooks/00_demo.ipynb").read_text() == build.text_of(once)
+    assert re.fullmatch(r"00_demo: \d+\.\d s\n", capsys.readouterr().out)
+    build.check(root=project)
+
+
+def test_saved_state_is_what_is_displayed(once):
+    models = once.metadata.widgets[build.STATE]["state"]
+    names = [model["model_name"] for model in models.values()]
+    kept = ("VBoxModel", "IntSliderModel", "AnyModel", "OutputModel", "LinkModel")
+    assert [names.count(name) for name in kept] == [1, 2, 1, 1, 1]
+    assert list(models) == [f"{i:032x}" for i in range(1, len(models) + 1)]
+    held = {i for model in models.values() for i in re.findall(r"IPY_MODEL_(\w+)", str(model["state"]))}
+    assert held <= set(models), "a model that another one holds is missing"
+    assert once.cells[2].outputs[1].data[build.VIEW]["model_id"] == f"{1:032x}"
+
+
+def test_a_progress_bar_leaves_nothing(once):
+    assert once.cells[2].outputs[0].text == "done\n"
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("a\rb", "b"),
+        ("abc\rx\n", "xbc\n"),
+        ("loss 3  \n", "loss 3  \n"),  # untouched where nothing overwrites
+        ("\r 50 %\r100 %\r      \r", ""),
+        ("\r 50 %\n\r inner\x1b[A\r100 %", "100 %\n inner"),  # a bar in a bar
+        ("\router\n\rinner\r     \r\x1b[A\r     \r", ""),
+    ],
+)
+def test_terminal_overwrites(written, shown):
+    assert build.terminal(written) == shown
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("1 / 0", r"00_demo, cell 1: [\s\S]*ZeroDivisionError"),
+        ("import sys\n\nprint('look', file=sys.stderr)", "00_demo, cell 1 writes to stderr: look"),
+        (
+            "import ipywidgets\n\noutput = ipywidgets.Output()\nwith output:\n    1 / 0\noutput",
+            "00_demo, an Output widget holds an exception: ZeroDivisionError",
+        ),
+        ("import os\n\nos._exit(1)", "00_demo, cell 1: Kernel died"),
+    ],
+)
+def test_a_failing_cell_is_named_and_the_old_notebook_stays(executed, code, message):
+    old = (executed / "notebooks/00_demo.ipynb").read_bytes()
+    (executed / "notebooks/source/00_demo.py").write_text(f"# %% [markdown]\n# # Demo\n\n# %%\n{code}\n")
+    with pytest.raises(build.BuildError, match=message):
+        build.execute(root=executed)
+    assert (executed / "notebooks/00_demo.ipynb").read_bytes() == old
+
+
+def test_a_source_that_would_not_come_back_is_refused_before_it_runs(project):
+    (project / "notebooks/source/00_demo.py").write_text('# %% tags=["a"] cellView="form"\n1 / 0\n')
+    with pytest.raises(build.BuildError, match=r'\+# %% cellView="form" tags=\["a"\]'):
+        build.execute(root=project)
+
+
+def test_an_unknown_name_is_refused(project):
+    with pytest.raises(build.BuildError, match="no source for 07_none; there are: 00_demo"):
+        build.execute(["07_none"], root=project)
+
+
+# ---- build.py check
+
+
+def test_check_finds_drift(executed):
+    build.check(root=executed)
+    source = executed / "notebooks/source/00_demo.py"
+    source.write_text(source.read_text().replace("five = 5", "five = 6"))
+    shutil.copy(source, source.with_name("01_new.py"))
+    shutil.copy(executed / "notebooks/00_demo.ipynb", executed / "notebooks/02_old.ipynb")
+    with pytest.raises(build.BuildError) as error:
+        build.check(root=executed)
+    for part in ("00_demo.ipynb is not its source", "-five = 6\n+five = 5", "01_new.py has no", "02_old.ipynb has no"):
+        assert part in str(error.value)
+
+
+# ---- build.py stamp
+
+
+def contents(project):
+    return {path: path.read_bytes() for path in sorted(project.rglob("*")) if path.suffix in (".py", ".ipynb", ".md")}
+
+
+def test_stamp_is_what_execution_gives_and_comes_off(executed):
+    before = contents(executed)
+    build.stamp("first/one", root=executed)
+    build.stamp("an-owner/a.name", root=executed)
+    stamped = contents(executed)
+    assert all(b"first/one" not in text for text in stamped.values())
+    nb = nbformat.read(executed / "notebooks/00_demo.ipynb", 4)
+    assert [(cell.cell_type, tags(cell)) for cell in nb.cells[:2]] == [("markdown", ["colab"]), ("code", ["colab"])]
+    assert "    %pip install --quiet --no-deps git+https://github.com/an-owner/a.name" in nb.cells[1].source
+    address = "https://colab.research.google.com/github/an-owner/a.name/blob/main/notebooks/00_demo.ipynb"
+    assert nb.cells[0].source.startswith(
+        "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]("
+    )
+    assert nb.cells[0].source.endswith(f"]({address})")
+    assert stamped[executed / "README.md"].decode().count("](notebooks/00_demo.ipynb) [![Open in Colab]") == 2
+    assert faults(nb) == []
+    build.check(root=executed)
+    build.execute(root=executed)
+    assert contents(executed) == stamped
+    build.stamp("", root=executed)
+    assert contents(executed) == before
+
+
+@pytest.mark.parametrize("repo", ["owner", "owner/", "https://github.com/owner/name", "owner/name/x", "o w/n", "o/n)"])
+def test_a_bad_repository_is_refused_and_nothing_written(executed, repo):
+    before = contents(executed)
+    with pytest.raises(build.BuildError, match=f"REPO is {re.escape(repr(repo))}, but must be owner/name"):
+        build.stamp(repo, root=executed)
+    assert contents(executed) == before
+
+
+def test_stamp_refuses_a_notebook_that_drifted(executed):
+    source = executed / "notebooks/source/00_demo.py"
+    source.write_text(source.read_text().replace("five = 5", "five = 6"))
+    before = contents(executed)
+    with pytest.raises(build.BuildError, match="00_demo: notebook and source differ; execute it first"):
+        build.stamp("owner/name", root=executed)
+    assert contents(executed) == before
+
+
+# ---- build.py figures and the command line
+
+
+def test_figures_are_the_tagged_cells_images(executed):
+    other = executed / "figures/other.png"
+    build.write(other, b"stays")
+    build.figures(root=executed)
+    assert (executed / "figures/line.png").read_bytes() == base64.b64decode(PNG)
+    assert other.read_bytes() == b"stays"
+
+
+def test_figures_need_an_image_in_the_tagged_cell(executed, once):
+    nb = copy.deepcopy(once)
+    nb.cells[1].metadata["tags"] = ["figure:none"]
+    (executed / "notebooks/00_demo.ipynb").write_text(build.text_of(nb))
+    with pytest.raises(build.BuildError, match="00_demo, cell 1, tagged figure:none, has 0 images"):
+        build.figures(root=executed)
+    assert not (executed / "figures").exists()
+
+
+def test_the_command_line_ends_with_one_message():
+    with pytest.raises(SystemExit, match=r"^build\.py: no source for nope"):
+        build.main(["execute", "nope"])
