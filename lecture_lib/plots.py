@@ -10,7 +10,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-_CORNERS = np.array([[0, 0], [1, 0], [0.5, 3**0.5 / 2]])
+_CORNERS = np.array([[0.5, 3**0.5 / 2], [0, 0], [1, 0]])  # the first option on top
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
 _MARKERS = ["o", "s", "^", "D", "v", "P"]
 _HATCHES = ["", "//", "..", "xx"]
@@ -20,7 +20,7 @@ def triangle(ax: Axes, labels: Sequence[str]) -> Axes:
     """Draw the simplex of three options as a triangle with named corners; `on_triangle` puts points on it."""
     outline = _CORNERS[[0, 1, 2, 0]]
     ax.plot(*outline.T, color="0.3", lw=1.5, zorder=3)
-    for corner, label, below in zip(_CORNERS, labels, (True, True, False), strict=True):
+    for corner, label, below in zip(_CORNERS, labels, (False, True, True), strict=True):
         ax.annotate(label, corner, xytext=(0, -8 if below else 8), textcoords="offset points", ha="center",
                     va="top" if below else "bottom")  # fmt: skip
     ax.set(xlim=(-0.08, 1.08), ylim=(-0.12, 1.0), aspect="equal")

@@ -1,0 +1,45 @@
+# Every job of the project is one target. Set-up happens by itself, once, and again when a file that it depends on changes.
+PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+  BIN := .venv/Scripts
+else
+  BIN := .venv/bin
+endif
+PY := $(BIN)/python
+READY := .venv/ready
+# node, npm and the Jupyter commands of the environment come first
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: lab test notebooks slides figures bench colab
+.DEFAULT_GOAL := lab
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c "import sys; sys.exit(sys.version_info < (3, 11) and 'Python 3.11 or newer is needed, $(PYTHON) is ' + sys.version.split()[0])"
+	@$(PYTHON) -c "import ensurepip" 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments here: install its venv module (Debian, Ubuntu: apt install python3-venv)"; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	@touch $(READY)
+
+lab: $(READY)  ## open JupyterLab on the notebooks
+	$(PY) -m jupyterlab notebooks $(LAB_ARGS)
+
+test: $(READY)  ## every test: units, notebooks, widgets and slides in a browser, Colab
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m pytest $(TEST_ARGS)
+	$(PY) -m pytest --nbval-lax -n 2 --dist loadfile notebooks
+
+notebooks: $(READY)  ## execute the sources, write the notebooks
+	$(PY) notebooks/build.py execute
+
+slides: $(READY)  ## one HTML file a deck, into build/slides
+	$(PY) -m nbconvert --to live_slides --output-dir build/slides notebooks/*.ipynb
+
+figures: $(READY)  ## the pictures of figures/, from the executed notebooks
+	$(PY) notebooks/build.py figures
+
+bench: $(READY)  ## measure side by side, record in benchmarks/results.json
+	$(PY) benchmarks/run.py
+
+colab: $(READY)  ## REPO=owner/name stamps badges and first cells, REPO= takes them off
+	$(PY) notebooks/build.py stamp "$(REPO)"
