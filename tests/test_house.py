@@ -64,7 +64,9 @@ def test_conda_and_pip_ask_for_the_same():
     wanted = dict(map(split, project["dependencies"] + project["optional-dependencies"]["dev"]))
     wanted["python"] = split("python" + project["requires-python"])[1]
     conda = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))["dependencies"]
-    listed = dict(split(line) for line in conda if isinstance(line, str) and line != "pip")
+    by_pip = conda[-1]["pip"]
+    assert by_pip[-1] == "--no-deps --editable ."
+    listed = dict(split(line) for line in [*conda[:-1], *by_pip[:-1]] if line != "pip")
     assert {CONDA.get(name, name): version for name, version in listed.items()} == wanted
 
 

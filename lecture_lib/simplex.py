@@ -1,0 +1,317 @@
+"""Scores → the simplex, and the losses that belong to each way: tensors in, tensors out.
+
+Softmax, sparsemax and everything between are one optimisation problem with one parameter, the entropy H_α:
+
+    entmax_α(s) = argmax_{p in simplex} <p, s> + H_α(p),    H_α(p) = (1 - Σ_k p_k^α) / (α(α-1)),  Shannon's as α -> 1
+
+α = 1 is softmax: every option keeps a weight. α = 2 is sparsemax, the Euclidean projection: weights reach exact zero.
+
+A logit of `-inf` forbids its option: the result is that of the other options alone, and no gradient reaches it.
+
+Shapes: K options, N rows, `...` any other dimensions. Half precision is computed in float32 and returned as it came.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+FIRST_LOOK = 32  # of the largest scores: most supports are smaller, and a partial sort is several times a sort's speed
+
+
+def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, dim: int = -1) -> None:
+    """Refuse anything that is no score of at least one allowed option, and a generator that cannot draw for it.
+
+    Raises:
+        TypeError: `logits` is no floating-point tensor.
+        ValueError: no options, NaN, +inf, a row in which every option is forbidden; a generator on another device;
+            no dimension `dim`.
+    """
+    if not isinstance(logits, Tensor) or not logits.is_floating_point():
+        kind = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
+        raise TypeError(f"logits must be a floating-point tensor (..., K), got {kind}")
+    if logits.ndim and not -logits.ndim <= dim < logits.ndim:
+        raise ValueError(f"dim must be from {-logits.ndim} to {logits.ndim - 1} for these logits, got {dim}")
+    if logits.ndim == 0 or logits.shape[dim] == 0:
+        raise ValueError(f"logits must have shape (..., K) with K >= 1 options, got {tuple(logits.shape)}")
+    if generator is not None and generator.device.type != logits.device.type:
+        raise ValueError(f"generator must be on the device of logits, {logits.device}, got {generator.device}")
+    top = logits.detach().amax(dim)  # NaN and +inf come through a maximum; -inf only if the whole row is -inf
+    if not top.isfinite().all():
+        if top.isnan().any():
+            found = "NaN"
+        else:
+            found = "+inf" if top.isposinf().any() else "a row of only -inf, which forbids every option"
+        raise ValueError(f"logits must be finite, or -inf for a forbidden option; got {found}")
+
+
+def sparsemax(logits: Tensor, dim: int = -1) -> Tensor:
+    """The Euclidean projection onto the simplex, argmin_p ||p - s||²: `entmax` with α = 2.
+
+        p_k = max(s_k - τ, 0),    with the threshold τ for which Σ p_k = 1
+
+    Piecewise linear: its Jacobian is that of centring the scores of the support, 0 elsewhere.
+
+    Args and errors: as for `entmax`. Source: Martins & Astudillo 2016, From softmax to sparsemax.
+    """
+    return entmax(logits, 2, dim)
+
+
+def entmax(logits: Tensor, alpha: float = 1.5, dim: int = -1) -> Tensor:
+    """The point of the simplex that solves argmax_p <p, s> + H_α(p); the larger α, the sparser.
+
+        p_k = max((α-1) s_k - τ, 0)^(1/(α-1)),    with the threshold τ for which Σ p_k = 1
+
+    τ is exact by sorting for α = 1.5 and 2, and found to float precision for others: by Newton's method below 2, by
+    bisection above. The gradient is analytic and can itself be differentiated. It is 0 outside the support: an option
+    without weight learns nothing, until the others come down to it.
+
+    Args:
+        logits: scores s, of any shape.
+        alpha: a finite number >= 1. 1: softmax. 2: sparsemax. Above 2 the gradient grows without
+            bound at small weights, as p^(2-α).
+        dim: where the K options are.
+
+    Returns: as `logits`, non-negative, sums to 1 along `dim`.
+
+    Raises:
+        TypeError, ValueError: `logits` as in `check_logits`; alpha below 1, infinite, NaN or no number.
+
+    Source: Peters, Niculae & Martins 2019, Sparse sequence-to-sequence models; the Newton iteration is our own.
+    """
+    check_logits(logits, dim=dim)
+    _check_alpha(alpha)
+    if alpha == 1:
+        return logits.softmax(dim)
+    return _Entmax.apply(logits.to(_working_dtype(logits)), float(alpha), dim).to(logits.dtype)
+
+
+def fenchel_young_loss(logits: Tensor, target: Tensor, alpha: float = 1.5) -> Tensor:
+    """The loss for which `entmax` is the prediction: convex in s, never negative, 0 only where entmax(s) = y.
+
+        L(s, y) = Ω*(s) + Ω(y) - <s, y>,    Ω = -H_α,  Ω*(s) = max_p <p, s> - Ω(p);    ∇L = entmax_α(s) - y
+
+    α = 1 is cross-entropy, for a distribution y less its entropy: the divergence KL(y || softmax(s)). α = 2 is the
+    sparsemax loss. For α > 1 and a class as target the loss is exactly 0 from a margin of 1/(α-1) on.
+
+    Args:
+        logits: (..., K) scores s.
+        target: (...) int64 class indices, or (..., K) distributions; a constant, no gradient flows into it. One that
+            gives weight to a forbidden option (-inf) costs +inf, as with torch's cross-entropy.
+        alpha: as in `entmax`.
+
+    Returns: (...) one loss per row, in the dtype of `logits`.
+
+    Raises:
+        TypeError: a target that is neither int64 nor floating-point.
+        ValueError: a target of another shape, a class index outside 0 ... K-1, a row that is no distribution.
+
+    Source: Blondel, Martins & Niculae 2020, Learning with Fenchel-Young losses.
+    """
+    check_logits(logits)
+    _check_alpha(alpha)
+    scores = logits.to(_working_dtype(logits))
+    y, index = _check_target(target, scores)
+    return _FenchelYoung.apply(scores, entmax(scores, alpha), y, index, float(alpha)).to(logits.dtype)
+
+
+class _Entmax(torch.autograd.Function):
+    @staticmethod
+    def forward(logits, alpha, dim):
+        # Options at -1 or below can get no weight, as τ >= -1 here: cutting there keeps -inf out of every sum.
+        x = (logits - logits.amax(dim, keepdim=True)).mul_(alpha - 1).clamp_(min=-1).movedim(dim, -1)
+        rows = x.reshape(-1, x.shape[-1])  # (N, K)
+        p = _ratios(rows, _threshold(rows, alpha), alpha)
+        p /= p.sum(-1, keepdim=True)
+        return p.reshape(x.shape).movedim(-1, dim)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, ctx.alpha, ctx.dim = inputs
+        ctx.save_for_backward(output)
+
+    @staticmethod
+    def backward(ctx, grad):
+        """J = diag(w) - w wᵀ / Σw with w = p^(2-α) on the support, 0 elsewhere; plain operations on p, so that autograd
+        can differentiate this once more."""
+        (p,) = ctx.saved_tensors
+        support = p.sign()  # 1 or 0: several times the speed of torch.where, here and below
+        w = (p + (1 - support)).pow(2 - ctx.alpha) * support  # away from 0, where a power has an infinite slope
+        w_grad = w * grad
+        mean = w_grad.sum(ctx.dim, keepdim=True) / w.sum(ctx.dim, keepdim=True)
+        return w_grad - w * mean, None, None
+
+
+def _ratios(x: Tensor, tau: Tensor, alpha: float) -> Tensor:
+    """The weights (x - τ)_+^(1/(α-1)) as ratios to the largest, so that they can be divided by their sum: (N, K)."""
+    if alpha == 2:
+        return torch.sub(x, tau).clamp_(min=0).div_(-tau)
+    if alpha == 1.5:
+        return torch.sub(x, tau).clamp_(min=0).div_(-tau).square_()
+    log_r = torch.div(x, -tau).clamp_(min=-1).log1p_().div_(alpha - 1)  # log1p: a power is inexact as α -> 1
+    floor = math.log(torch.finfo(x.dtype).tiny) + 1
+    allowed = log_r > floor  # without this, exp(-inf) and denormal numbers take a CPU ten times as long
+    return log_r.clamp_(min=floor).exp_().mul_(allowed)
+
+
+def _threshold(x: Tensor, alpha: float, k: int = FIRST_LOOK) -> Tensor:
+    """τ (N, 1) for rows x (N, K) = (α-1)(s - max s), cut at -1, so that -1 <= τ < 0.
+
+    Only the support matters. From α = 1.5 on it is small: look for it among the k largest, then further for the rows
+    that need it.
+    """
+    solve = _threshold_by_sorting if alpha in (1.5, 2) else _threshold_by_root_finding
+    if k >= x.shape[-1] or alpha < 1.5:
+        return solve(x, alpha)
+    top = x.topk(k, dim=-1).values
+    tau = solve(top, alpha)
+    unsolved = (top[:, -1:] > tau).squeeze(-1)  # all k have a weight: there may be more
+    if unsolved.any():
+        tau[unsolved] = _threshold(x[unsolved], alpha, 4 * k)
+    return tau
+
+
+def _threshold_by_sorting(x: Tensor, alpha: float) -> Tensor:
+    """Solve for τ as if the n largest were the support, for every n; the support is the largest n that is consistent.
+
+    α = 2: Σ (x - τ) = 1.    α = 1.5: Σ (x - τ)² = 1, a quadratic equation.
+    """
+    x = x.sort(-1, descending=True).values
+    n = torch.arange(1, x.shape[-1] + 1, dtype=x.dtype, device=x.device)
+    mean = x.cumsum(-1) / n
+    if alpha == 2:
+        tau = mean - 1 / n
+    else:
+        variance = x.square().cumsum(-1) / n - mean.square()
+        tau = mean - (1 / n - variance).clamp_(min=0).sqrt_()
+    support = (tau < x).sum(-1, keepdim=True).clamp_(min=1)
+    return tau.gather(-1, support - 1)
+
+
+def _threshold_by_root_finding(x: Tensor, alpha: float) -> Tensor:
+    """Find the largest weight q in [1/K, 1]: τ = -q^(α-1), and F(q) = q Σ r = 1 with r the ratios p / q.
+
+    Up to α = 2, F is convex and increasing: Newton's method comes down from q = 1 without overshooting. It starts at
+    the solution as α -> 1 (F is linear) and takes 4 to 10 steps else. Above 2, F has vertical tangents: bisection.
+    """
+    eps, tiny = torch.finfo(x.dtype).eps, torch.finfo(x.dtype).tiny
+    q = x.new_ones(x.shape[0], 1)
+
+    def tau():
+        return -q.pow(alpha - 1).clamp(min=tiny)
+
+    if alpha <= 2:
+        for _ in range(100):  # F · F' falls at least to a quarter each step: 50 are enough for float64 and K = 10^6
+            r = _ratios(x, tau(), alpha)
+            u = torch.div(x, -tau()).add_(1).clamp_(min=tiny)
+            step = (q * r.sum(-1, keepdim=True) - 1) / r.div_(u).sum(-1, keepdim=True)  # F' = Σ r / u
+            q = q - step
+            if not (step > 8 * eps * q).any():
+                break
+    else:
+        low, high = q / x.shape[-1], q
+        for _ in range(math.ceil(math.log2(x.shape[-1] / eps))):
+            q = (low + high) / 2
+            above = q * _ratios(x, tau(), alpha).sum(-1, keepdim=True) >= 1
+            low, high = torch.where(above, low, q), torch.where(above, q, high)
+        q = high
+    return tau()
+
+
+class _FenchelYoung(torch.autograd.Function):
+    """Value and gradient of the loss; the prediction p is an argument so that a second derivative finds its graph.
+
+    Target: distributions y (..., K) and no index, or class indices (..., 1) and their y, ones (..., 1): then all but
+    the class has y = 0, where the divergence is p^α / α.
+    """
+
+    @staticmethod
+    def forward(logits, p, y, index, alpha):
+        # s_k = max s + (p_k^a - max p^a) / a on the support, a = α-1, and lower by a slack outside it. So the loss is
+        # the Bregman divergence of Ω between y and p, plus <slack, y>: sums of terms that are not negative.
+        loss, target_p = 0, p
+        if index is not None:
+            others = p.scatter(-1, index, 0)
+            loss = others.pow(alpha).sum(-1) / alpha
+            target_p = p.gather(-1, index)
+        if alpha == 1:
+            log_p = logits.log_softmax(-1)
+            log_p = log_p if index is None else log_p.gather(-1, index)
+            return loss + _divergence(y, target_p, log_p, alpha).sum(-1)
+        a = alpha - 1
+        z = a * ((logits if index is None else logits.gather(-1, index)) - logits.amax(-1, keepdim=True))
+        top = p.amax(-1, keepdim=True)
+        top_a = top.pow(a).clamp_(min=torch.finfo(p.dtype).tiny)
+        log_p = top.log() + (z / top_a).clamp_(min=-1).log1p_() / a  # finite where p underflows
+        slack = torch.where((target_p == 0) & (y > 0), -(z + top_a).clamp_(max=0) * (y / a), 0)
+        return loss + (_divergence(y, target_p, log_p, alpha) + slack).sum(-1)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        _, p, y, index, _ = inputs
+        ctx.save_for_backward(p, y, index)
+
+    @staticmethod
+    def backward(ctx, grad):
+        p, y, index = ctx.saved_tensors
+        difference = p - y if index is None else p.scatter_add(-1, index, -y)
+        return grad.unsqueeze(-1) * difference, None, None, None, None
+
+
+def _divergence(y: Tensor, p: Tensor, log_p: Tensor, alpha: float) -> Tensor:
+    """The terms of Ω's Bregman divergence, [y (y^a - p^a) / a - p^a (y - p)] / α with a = α-1; exactly 0 where y = p.
+
+    Written with ℓ = |log y - log p|, (y^a - p^a) / a = ± max(y, p)^a (1 - e^(-aℓ)) / a: no cancellation as α -> 1
+    (where it is ±ℓ), nor as p -> y.
+    """
+    a = alpha - 1
+    gap, low = y - p, torch.minimum(y, p)
+    near = gap.abs() <= low
+    size = torch.where(near, (gap.abs() / low).log1p(), (y.log() - log_p).abs())
+    if a > 0:
+        size = torch.maximum(y, p).pow(a) * torch.expm1(-a * size) / -a
+    first = torch.where(y > 0, y * size.copysign(gap), 0)
+    terms = (first - (a * log_p).exp() * gap) if a > 0 else first - gap
+    return torch.where(gap == 0, 0, terms / alpha).clamp(min=0)
+
+
+def _check_target(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Class indices (...) or distributions (..., K) as `_FenchelYoung` takes them."""
+    if not isinstance(target, Tensor) or not (target.dtype == torch.int64 or target.is_floating_point()):
+        kind = f"a tensor of {target.dtype}" if isinstance(target, Tensor) else type(target).__name__
+        raise TypeError(
+            f"target must be a tensor of int64 class indices or of floating-point distributions, got {kind}"
+        )
+    classes = target.dtype == torch.int64
+    wanted = logits.shape[:-1] if classes else logits.shape
+    if target.shape != wanted:
+        kind = "class indices" if classes else "distributions"
+        raise ValueError(
+            f"target must have shape {tuple(wanted)} as {kind} for logits {tuple(logits.shape)},"
+            f" got {tuple(target.shape)}"
+        )
+    if classes:
+        k = logits.shape[-1]
+        wrong = target[(target < 0) | (target >= k)]
+        if wrong.numel():
+            raise ValueError(f"target must hold class indices from 0 to {k - 1}, got {wrong[0].item()}")
+        index = target.unsqueeze(-1)  # (..., 1)
+        return torch.ones_like(index, dtype=logits.dtype), index
+    y = target.detach().to(logits.dtype)
+    if not (y >= 0).all():
+        raise ValueError(f"target must hold distributions, without negative entries or NaN, got {y.min().item():.6g}")
+    total = y.sum(-1)
+    tolerance = max(1e-4, 8 * torch.finfo(target.dtype).eps)
+    wrong = total[~((total - 1).abs() <= tolerance)]
+    if wrong.numel():
+        raise ValueError(f"target must hold distributions, rows that sum to 1, got a sum of {wrong[0].item():.6g}")
+    return y, None
+
+
+def _check_alpha(alpha: float) -> None:
+    if not isinstance(alpha, (int, float)) or not 1 <= alpha < math.inf:
+        raise ValueError(f"alpha must be a finite number >= 1 (1 softmax, 2 sparsemax), got {alpha!r}")
+
+
+def _working_dtype(logits: Tensor) -> torch.dtype:
+    return torch.promote_types(logits.dtype, torch.float32)
