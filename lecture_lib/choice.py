@@ -15,6 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lecture_lib import simplex
+from lecture_lib.simplex import check_logits
+
 
 class Choice(NamedTuple):
     """What was chosen, and what an estimator needs to know about how."""
@@ -22,29 +25,6 @@ class Choice(NamedTuple):
     logits: Tensor  # (..., K) the scores that the choice was made from
     weights: Tensor  # (..., K) z: non-negative, sums to 1, carries the pathwise gradient where there is one
     log_prob: Tensor  # (...) log-probability of what was sampled for a score-function estimator; else 0
-
-
-def check_logits(logits: Tensor, generator: torch.Generator | None = None) -> None:
-    """Refuse anything that is no score of at least one allowed option, and a generator that cannot draw for it.
-
-    Raises:
-        TypeError: `logits` is no floating-point tensor.
-        ValueError: no options, NaN, +inf, a row in which every option is forbidden; a generator on another device.
-    """
-    if not isinstance(logits, Tensor) or not logits.is_floating_point():
-        kind = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise TypeError(f"logits must be a floating-point tensor (..., K), got {kind}")
-    if logits.ndim == 0 or logits.shape[-1] == 0:
-        raise ValueError(f"logits must have shape (..., K) with K >= 1 options, got {tuple(logits.shape)}")
-    if generator is not None and generator.device.type != logits.device.type:
-        raise ValueError(f"generator must be on the device of logits, {logits.device}, got {generator.device}")
-    top = logits.detach().amax(-1)  # NaN and +inf come through a maximum; -inf only if the whole row is -inf
-    if not top.isfinite().all():
-        if top.isnan().any():
-            found = "NaN"
-        else:
-            found = "+inf" if top.isposinf().any() else "a row of only -inf, which forbids every option"
-        raise ValueError(f"logits must be finite, or -inf for a forbidden option; got {found}")
 
 
 def softmax(logits: Tensor) -> Choice:
@@ -57,6 +37,16 @@ def softmax(logits: Tensor) -> Choice:
     return Choice(logits, logits.softmax(-1), _zeros(logits))
 
 
+def entmax(logits: Tensor, alpha: float = 1.5) -> Choice:
+    """Sparse attention: z = entmax_α(logits), see `simplex.entmax`. α = 1 is `softmax`, α = 2 sparsemax.
+
+    Approximates: the expectation of a one-hot choice, by a mixture of a few options; those of weight 0 need not run.
+    Gradient: exact for what it computes, no sampling; 0 for options without weight. Requires: f_k that accept being
+    mixed, and scores close enough that the right option still has a weight.
+    """
+    return Choice(logits, simplex.entmax(logits, alpha), _zeros(logits))
+
+
 def argmax(logits: Tensor) -> Choice:
     """The talk's hard choice: z = one_hot(argmax(logits)), ties to the first.
 
@@ -64,6 +54,65 @@ def argmax(logits: Tensor) -> Choice:
     """
     check_logits(logits)
     return Choice(logits, _one_hot(logits.argmax(-1), logits), _zeros(logits))
+
+
+def top_k(logits: Tensor, k: int) -> Choice:
+    """The k best: z = softmax over the k largest logits, 0 for the others; ties to the first.
+
+    Approximates: softmax, by its k largest terms. Gradient: exact for the weights of the chosen; none for which are
+    chosen. With k = 1 the weight is the constant 1 and *no* gradient reaches the logits: an expert layer that keeps one
+    expert scales it by its softmax probability instead. Requires: every option that matters to be tried now and then.
+
+    Args:
+        k: how many, 1 to K. Forbidden options (-inf) get weight 0 even where fewer than k are allowed.
+
+    Source: Shazeer et al. 2017, eq. 3 to 5.
+    """
+    check_logits(logits)
+    _check_k(k, logits)
+    return Choice(logits, _top_k(logits, logits, k), _zeros(logits))
+
+
+def noisy_top_k(
+    logits: Tensor, k: int, std: float | Tensor = 1.0, *, generator: torch.Generator | None = None
+) -> Choice:
+    """The k best of noisy scores, `top_k(logits + std · ε)` with ε ~ Normal(0, 1): noise lets every option be tried.
+
+    Gradient: pathwise, through the noisy weights, to the logits and to `std`; biased, and none for which are chosen.
+
+    Args:
+        std: standard deviation of the noise, a number or a tensor that broadcasts to `logits`; softplus(x W_noise) in
+            the source.
+
+    Source: Shazeer et al. 2017, eq. 3 to 5.
+    """
+    check_logits(logits, generator)
+    _check_k(k, logits)
+    scale = torch.as_tensor(std, dtype=logits.dtype, device=logits.device)
+    if not (scale.isfinite() & (scale >= 0)).all():
+        raise ValueError(f"std must be finite and >= 0, got {std!r}")
+    noise = torch.randn(logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    return Choice(logits, _top_k(logits, logits + scale * noise, k), _zeros(logits))
+
+
+def gumbel_top_k(
+    logits: Tensor, k: int, temperature: float = 1.0, *, generator: torch.Generator | None = None
+) -> Choice:
+    """k options drawn without replacement: the k largest of logits + g, weighted by softmax((logits + g)/temperature).
+
+    Approximates: a subset from the Plackett-Luce distribution (draw one by softmax, remove it, draw the next), which
+    the *chosen set* follows exactly, at every temperature. Gradient: pathwise through the weights of the chosen,
+    biased; with k = K it is `gumbel_softmax`. An unordered subset has no simple log-probability, so `log_prob` is 0:
+    for a score-function estimator draw one option with `sample`.
+
+    Source: Kool et al. 2019, Stochastic beams and where to find them; Yellott 1977.
+    """
+    check_logits(logits, generator)
+    _check_k(k, logits)
+    check_temperature(temperature)
+    scores = logits + _gumbel(logits, generator)
+    top = scores.detach().amax(-1, keepdim=True)
+    return Choice(logits, _top_k(logits, (scores - top) / temperature, k), _zeros(logits))
 
 
 def gumbel_softmax(logits: Tensor, temperature: float = 1.0, *, generator: torch.Generator | None = None) -> Choice:
@@ -82,8 +131,7 @@ def gumbel_softmax(logits: Tensor, temperature: float = 1.0, *, generator: torch
     Source: Jang et al. 2017, eq. 2; Maddison et al. 2017, eq. 10 (density).
     """
     check_logits(logits, generator)
-    if not isinstance(temperature, (int, float)) or not math.isfinite(temperature) or temperature <= 0:
-        raise ValueError(f"temperature must be a finite number > 0, got {temperature!r}")
+    check_temperature(temperature)
     scores = logits + _gumbel(logits, generator)
     scores = scores - scores.detach().amax(-1, keepdim=True)  # so that dividing by a tiny temperature cannot overflow
     return Choice(logits, (scores / temperature).softmax(-1).to(logits.dtype), _zeros(logits))
@@ -117,6 +165,56 @@ def sample(logits: Tensor, *, generator: torch.Generator | None = None) -> Choic
     index = (logits.detach() + _gumbel(logits, generator)).argmax(-1)  # (...)
     log_prob = logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
     return Choice(logits, _one_hot(index, logits), log_prob)
+
+
+def stick_breaking(gate_logits: Tensor) -> Choice:
+    """A choice by going along the options: stop at option k with probability σ(gate_k), else go on.
+
+        z_k = σ(gate_k) · Π_{j<k} (1 - σ(gate_j)),    the last option takes what is left
+
+    Approximates: the expectation of where one stops. Gradient: exact for what it computes. Early exits are such
+    choices: the gates belong to the exits but the last. A gate of `-inf` never stops.
+
+    Args:
+        gate_logits: (..., K - 1), one gate for each option but the last.
+
+    Returns: a choice among K options, whose logits are log z.
+
+    Source: Sethuraman 1994 (sticks); Scardapane et al. 2020, Differentiable branching in deep networks (exits).
+    """
+    if not isinstance(gate_logits, Tensor) or not gate_logits.is_floating_point() or gate_logits.ndim == 0:
+        raise TypeError(f"gate_logits must be a floating-point tensor (..., K - 1), got {gate_logits!r}")
+    if gate_logits.isnan().any() or gate_logits.isposinf().any():
+        raise ValueError("gate_logits must be finite, or -inf for an option that is never taken; got NaN or +inf")
+    start = gate_logits.new_zeros(*gate_logits.shape[:-1], 1)
+    going_on = torch.cat([start, F.logsigmoid(-gate_logits).cumsum(-1)], -1)  # (..., K) log Π_{j<k} (1 - σ)
+    stopping = torch.cat([F.logsigmoid(gate_logits), start], -1)  # (..., K) log σ, and 0: the last always stops
+    log_z = going_on + stopping
+    return Choice(log_z, log_z.exp(), _zeros(log_z))
+
+
+def keep_or_discard(score: Tensor) -> Tensor:
+    """The case k = 2: the score of keeping, against 0 for discarding. (...) -> logits (..., 2), "keep" first.
+
+    Every way of choosing makes a gate of it: `softmax(keep_or_discard(score)).weights[..., 0]` is sigmoid(score).
+    """
+    return torch.stack([score, torch.zeros_like(score)], dim=-1)
+
+
+def _top_k(logits: Tensor, scores: Tensor, k: int) -> Tensor:
+    """Softmax over the k largest scores, 0 elsewhere, in the dtype of `logits`."""
+    values, index = scores.topk(k, dim=-1)
+    return torch.zeros_like(scores).scatter(-1, index, values.softmax(-1)).to(logits.dtype)
+
+
+def _check_k(k: int, logits: Tensor) -> None:
+    if not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
+        raise ValueError(f"k must be an integer from 1 to the number of options, {logits.shape[-1]}, got {k!r}")
+
+
+def check_temperature(temperature: float) -> None:
+    if not isinstance(temperature, (int, float)) or not math.isfinite(temperature) or temperature <= 0:
+        raise ValueError(f"temperature must be a finite number > 0, got {temperature!r}")
 
 
 def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:

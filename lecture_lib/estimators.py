@@ -3,12 +3,15 @@
 Shapes: K options, `...` any leading dimensions; a cost has one value per example.
 """
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from lecture_lib.choice import check_logits
+from lecture_lib.choice import Choice, check_temperature, sample
+from lecture_lib.simplex import check_logits
 
 
 def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) -> Tensor:
@@ -60,3 +63,120 @@ def exact_expectation(cost_fn: Callable[[Tensor], Tensor], logits: Tensor) -> Te
         raise ValueError(f"cost_fn must return one cost per row of logits, shape {wanted}, got {got}")
     allowed = logits > -torch.inf
     return (logits.softmax(-1) * costs.masked_fill(~allowed, 0)).sum(-1)
+
+
+def leave_one_out(costs: Tensor) -> Tensor:
+    """A baseline for each of S samples: the mean cost of the S - 1 others. Unbiased, as it never sees its own sample.
+
+    Args:
+        costs: (S, ...) the costs of S >= 2 independent samples of the same choices.
+
+    Returns: (S, ...) baselines for `surrogate`. The mean over S is then 1/(S-1) Σ (f_s - mean f) ∇log p_s.
+
+    Source: Mnih & Rezende 2016 (VIMCO); Kool et al. 2019, Buy 4 REINFORCE samples, get a baseline for free!
+    """
+    if costs.ndim == 0 or len(costs) < 2:
+        raise ValueError(f"costs must hold at least 2 samples, shape (S, ...), got {tuple(costs.shape)}")
+    costs = costs.detach()
+    return (costs.sum(0) - costs) / (len(costs) - 1)
+
+
+class MovingAverage:
+    """A baseline that remembers: calling it with the present costs returns the average of those *before*.
+
+    Reading comes before updating, in one call, as a baseline that has seen its own cost would bias the gradient.
+    """
+
+    def __init__(self, decay: float = 0.9):
+        """`decay`, 0 to less than 1: the share of the old value that an update keeps."""
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be from 0 to less than 1, got {decay!r}")
+        self.decay, self.value = decay, None
+
+    def __call__(self, costs: Tensor) -> float:
+        """The baseline for `costs` (any shape): 0.0 the first time."""
+        before, now = self.value, costs.detach().mean().item()
+        if not math.isfinite(now):
+            raise ValueError(f"costs must be finite, got a mean of {now}")
+        self.value = now if before is None else self.decay * before + (1 - self.decay) * now
+        return 0.0 if before is None else before
+
+
+def gumbel_rao(
+    logits: Tensor, temperature: float = 1.0, n_samples: int = 10, *, generator: torch.Generator | None = None
+) -> Choice:
+    """Straight-through Gumbel-Softmax with less noise: its gradient, averaged over noise that gives the same choice.
+
+    Draws a one-hot D as straight-through does; given D, draws `n_samples` Gumbel vectors whose argmax is D, and
+    averages their softmax Jacobians (Rao-Blackwell). Same mean as `straight_through(gumbel_softmax(...))`, hence as
+    biased; less variance, the more so the lower the temperature.
+
+    Args: as for `gumbel_softmax`; `n_samples` >= 1 is the number K of conditional draws.
+
+    Source: Paulus, Maddison & Krause 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax gradient estimator.
+    """
+    if not isinstance(n_samples, int) or n_samples < 1:
+        raise ValueError(f"n_samples must be an integer >= 1, got {n_samples!r}")
+    check_temperature(temperature)
+    hard = sample(logits, generator=generator).weights  # D (..., K)
+    e = torch.empty((n_samples, *logits.shape), dtype=logits.dtype, device=logits.device)
+    e.exponential_(generator=generator)  # (n, ..., K)
+    theta = (logits - logits.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
+    log_z = theta.logsumexp(-1, keepdim=True)
+    e_chosen = (e * hard).sum(-1, keepdim=True)  # (n, ..., 1) E_D
+    winner = log_z - e_chosen.log()
+    others = -(e / theta.exp() + e_chosen / log_z.exp()).log()
+    noisy = torch.where(hard.bool(), winner, others)  # (n, ..., K) logits + noise, given that D wins
+    noise = torch.where(theta > -torch.inf, noisy - theta, 0)  # a constant: no gradient through the condition
+    scores = logits + noise
+    soft = ((scores - scores.detach().amax(-1, keepdim=True)) / temperature).softmax(-1).mean(0)
+    return Choice(logits, hard + (soft - soft.detach()), logits.new_zeros(logits.shape[:-1]))
+
+
+class GradientStatistics(NamedTuple):
+    """How an estimator's gradient relates to the exact one; every entry is a tensor (K,)."""
+
+    exact: Tensor  # the gradient of the expected cost, by enumeration
+    mean: Tensor  # of the estimates
+    variance: Tensor  # of one estimate
+    standard_error: Tensor  # of `mean`: the precision of this measurement
+
+    @property
+    def bias(self) -> Tensor:
+        return self.mean - self.exact
+
+
+def gradient_statistics(
+    choose: Callable[[Tensor], Choice],
+    cost_fn: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    *,
+    n_estimates: int = 100_000,
+    samples: int = 1,
+    baseline: float | Callable[[Tensor], Tensor | float] = 0.0,
+) -> GradientStatistics:
+    """Measure bias and variance of an estimator of the gradient of E_z[cost_fn(z)], against the exact gradient.
+
+    Args:
+        choose: a way of choosing, which draws its own noise for every row.
+        cost_fn: weights (..., K) -> cost (...).
+        logits: (K,).
+        n_estimates: how many independent estimates to make, at least 2.
+        samples: each estimate is the mean over so many draws.
+        baseline: a number, or a function of the costs (samples, n_estimates) such as `leave_one_out`.
+    """
+    check_logits(logits)
+    if logits.ndim != 1:
+        raise ValueError(f"logits must have shape (K,), got {tuple(logits.shape)}")
+    for name, value, least in (("n_estimates", n_estimates, 2), ("samples", samples, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    leaf = logits.detach().requires_grad_()
+    (exact,) = torch.autograd.grad(exact_expectation(cost_fn, leaf), leaf)
+    rows = logits.detach().expand(samples, n_estimates, -1).clone().requires_grad_()
+    choice = choose(rows)
+    costs = cost_fn(choice.weights)
+    loss = surrogate(costs, choice.log_prob, baseline(costs.detach()) if callable(baseline) else baseline)
+    estimates = torch.autograd.grad(loss.sum(), rows)[0].mean(0)  # (n_estimates, K)
+    variance = estimates.var(0)
+    return GradientStatistics(exact, estimates.mean(0), variance, (variance / n_estimates).sqrt())

@@ -7,7 +7,21 @@ import torch
 from scipy import stats
 from torch.distributions import RelaxedOneHotCategorical
 
-from lecture_lib.choice import Choice, argmax, gumbel_softmax, sample, softmax, straight_through
+from lecture_lib import simplex
+from lecture_lib.choice import (
+    Choice,
+    argmax,
+    entmax,
+    gumbel_softmax,
+    gumbel_top_k,
+    keep_or_discard,
+    noisy_top_k,
+    sample,
+    softmax,
+    stick_breaking,
+    straight_through,
+    top_k,
+)
 
 TALK = torch.tensor([1.3, 0.2, 0.7])
 WAYS = {
@@ -18,6 +32,11 @@ WAYS = {
     "straight_through(softmax)": lambda s: straight_through(softmax(s)),
     "straight_through(gumbel_softmax)": lambda s: straight_through(gumbel_softmax(s)),
     "sample": sample,
+    "entmax": entmax,
+    "entmax, alpha 2": partial(entmax, alpha=2),
+    "top_k": partial(top_k, k=1),
+    "noisy_top_k": partial(noisy_top_k, k=1),
+    "gumbel_top_k": partial(gumbel_top_k, k=1),
 }
 HARD = ["argmax", "straight_through(softmax)", "straight_through(gumbel_softmax)", "sample"]
 every_way = pytest.mark.parametrize("choose", WAYS.values(), ids=WAYS)
@@ -127,14 +146,14 @@ def test_straight_through_keeps_the_gradient_of_the_soft_weights():
     assert torch.equal(expected, got)
 
 
-@pytest.mark.parametrize("way", [gumbel_softmax, sample])
+@pytest.mark.parametrize("way", [gumbel_softmax, sample, partial(gumbel_top_k, k=2), partial(noisy_top_k, k=2)])
 def test_one_generator_gives_one_choice_and_leaves_the_global_state_alone(way):
     logits, state = torch.randn(10, 4), torch.get_rng_state()
     assert torch.equal(way(logits, generator=seeded(9)).weights, way(logits, generator=seeded(9)).weights)
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("choose", [softmax, argmax], ids=["softmax", "argmax"])
+@pytest.mark.parametrize("choose", [softmax, argmax, entmax, partial(top_k, k=3)])
 def test_permuting_the_options_permutes_the_choice_and_a_shift_changes_nothing(choose):
     logits, order = torch.randn(50, 6, generator=seeded()), torch.randperm(6, generator=seeded(1))
     torch.testing.assert_close(choose(logits[:, order]).weights, choose(logits).weights[:, order])
@@ -160,12 +179,13 @@ def test_logits_are_checked(choose, logits, error, found):
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, torch.nan, torch.inf, "1", None])
-def test_temperature_is_checked(temperature):
+@pytest.mark.parametrize("way", [gumbel_softmax, partial(gumbel_top_k, k=2)])
+def test_temperature_is_checked(way, temperature):
     with pytest.raises(ValueError, match=r"temperature must be a finite number > 0, got "):
-        gumbel_softmax(TALK, temperature)
+        way(TALK, temperature=temperature)
 
 
-@pytest.mark.parametrize("way", [gumbel_softmax, sample])
+@pytest.mark.parametrize("way", [gumbel_softmax, sample, partial(gumbel_top_k, k=2), partial(noisy_top_k, k=2)])
 def test_a_generator_on_another_device_is_refused(way):
     elsewhere = torch.zeros(3, device="meta")  # a device that every machine has; its values cannot be looked at
     with pytest.raises(ValueError, match="generator must be on the device of logits, meta, got cpu"):
@@ -176,3 +196,102 @@ def test_straight_through_wants_a_choice():
     with pytest.raises(TypeError, match="choice must be a Choice, got Tensor"):
         straight_through(TALK)
     assert isinstance(straight_through(softmax(TALK)), Choice)
+
+
+# ---- subsets
+
+
+@pytest.mark.parametrize("k", [1, 2, 4])
+def test_top_k_is_a_softmax_of_the_k_best(k):
+    logits = torch.randn(50, 4, dtype=torch.float64, generator=seeded())
+    weights = top_k(logits, k).weights
+    others = logits < logits.sort(-1, descending=True).values[:, k - 1 : k]
+    torch.testing.assert_close(weights, logits.masked_fill(others, -torch.inf).softmax(-1))
+    assert ((weights > 0).sum(-1) == k).all()
+    assert torch.autograd.gradcheck(lambda s: top_k(s, k).weights, logits[:5].clone().requires_grad_())
+
+
+def test_top_1_lets_no_gradient_through():
+    logits = torch.randn(5, 4, generator=seeded(), requires_grad=True)
+    weights = top_k(logits, 1).weights
+    (gradient,) = torch.autograd.grad((weights * torch.arange(4.0)).sum(), logits)
+    assert torch.equal(weights, argmax(logits).weights) and (gradient == 0).all()
+
+
+def test_fewer_allowed_options_than_k():
+    logits = torch.tensor([0.5, -torch.inf, -torch.inf])
+    for choice in (top_k(logits, 2), gumbel_top_k(logits, 2), noisy_top_k(logits, 2)):
+        assert choice.weights.tolist() == [1, 0, 0]
+
+
+def test_noisy_top_k_is_top_k_of_noisy_scores():
+    logits, std = torch.randn(100, 5, generator=seeded()), torch.rand(100, 5, generator=seeded(1))
+    noise = torch.randn(100, 5, generator=seeded(2))
+    ours = noisy_top_k(logits, 2, std, generator=seeded(2))
+    torch.testing.assert_close(ours.weights, top_k(logits + std * noise, 2).weights)
+    assert torch.equal(noisy_top_k(logits, 2, 0.0).weights, top_k(logits, 2).weights)
+    with pytest.raises(ValueError, match="std must be finite and >= 0, got -1"):
+        noisy_top_k(logits, 2, -1)
+
+
+def test_gumbel_top_k_is_plackett_luce():
+    """P(a, then b) = p_a · p_b / (1 - p_a), for every ordered pair: a has the larger weight."""
+    p = TALK.double().softmax(-1)
+    weights = gumbel_top_k(TALK.expand(100_000, 3), 2, 0.5, generator=seeded(3)).weights
+    first, second = weights.topk(2, dim=-1).indices.T
+    pairs = [(a, b) for a in range(3) for b in range(3) if a != b]
+    counts = [((first == a) & (second == b)).sum().item() for a, b in pairs]
+    expected = [100_000 * (p[a] * p[b] / (1 - p[a])).item() for a, b in pairs]
+    assert sum(counts) == 100_000 and stats.chisquare(counts, expected).pvalue > 1e-3
+
+
+def test_gumbel_top_k_of_all_is_gumbel_softmax():
+    logits = torch.randn(50, 4, generator=seeded())
+    both = (gumbel_top_k(logits, 4, 0.7, generator=seeded(1)), gumbel_softmax(logits, 0.7, generator=seeded(1)))
+    torch.testing.assert_close(both[0].weights, both[1].weights)
+
+
+@pytest.mark.parametrize("way", [top_k, noisy_top_k, gumbel_top_k])
+@pytest.mark.parametrize("k", [0, 4, -1, 1.0, None])
+def test_k_is_checked(way, k):
+    with pytest.raises(ValueError, match=r"k must be an integer from 1 to the number of options, 3, got "):
+        way(TALK, k)
+
+
+# ---- sparse maps, sticks, gates
+
+
+def test_entmax_chooses_by_the_sparse_map():
+    logits = torch.randn(20, 6, generator=seeded())
+    assert torch.equal(entmax(logits, 2).weights, simplex.sparsemax(logits))
+    torch.testing.assert_close(entmax(logits, 1).weights, softmax(logits).weights)
+
+
+@pytest.mark.parametrize("shape", [(3,), (5, 2), (4, 0), (0, 3)])
+def test_stick_breaking_equals_the_product(shape):
+    gates = torch.randn(shape, dtype=torch.float64, generator=seeded())
+    choice = stick_breaking(gates)
+    g = torch.cat([gates.sigmoid(), torch.ones(*shape[:-1], 1, dtype=torch.float64)], -1)
+    by_hand = torch.stack([g[..., k] * (1 - g[..., :k]).prod(-1) for k in range(g.shape[-1])], -1)
+    torch.testing.assert_close(choice.weights, by_hand)
+    torch.testing.assert_close(softmax(choice.logits).weights, by_hand)
+    if gates.numel():
+        assert torch.autograd.gradcheck(lambda s: stick_breaking(s).weights, gates.clone().requires_grad_())
+
+
+def test_stick_breaking_at_its_limits():
+    gates = torch.tensor([-torch.inf, 100.0, 3.0], requires_grad=True)
+    choice = stick_breaking(gates)
+    torch.testing.assert_close(choice.weights, torch.tensor([0.0, 1.0, 0.0, 0.0]))
+    (gradient,) = torch.autograd.grad(choice.weights[1], gates)
+    assert gradient.isfinite().all()
+    with pytest.raises(ValueError, match=r"gate_logits must be finite, or -inf .* got NaN"):
+        stick_breaking(torch.tensor([torch.nan]))
+    with pytest.raises(TypeError, match=r"gate_logits must be a floating-point tensor \(..., K - 1\), got 3"):
+        stick_breaking(3)
+
+
+def test_keep_or_discard_is_a_sigmoid():
+    score = torch.randn(7, generator=seeded())
+    torch.testing.assert_close(softmax(keep_or_discard(score)).weights[:, 0], score.sigmoid())
+    assert torch.equal(argmax(keep_or_discard(score)).weights[:, 0] == 1, score >= 0)

@@ -1,10 +1,20 @@
 """One loss rule: its value is the cost, its gradient is right in expectation where the estimator is unbiased."""
 
+from functools import partial
+
 import pytest
 import torch
+from torch import nn
 
 from lecture_lib.choice import gumbel_softmax, sample, softmax, straight_through
-from lecture_lib.estimators import exact_expectation, surrogate
+from lecture_lib.estimators import (
+    MovingAverage,
+    exact_expectation,
+    gradient_statistics,
+    gumbel_rao,
+    leave_one_out,
+    surrogate,
+)
 
 LOGITS = torch.tensor([1.3, 0.2, 0.7], dtype=torch.float64)
 PRICE = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
@@ -118,3 +128,163 @@ def test_shapes_are_checked():
         exact_expectation(lambda z: z, torch.zeros(4, 3))
     with pytest.raises(ValueError, match="logits must be finite"):
         exact_expectation(cost_fn, LOGITS * torch.nan)
+
+
+# ---- baselines
+
+
+def seeded(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+def test_leave_one_out_is_the_mean_of_the_others():
+    costs = torch.randn(5, 3, generator=seeded(0))
+    by_hand = torch.stack([torch.cat([costs[:s], costs[s + 1 :]]).mean(0) for s in range(5)])
+    torch.testing.assert_close(leave_one_out(costs), by_hand)
+    # and the form in which papers write it: 1/(S-1) Σ (f_s - mean f) ∇log p_s
+    logits = LOGITS.expand(5, 3).clone().requires_grad_()
+    log_prob = sample(logits, generator=seeded(1)).log_prob
+    cost = costs[:, 0].double()
+    ours = torch.autograd.grad(surrogate(cost, log_prob, leave_one_out(cost)).mean(), logits, retain_graph=True)[0]
+    theirs = torch.autograd.grad(((cost - cost.mean()) * log_prob).sum() / 4, logits)[0]
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("shape", [(1,), (1, 4), ()])
+def test_leave_one_out_wants_two_samples(shape):
+    with pytest.raises(ValueError, match="costs must hold at least 2 samples"):
+        leave_one_out(torch.zeros(shape))
+
+
+def test_a_moving_average_is_read_before_it_is_updated():
+    average = MovingAverage(0.5)
+    assert [average(torch.tensor([c, c])) for c in (4.0, 8.0, 0.0)] == [0.0, 4.0, 6.0]
+    assert average.value == 3.0
+    with pytest.raises(ValueError, match=r"decay must be from 0 to less than 1, got 1\.0"):
+        MovingAverage(1.0)
+    with pytest.raises(ValueError, match="costs must be finite, got a mean of nan"):
+        average(torch.tensor(torch.nan))
+
+
+def test_leave_one_out_is_unbiased():
+    measured = gradient_statistics(
+        partial(sample, generator=seeded(2)), cost_fn, LOGITS, samples=4, baseline=leave_one_out
+    )
+    assert (measured.bias.abs() < 4 * measured.standard_error).all()
+
+
+def test_a_baseline_that_saw_its_own_sample_is_biased():
+    """What forgetting to leave the own sample out does: the estimate shrinks by (S - 1) / S."""
+    measured = gradient_statistics(
+        partial(sample, generator=seeded(3)), cost_fn, LOGITS, samples=2, baseline=lambda costs: costs.mean(0)
+    )
+    assert (measured.bias.abs() > 10 * measured.standard_error).any()
+    torch.testing.assert_close(measured.mean, measured.exact / 2, atol=0.02, rtol=0)
+
+
+def variance_with(baseline, steps=200):
+    """Total variance of a gradient estimate in which every example has its own price level: 64 examples, 4 samples."""
+    generator, level = seeded(4), 3 * torch.randn(64, generator=seeded(5), dtype=torch.float64)
+    estimates = []
+    for _ in range(steps):
+        logits = LOGITS.expand(4, 64, 3).clone().requires_grad_()
+        choice = sample(logits, generator=generator)
+        cost = 5 + level + cost_fn(choice.weights)
+        loss = surrogate(cost, choice.log_prob, baseline(cost))
+        estimates.append(torch.autograd.grad(loss.sum(), logits)[0].mean(0))
+    return torch.stack(estimates[20:]).var(0).sum()
+
+
+def test_variance_falls_from_no_baseline_to_a_moving_average_to_leave_one_out():
+    none, moving, others = variance_with(lambda c: 0.0), variance_with(MovingAverage(0.9)), variance_with(leave_one_out)
+    assert others < 0.5 * moving and moving < 0.5 * none
+
+
+def test_a_learned_baseline_lowers_the_variance_where_examples_differ():
+    """b(x), fitted to the cost by squared error; the surrogate lets no gradient of its own flow into it."""
+    generator = seeded(6)
+    x = torch.randn(256, 2, generator=generator, dtype=torch.float64)
+    level = 3 * x[:, 0] - x[:, 1]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        learned = nn.Linear(2, 1).double()
+    optimizer = torch.optim.Adam(learned.parameters(), lr=0.1)
+
+    def estimate(baseline):
+        logits = LOGITS.expand(256, 3).clone().requires_grad_()
+        choice = sample(logits, generator=generator)
+        cost = level + cost_fn(choice.weights)
+        b = baseline()
+        loss = surrogate(cost, choice.log_prob, b).mean() + (0 if isinstance(b, float) else (b - cost).square().mean())
+        optimizer.zero_grad()
+        loss.backward()
+        return 256 * logits.grad
+
+    for _ in range(200):
+        estimate(lambda: learned(x).squeeze(-1))
+        optimizer.step()
+    with_b, without = (
+        torch.stack([estimate(b) for _ in range(200)]).var(0).sum()
+        for b in (lambda: learned(x).squeeze(-1), lambda: 0.0)
+    )
+    assert with_b < 0.5 * without
+
+
+# ---- Gumbel-Rao
+
+
+@pytest.mark.parametrize("temperature", [0.2, 1.0])
+def test_gumbel_rao_has_the_mean_of_straight_through_and_less_variance(temperature):
+    measured = [
+        gradient_statistics(choose, cost_fn, LOGITS)
+        for choose in (
+            lambda s: straight_through(gumbel_softmax(s, temperature, generator=seeded(7))),
+            lambda s: gumbel_rao(s, temperature, 1, generator=seeded(8)),
+            lambda s: gumbel_rao(s, temperature, 20, generator=seeded(9)),
+        )
+    ]
+    plain, one, many = measured
+    for other in (one, many):
+        error = (plain.standard_error.square() + other.standard_error.square()).sqrt()
+        assert ((plain.mean - other.mean).abs() < 4 * error).all()
+    assert many.variance.sum() < 0.8 * plain.variance.sum()
+    assert 0.9 < one.variance.sum() / plain.variance.sum() < 1.1  # with one draw it is straight-through
+
+
+def test_gumbel_rao_gains_more_the_lower_the_temperature():
+    gain = []
+    for t in (1.0, 0.1):
+        plain = gradient_statistics(
+            lambda s, t=t: straight_through(gumbel_softmax(s, t, generator=seeded(10))), cost_fn, LOGITS
+        )
+        rao = gradient_statistics(lambda s, t=t: gumbel_rao(s, t, 20, generator=seeded(11)), cost_fn, LOGITS)
+        gain.append(plain.variance.sum() / rao.variance.sum())
+    assert gain[1] > gain[0] > 1
+
+
+def test_gumbel_rao_chooses_hard_with_law_softmax_and_respects_forbidden_options():
+    logits = torch.tensor([1.3, -torch.inf, 0.7, 1e4 - 1e4]).expand(50_000, 4).clone().requires_grad_()
+    choice = gumbel_rao(logits, 0.5, 3, generator=seeded(12))
+    assert ((choice.weights == 0) | (choice.weights == 1)).all()
+    p = logits[0].softmax(-1)
+    assert ((choice.weights.mean(0) - p).abs() < 4 * (p * (1 - p) / 50_000).sqrt() + 1e-9).all()
+    (gradient,) = torch.autograd.grad((choice.weights * torch.arange(4.0)).sum(), logits)
+    assert gradient.isfinite().all() and (gradient[:, 1] == 0).all()
+    large = gumbel_rao(torch.tensor([1000.0, 0.0], requires_grad=True), 0.5, 3)
+    assert torch.autograd.grad(large.weights[0], large.logits)[0].isfinite().all()
+    with pytest.raises(ValueError, match="n_samples must be an integer >= 1, got 0"):
+        gumbel_rao(LOGITS, 0.5, 0)
+    with pytest.raises(ValueError, match="temperature must be a finite number > 0, got 0"):
+        gumbel_rao(LOGITS, 0)
+
+
+def test_gradient_statistics_agrees_with_the_samples_above():
+    measured = gradient_statistics(partial(sample, generator=seeded(0)), cost_fn, LOGITS)
+    torch.testing.assert_close(measured.exact, exact_gradient())
+    gradients = sampled_gradients(lambda s: sample(s, generator=seeded(0)))
+    torch.testing.assert_close(measured.mean, gradients.mean(0))
+    torch.testing.assert_close(measured.variance, gradients.var(0))
+    with pytest.raises(ValueError, match=r"logits must have shape \(K,\), got \(2, 3\)"):
+        gradient_statistics(sample, cost_fn, torch.zeros(2, 3))
+    with pytest.raises(ValueError, match="samples must be at least 1, got 0"):
+        gradient_statistics(sample, cost_fn, LOGITS, samples=0)
