@@ -1,7 +1,7 @@
 """Measure what the library claims to do fast, beside its peers: one table, and benchmarks/results.json.
 
-Ratios come from one run, times are medians after a warm-up, with quartiles. Compare ratios, not milliseconds, between
-machines.
+Ours and the peer take turns; times are medians after a warm-up, ratios have quartiles. Between machines compare ratios,
+not milliseconds.
 """
 
 import json
@@ -9,7 +9,10 @@ import platform
 import time
 from functools import partial
 from pathlib import Path
+from statistics import median
 
+import entmax as peer
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -17,6 +20,7 @@ from lecture_lib.choice import argmax, gumbel_softmax, sample
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.mixture import mix, mix_sparse
 from lecture_lib.models import MLP
+from lecture_lib.simplex import entmax
 
 
 def choices():
@@ -24,6 +28,19 @@ def choices():
     yield "gumbel_softmax, forward", partial(gumbel_softmax, logits), "torch's", partial(F.gumbel_softmax, logits)
     draws = torch.distributions.Categorical(logits=logits)
     yield "sample with log-probability", partial(sample, logits), "torch's", lambda: draws.log_prob(draws.sample())
+
+
+def simplices():
+    logits, direction = torch.randn(4096, 512, requires_grad=True), torch.randn(4096, 512)
+
+    @torch.enable_grad()
+    def both_ways(function):
+        return torch.autograd.grad(function(logits), logits, direction)
+
+    for alpha, theirs in {1.25: partial(peer.entmax_bisect, alpha=1.25), 1.5: peer.entmax15, 2: peer.sparsemax}.items():
+        ours = partial(entmax, alpha=alpha)
+        yield f"entmax, alpha {alpha}, forward", partial(ours, logits), "entmax 1.3", partial(theirs, logits)
+        yield f"entmax, alpha {alpha}, both", partial(both_ways, ours), "entmax 1.3", partial(both_ways, theirs)
 
 
 def mixtures():
@@ -40,11 +57,13 @@ def main():
     torch.manual_seed(0)
     rows = []
     print(f"{'what':58}{'ms':>8}  {'against':10}{'ms':>8}{'ratio':>8}")
-    for name, ours, other, theirs in [*choices(), *mixtures()]:
-        a, b = wall_time(ours, min_seconds=1), wall_time(theirs, min_seconds=1)
-        print(f"{name:58}{1e3 * a:8.2f}  {other:10}{1e3 * b:8.2f}{a / b:8.2f}")
-        quartiles = {"ms": [1e3 * t for t in (a.low, a, a.high)], "against_ms": [1e3 * t for t in (b.low, b, b.high)]}
-        rows.append({"what": name, "against": other, "ratio": round(a / b, 3)} | _rounded(quartiles))
+    for name, ours, other, theirs in [*choices(), *simplices(), *mixtures()]:
+        rounds = [(wall_time(ours), wall_time(theirs)) for _ in range(7)]  # taken in turns: a busy machine slows both
+        a, b = (median(times) for times in zip(*rounds, strict=True))
+        low, ratio, high = np.quantile([x / y for x, y in rounds], [0.25, 0.5, 0.75])
+        print(f"{name:58}{1e3 * a:8.2f}  {other:10}{1e3 * b:8.2f}{ratio:8.2f}")
+        row = {"ms": 1e3 * a, "against_ms": 1e3 * b, "ratio": ratio, "ratio_low": low, "ratio_high": high}
+        rows.append({"what": name, "against": other} | {key: round(float(value), 3) for key, value in row.items()})
     machine = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": f"{platform.system()} {platform.machine()}, {torch.get_num_threads()} threads",
@@ -54,10 +73,6 @@ def main():
     path = Path(__file__).parent / "results.json"
     path.write_text(json.dumps({**machine, "rows": rows}, indent=1) + "\n", encoding="utf-8")
     print(", ".join(machine.values()))
-
-
-def _rounded(rows):
-    return {name: [round(float(v), 3) for v in values] for name, values in rows.items()}
 
 
 if __name__ == "__main__":
