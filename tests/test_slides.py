@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import stat
+import subprocess
 import sys
 from pathlib import Path
 
@@ -163,6 +164,16 @@ def test_errors_name_the_notebook_and_what_to_do(notebook, parts):
         export(notebook, "07_lecture")
     for part in ["07_lecture", *parts]:
         assert part in str(error.value)
+
+
+def test_the_command_line_ends_with_one_message(tmp_path):
+    path = tmp_path / "07_lecture.ipynb"
+    nbformat.write(widget_view(), path)
+    command = [sys.executable, "-m", "nbconvert", "--to", "live_slides", str(path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("live_slides: 07_lecture: a widget has no saved state")
+    assert "Traceback" not in done.stderr
 
 
 def test_links_and_embedded_pictures_are_allowed():

@@ -51,6 +51,16 @@ class LiveSlidesExporter(HTMLExporter):
     def _embed_images_default(self):
         return True
 
+    def from_filename(self, filename, resources=None, **kw):
+        try:
+            return super().from_filename(filename, resources, **kw)
+        except (SlidesError, AssetsError) as error:
+            from nbconvert.nbconvertapp import NbConvertApp  # not above: it imports every exporter, this one too
+
+            if NbConvertApp.initialized():  # on the command line the message is enough, without a traceback
+                raise SystemExit(f"live_slides: {error}") from None
+            raise
+
     def from_notebook_node(self, nb, resources=None, **kw):
         resources = self._init_resources(resources)
         name = resources["metadata"]["name"] or "notebook"
