@@ -8,6 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from lecture_lib.simplex import entmax
+
 
 class NotAttempted(Exception):
     """The three dots are still there."""
@@ -77,4 +79,206 @@ def keep_or_discard(answer: Callable[[Tensor, float, torch.Generator], Tensor]) 
     return "The difference of two Gumbels is logistic, so two-way Gumbel-Softmax is a noisy sigmoid."
 
 
-CHECKS = {check.__name__: check for check in (forbid, keep_or_discard)}
+def entmax_15(answer: Callable[[Tensor], Tensor]) -> str:
+    """1.5-entmax by bisection: scores (N, K) in, weights (N, K) out, a threshold for each row."""
+    s = torch.tensor([[1.3, 0.2, 0.7, -0.4], [0.0, 0.1, 0.0, 0.2], [4.0, 1.0, 0.5, 3.1], [7.0, 7.5, 9.0, 7.2]])
+    before, wanted = s.clone(), entmax(s, 1.5)
+    p = _tensor(answer(s), (4, 4)).detach()
+    if not torch.equal(s, before):
+        raise Wrong("the function changed the scores that it was given; work on a copy.")
+
+    def close(other: Tensor) -> bool:
+        return torch.allclose(p, other, atol=1e-3)
+
+    if close(wanted):
+        return "The same loop serves every α > 1: only the exponent changes, 1/(α-1), and s/2 becomes (α-1) s."
+    if close(s.softmax(-1)):
+        raise Wrong("this is softmax: it has no zeros.")
+    if close(entmax(s, 2)):
+        raise Wrong("this is sparsemax, of the whole scores and without the square.")
+    if close(entmax(s / 2, 2)):
+        raise Wrong("the weights sum to 1, but what stands out above τ must be squared.")
+    if close(entmax(2 * s, 1.5)):
+        raise Wrong("the scores are halved before the threshold is taken off.")
+    wrong = (p.sum(-1) - 1).abs() > 5e-3
+    if wrong.any():
+        row = int(wrong.nonzero()[0])
+        got = f"the weights for the scores [{', '.join(f'{score:g}' for score in s[row])}] sum to {p[row].sum():.3f}"
+        if not wrong.all() or abs(p.sum() / len(p) - 1) < 5e-3:
+            raise Wrong(f"{got}, other rows do better. Every row has its own τ, and its own interval to look in.")
+        raise Wrong(f"{got}. Does the interval hold τ, and is it halved often enough?")
+    raise Wrong("the weights sum to 1, but not by a threshold: dividing by the sum is not the same as finding τ.")
+
+
+def smallest_lead(answer: Callable[[float], float]) -> str:
+    """The lead from which on entmax with α > 1 drops the second of two options."""
+    for alpha in (1.5, 2.0, 1.25, 3.0):
+        lead, right = answer(alpha), 1 / (alpha - 1)
+        if lead is None or lead is ...:
+            raise NotAttempted
+        try:
+            lead = float(lead)
+        except (TypeError, ValueError):
+            raise Wrong(f"the result should be a number, it is {type(lead).__name__}.") from None
+        if abs(lead - right) <= 0.01 * right:
+            continue
+        if alpha < 2 and abs(lead * right - 1) < 0.02:
+            raise Wrong("upside down: the sparser the map, the smaller the lead that it needs.")
+        if alpha in (1.5, 2.0):
+            raise Wrong(f"for α = {alpha:g} you get {lead:.3g}, and the picture of the family shows another lead.")
+        raise Wrong(
+            f"right for 1.5 and 2, but for α = {alpha:g} you get {lead:.3g}: try entmax with a lead just below."
+        )
+    return "For α → 1 the lead grows without bound: softmax never drops anyone."
+
+
+def leave_one_out_baseline(answer: Callable[[Tensor], Tensor]) -> str:
+    """Costs (S, B) of S samples for each of B inputs in; for every sample the mean cost of the others out, (S, B)."""
+    costs = torch.tensor([[1.0, 5.0, 0.5], [0.0, 3.0, 2.5], [2.0, 8.0, 1.0], [4.0, 1.0, 0.0]])
+    before, n = costs.clone(), len(costs)
+    total, others = costs.sum(0), costs.sum(0) - costs
+    b = _tensor(answer(costs), (4, 3)).detach()
+    if not torch.equal(costs, before):
+        raise Wrong("the function changed the costs that it was given; return new numbers.")
+
+    def close(other: Tensor) -> bool:
+        return torch.allclose(b, other.expand(4, 3), atol=1e-5)
+
+    if close(others / (n - 1)):
+        if not torch.allclose(_tensor(answer(costs[:2]), (2, 3)), costs[[1, 0]]):
+            raise Wrong("right for 4 samples, but for 2 each one's baseline should be the other one's cost.")
+        return "Every sample is judged, and judges its siblings: S costs, S baselines, no extra evaluation, no bias."
+    if close(total / n):
+        raise Wrong("each mean holds the sample's own cost, and shrinks the gradient by 1/S: that is a bias.")
+    if close(others / n):
+        raise Wrong("each sum leaves one out, but is divided as if it did not: how many others are there?")
+    if close(others):
+        raise Wrong("this is the sum of the others' costs, not their mean.")
+    if close(costs - others / (n - 1)):
+        raise Wrong("this is the cost minus the baseline; `surrogate` will subtract it.")
+    if close(-others / (n - 1)):
+        raise Wrong("the sign: a baseline is a cost, and `surrogate` subtracts it.")
+    if close((costs.sum(1, keepdim=True) - costs) / 2):
+        raise Wrong("this compares different inputs with each other. Along which dimension are the samples?")
+    if close(torch.cat([torch.zeros(1, 3), costs.cumsum(0)[:-1] / torch.arange(1, n)[:, None]])):
+        raise Wrong("this is the mean of the samples before; all the others may be used, those after as well.")
+    got = [round(value, 2) for value in b[:, 0].tolist()]
+    raise Wrong(f"for the costs {before[:, 0].tolist()} of one input you get {got}.")
+
+
+def best_baseline(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """Probabilities and costs (K,) in, the constant baseline of least variance out, a tensor without dimensions."""
+    pi, costs = torch.tensor([0.6, 0.25, 0.1, 0.05]), torch.tensor([1.0, 3.0, -2.0, 6.0])
+    v = torch.eye(4) - pi
+    square = (v**2).sum(-1)  # |∇ log π_k|²
+    b = _tensor(answer(pi.clone(), costs.clone()), ()).item()
+
+    def close(weights: Tensor) -> bool:
+        return abs(b - ((weights * costs).sum() / weights.sum()).item()) < 1e-4
+
+    if close(pi * square):
+        return "For one bit it is p · cost(0) + (1 - p) · cost(1), probabilities swapped, and no variance is left."
+    if close(pi):
+        raise Wrong("this is the expected cost: good, but draws with a long gradient should count for more.")
+    if close(torch.ones(4)):
+        raise Wrong("this is the plain mean of the costs: options that are never drawn should not count.")
+    if close(pi * square.sqrt()):
+        raise Wrong("nearly: it is the square of the length of v that stands in the expectation.")
+    if close(square):
+        raise Wrong("the lengths are there, the probabilities are not: the expectation is over k drawn from pi.")
+    if close(pi * (1 - pi) ** 2):
+        raise Wrong("v has an entry for every score, not only for the one of the option drawn.")
+    if abs(b - (pi * square * costs).sum().item()) < 1e-4:
+        raise Wrong("a weighted mean is divided by the sum of its weights.")
+    spread = [((pi * (costs - x) ** 2 * square).sum()).item() for x in (b, b + 0.1, b - 0.1)]
+    side = "higher" if spread[1] < spread[2] else "lower"
+    raise Wrong(f"at {b:.2f} the variance is not smallest: a {side} baseline has less.")
+
+
+def scan(answer: Callable[[Callable, Tensor, Tensor], Tensor]) -> str:
+    """A fold that returns every state: step, first state and inputs (T, ...) in, (T, ...) states out."""
+    first, xs = torch.tensor([1.0, 2.0]), torch.tensor([[3.0, 1.0], [0.0, 4.0], [5.0, 2.0], [1.0, 1.0]])
+
+    def step(state: Tensor, x: Tensor) -> Tensor:
+        return 0.5 * state + x
+
+    def states(state: Tensor, inputs: Tensor, step: Callable = step) -> Tensor:
+        return torch.stack([state := step(state, x) for x in inputs])
+
+    given = answer(step, first, xs)
+    right = states(first, xs)
+    if isinstance(given, list | tuple):
+        raise Wrong("the states are in a list: torch.stack makes one tensor of them.")
+    if isinstance(given, Tensor) and given.shape == first.shape:
+        raise Wrong("that is one state, the result of a fold; a scan returns the state after each input.")
+    if isinstance(given, Tensor) and given.shape == (5, 2):
+        raise Wrong("five states for four inputs: the first state was given, it is not a result.")
+    given = _tensor(given, (4, 2))
+    if torch.allclose(given, torch.cat([first.unsqueeze(0), right[:-1]])):
+        raise Wrong("these are the states before each input; wanted are those after it.")
+    mistakes = {
+        "every input met the first state: hand each step the state that the step before returned.": 0.5 * first + xs,
+        "the first state is not used: it is the second argument.": states(torch.zeros(2), xs),
+        "the inputs were read from the last to the first.": states(first, xs.flip(0)),
+        "step takes the state first, then the input.": states(first, xs, lambda state, x: step(x, state)),
+        "the states are right, in the wrong order.": right.flip(0),
+    }
+    mistakes["the inputs were read from the last to the first, and the result turned round."] = states(
+        first, xs.flip(0)
+    ).flip(0)
+    for hint, wrong in mistakes.items():
+        if torch.allclose(given, wrong):
+            raise Wrong(hint)
+    if not torch.allclose(given, right):
+        raise Wrong("the states differ from those of a fold. Print them for step = lambda state, x: state + x.")
+    return "With a linear step, a scan can run in parallel over time; modern state-space models live from that."
+
+
+def block_flops(answer: Callable[[int, int], float]) -> str:
+    """Matrix products of one transformer block: tokens and width in, FLOPs out, a multiply-add counted as 2."""
+    tokens, width = 10, 32
+    given = answer(tokens, width)
+    if given is None or given is ...:
+        raise NotAttempted
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise Wrong(f"the result should be a number, it is {type(given).__name__}.")
+    mlp, square, once = 2 * tokens * width * 8 * width, 2 * tokens * width * width, 2 * tokens * tokens * width
+    right = mlp + 4 * square + 2 * once
+    mistakes = {
+        right / 2: "exactly half: a multiply-add is two operations.",
+        right - 2 * once: "attention itself is missing: the scores, and the mean of the values.",
+        right - once: "tokens meet tokens twice: once for the scores, once for the mean of the values.",
+        right - square: "one of the four D × D products is missing: queries, keys, values, and the output.",
+        right - 3 * square: "queries, keys and values are missing: D → 3D.",
+        right - 2 * square: "queries, keys and values are three products D × D.",
+        right - mlp: "the MLP is missing, and it is the largest part.",
+        right - mlp / 2: "the MLP has two layers: D → 4D and 4D → D.",
+        right / tokens: "that is the cost of one token; the block runs on all of them.",
+        mlp + 4 * square + 2 * 2 * tokens * tokens: "each of the T × T pairs of tokens costs D multiply-adds, not one.",
+    }
+    for wrong, hint in mistakes.items():
+        if abs(given - wrong) < 0.5:
+            raise Wrong(hint)
+    if abs(given - right) > 0.5:
+        raise Wrong(
+            f"for 10 tokens of width 32 it gives {given:,.0f}. Write down each product with its shapes, and add."
+        )
+    tokens, width = 50, 24
+    if abs(answer(tokens, width) - (24 * tokens * width**2 + 4 * tokens**2 * width)) > 0.5:
+        raise Wrong("right for 10 tokens of width 32, not for 50 of width 24: which number should be a name?")
+    return "24·T·D² + 4·T²·D: half of the tokens cost a little less than half, and half of the width about a quarter."
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (
+        forbid,
+        keep_or_discard,
+        entmax_15,
+        smallest_lead,
+        leave_one_out_baseline,
+        best_baseline,
+        scan,
+        block_flops,
+    )
+}

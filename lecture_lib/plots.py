@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.patches import Rectangle
+from matplotlib.colors import to_rgba
+from matplotlib.patches import BoxStyle, FancyBboxPatch, Rectangle
 
 _CORNERS = np.array([[0.5, 3**0.5 / 2], [0, 0], [1, 0]])  # the first option on top
 _DASHES = ["-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1))]
@@ -77,4 +78,20 @@ def scene(ax: Axes, patches, scores, truth: int, picked: int) -> Axes:
         ax.add_patch(frame)
     ax.set(xlim=(-1, step * side - 3), ylim=(step * side, -1))
     ax.axis("off")
+    return ax
+
+
+def box(ax: Axes, x: float, y: float, width: float, height: float, text: str = "", *, on=True, colour="C0") -> Axes:
+    """A part of a diagram, its lower left corner at (x, y): filled if it is executed, a dashed outline if it is not."""
+    style = {"fc": to_rgba(colour, 0.25), "ec": colour, "ls": "-"} if on else {"fc": "white", "ec": "0.6", "ls": "--"}
+    rounded = BoxStyle("Round", pad=0, rounding_size=0.18 * min(width, height))
+    ax.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=rounded, lw=1.6, **style))
+    ax.text(x + width / 2, y + height / 2, text, ha="center", va="center", color="0.1" if on else "0.45")
+    return ax
+
+
+def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], *, colour="0.3", bend: float = 0.0) -> Axes:
+    """An arrow of a diagram; `bend` curves it, to the left of its way if it is negative."""
+    way = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
+    ax.annotate("", end, start, arrowprops=way | {"connectionstyle": f"arc3,rad={bend}"})
     return ax

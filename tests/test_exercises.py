@@ -9,6 +9,7 @@ import torch
 
 from lecture_lib import exercises
 from lecture_lib.notebook import check
+from lecture_lib.simplex import entmax
 
 SOURCES = sorted((Path(__file__).parent.parent / "notebooks" / "source").glob("*.py"))
 SOLUTIONS = {
@@ -21,6 +22,27 @@ SOLUTIONS = {
 
 def noise(shape, generator):
     return -torch.empty(shape).exponential_(generator=generator).log()
+
+
+def bisect(s, low=None, high=None, steps=30, together=False):
+    """1.5-entmax by bisection, with room for mistakes."""
+    s = s / 2
+    top = s.amax(-1, keepdim=True)
+    low, high = (top - 1 if low is None else 0 * top + low), (top if high is None else 0 * top + high)
+    for _ in range(steps):
+        tau = (low + high) / 2
+        total = (s - tau).clamp(min=0).square().sum(-1, keepdim=True)
+        more = (total.mean() if together else total) > 1
+        low, high = torch.where(more, tau, low), torch.where(more, high, tau)
+    return (s - (low + high) / 2).clamp(min=0).square()
+
+
+def lengths(pi):
+    return (torch.eye(len(pi)) - pi).norm(dim=-1)
+
+
+def weighted(weights, costs):
+    return (weights * costs).sum() / weights.sum()
 
 
 WRONG = {
@@ -50,6 +72,103 @@ WRONG = {
         ),
         "hard": (lambda s, t, g: (s + noise(s.shape, g) - noise(s.shape, g) > 0).float(), "no gradient"),
         "no sigmoid": (lambda s, t, g: (s + noise(s.shape, g) - noise(s.shape, g)) / t, "between 0 and 1"),
+    },
+    "entmax_15": {
+        "softmax": (lambda s: s.softmax(-1), "this is softmax"),
+        "sparsemax": (lambda s: entmax(s, 2), "this is sparsemax"),
+        "no square": (lambda s: entmax(s / 2, 2), "must be squared"),
+        "no half": (lambda s: entmax(2 * s, 1.5), "halved before the threshold"),
+        "too few halvings": (lambda s: bisect(s, steps=3), "halved often enough"),
+        "an interval for small scores": (lambda s: bisect(s, low=-1.0, high=0.5), "its own interval"),
+        "one threshold for all rows": (lambda s: bisect(s, together=True), "its own τ"),
+        "divided by the sum": (lambda s: s.clamp(min=0) ** 2 / (s.clamp(min=0) ** 2).sum(-1, True), "dividing by"),
+        "in place": (lambda s: bisect(s.div_(2) * 2), "changed the scores"),
+        "a list": (lambda s: [1.0], "should be a tensor"),
+    },
+    "smallest_lead": {
+        "upside down": (lambda alpha: alpha - 1, "upside down"),
+        "a constant": (lambda alpha: 2, "for α = 2 you get 2"),
+        "the reciprocal": (lambda alpha: 1 / alpha, "shows another lead"),
+        "a straight line through both": (lambda alpha: 5 - 2 * alpha, "right for 1.5 and 2, but for α = 1.25"),
+        "a tensor of two": (lambda alpha: [1, 2], "should be a number"),
+    },
+    "leave_one_out_baseline": {
+        "the mean, its own included": (lambda c: c.mean(0).expand_as(c), "each mean holds the sample's own"),
+        "divided by S": (lambda c: (c.sum(0) - c) / len(c), "as if it did not"),
+        "a sum": (lambda c: c.sum(0) - c, "the sum of the others"),
+        "the advantage": (lambda c: c - (c.sum(0) - c) / (len(c) - 1), "minus the baseline"),
+        "the sign": (lambda c: (c - c.sum(0)) / (len(c) - 1), "the sign"),
+        "over the inputs": (lambda c: (c.sum(1, True) - c) / (c.shape[1] - 1), "Along which dimension"),
+        "the samples before": (
+            lambda c: torch.stack([c[:i].mean(0) if i else 0 * c[0] for i in range(len(c))]),
+            "those after as well",
+        ),
+        "one for all samples": (lambda c: c.mean(0), "should be a tensor of shape (4, 3)"),
+        "in place": (lambda c: c.sub_(c.sum(0)).neg_().div_(len(c) - 1), "changed the costs"),
+        "S is always 4": (lambda c: (c.sum(0) - c) / 3, "for 2 each one's baseline"),
+        "zero": (lambda c: 0 * c, "of one input you get"),
+    },
+    "best_baseline": {
+        "the expected cost": (lambda pi, c: pi @ c, "expected cost"),
+        "the plain mean": (lambda pi, c: c.mean(), "plain mean"),
+        "length instead of its square": (lambda pi, c: weighted(pi * lengths(pi), c), "the square of the length"),
+        "without the probabilities": (lambda pi, c: weighted(lengths(pi) ** 2, c), "the probabilities are not"),
+        "the option's own score only": (lambda pi, c: weighted(pi * (1 - pi) ** 2, c), "an entry for every score"),
+        "not divided": (lambda pi, c: (pi * lengths(pi) ** 2 * c).sum(), "divided by the sum"),
+        "no baseline": (lambda pi, c: 0 * c.sum(), "not smallest: a higher"),
+        "too high": (lambda pi, c: c.max(), "not smallest: a lower"),
+        "a vector": (lambda pi, c: pi * c, "should be a tensor of shape ()"),
+    },
+    "scan": {
+        "a fold": (lambda step, state, xs: [state := step(state, x) for x in xs][-1], "the result of a fold"),
+        "a list": (lambda step, state, xs: [state := step(state, x) for x in xs], "torch.stack"),
+        "the first state as well": (
+            lambda step, state, xs: torch.stack([state, *(state := step(state, x) for x in xs)]),
+            "it is not a result",
+        ),
+        "the states before": (
+            lambda step, state, xs: torch.stack([state, *(state := step(state, x) for x in xs)])[:-1],
+            "states before each input",
+        ),
+        "a map": (lambda step, state, xs: torch.stack([step(state, x) for x in xs]), "every input met the first state"),
+        "the first state forgotten": (
+            lambda step, state, xs: torch.stack(
+                [state := step(0 * state if i == 0 else state, x) for i, x in enumerate(xs)]
+            ),
+            "not used",
+        ),
+        "from the end": (
+            lambda step, state, xs: torch.stack([state := step(state, x) for x in xs.flip(0)]),
+            "from the last to the first",
+        ),
+        "from the end, turned round": (
+            lambda step, state, xs: torch.stack([state := step(state, x) for x in xs.flip(0)]).flip(0),
+            "turned round",
+        ),
+        "arguments swapped": (
+            lambda step, state, xs: torch.stack([state := step(x, state) for x in xs]),
+            "the state first, then the input",
+        ),
+        "results turned round": (
+            lambda step, state, xs: torch.stack([state := step(state, x) for x in xs]).flip(0),
+            "in the wrong order",
+        ),
+        "a running sum": (lambda step, state, xs: state + xs.cumsum(0), "differ from those of a fold"),
+    },
+    "block_flops": {
+        "multiply-adds": (lambda t, d: 12 * t * d * d + 2 * t * t * d, "two operations"),
+        "no attention": (lambda t, d: 24 * t * d * d, "attention itself is missing"),
+        "attention once": (lambda t, d: 24 * t * d * d + 2 * t * t * d, "tokens meet tokens twice"),
+        "no output": (lambda t, d: 22 * t * d * d + 4 * t * t * d, "one of the four"),
+        "output alone": (lambda t, d: 18 * t * d * d + 4 * t * t * d, "queries, keys and values are missing"),
+        "one of three": (lambda t, d: 20 * t * d * d + 4 * t * t * d, "three products"),
+        "no MLP": (lambda t, d: 8 * t * d * d + 4 * t * t * d, "the MLP is missing"),
+        "half an MLP": (lambda t, d: 16 * t * d * d + 4 * t * t * d, "two layers"),
+        "one token": (lambda t, d: 24 * d * d + 4 * t * d, "the cost of one token"),
+        "pairs for free": (lambda t, d: 24 * t * d * d + 4 * t * t, "each of the T × T pairs"),
+        "parameters": (lambda t, d: 12 * d * d, "Write down each product"),
+        "one case": (lambda t, d: 24 * t * d * d + 4 * t * 10 * d, "not for 50 of width 24"),
+        "text": (lambda t, d: "many", "should be a number"),
     },
 }
 
@@ -81,7 +200,7 @@ def test_not_attempted_is_told_apart(name, answer, capsys):
 
 
 def test_an_unknown_exercise_and_an_error_of_the_learner_come_through():
-    with pytest.raises(ValueError, match=r"name must be one of \['forbid', .*got 'forbit'"):
+    with pytest.raises(ValueError, match=r"name must be one of \[.*'forbid'.*\], got 'forbit'"):
         check("forbit", ...)
     with pytest.raises(ZeroDivisionError):
         check("forbid", lambda s, a: 1 / 0)

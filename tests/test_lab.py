@@ -25,12 +25,14 @@ SETTINGS = {
     "notebook-extension/tracker": '{"windowingMode": "none"}',  # every cell is in the page, seen or not
     "apputils-extension/notification": '{"fetchNews": "false", "checkForUpdates": false}',
 }
-# Values of all synced traits that are numbers, as "model trait value" lines, from the kernel
+# Values of all synced traits that are numbers or lists of numbers, as "model trait value" lines, from the kernel
 TRAITS = """
 import ipywidgets.widgets.widget as _widget
 for _i, _w in (getattr(_widget, "_instances", None) or _widget.Widget.widgets).items():
     for _n in _w.keys:
-        if isinstance(getattr(_w, _n), (int, float)): print(_i, _n, repr(getattr(_w, _n)))
+        _v = getattr(_w, _n)
+        for _k, _x in enumerate(_v if isinstance(_v, list) else [_v]):
+            if isinstance(_x, (int, float)): print(_i, f"{_n}[{_k}]", repr(_x))
 """
 ASK = """async (code) => {
     let text = "";
@@ -152,6 +154,8 @@ def test_sliders_are_live_and_python_sees_them(local_browser, lab, path, tmp_pat
     displayed = sum(build.VIEW in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
     assert page.locator(".ll").count() == displayed
     for slider in sliders.all():
+        slider.press("End")  # away from where the mouse will click: a click on the thumb moves nothing
+        page.wait_for_timeout(300)
         move_and_compare(page, slider, lambda slider=slider: by_mouse(page, slider, 0.8))
         move_and_compare(page, slider, lambda slider=slider: by_mouse(page, slider, 0.3))
         move_and_compare(page, slider, lambda slider=slider: slider.press("ArrowRight"))

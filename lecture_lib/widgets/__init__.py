@@ -11,7 +11,7 @@ from pathlib import Path
 import anywidget
 import traitlets
 
-__all__ = ["Temperature"]
+__all__ = ["Estimators", "SparseMaps", "Temperature"]
 
 _HERE = Path(__file__).parent
 
@@ -42,8 +42,12 @@ def _require(holds: bool) -> None:
         raise ValueError
 
 
+def _numbers(values) -> list[float]:
+    return [float(f"{float(value):.7g}") for value in values]  # as written: a float32 holds 1.3 as 1.29999995
+
+
 def _three_numbers(values) -> list[float]:
-    numbers = [float(f"{float(value):.7g}") for value in values]  # as written: a float32 holds 1.3 as 1.29999995
+    numbers = _numbers(values)
     _require(len(numbers) == 3 and all(map(math.isfinite, numbers)))
     return numbers
 
@@ -63,6 +67,44 @@ def _temperature(value) -> float:
 def _seed(value) -> int:
     _require(0 <= operator.index(value) < 2**32)
     return operator.index(value)
+
+
+def _scores(values) -> list[float]:
+    numbers = _numbers(values)
+    _require(2 <= len(numbers) <= 6 and all(-2 <= number <= 2 for number in numbers))
+    return numbers
+
+
+def _names(values) -> list[str]:
+    _require(not isinstance(values, str))
+    names = [str(value) for value in values]
+    _require(2 <= len(names) <= 6)
+    return names
+
+
+def _scale(value) -> float:
+    _require(0.1 <= float(value) <= 10)
+    return float(value)
+
+
+def _finite(value) -> float:
+    _require(math.isfinite(float(value)))
+    return float(value)
+
+
+def _baseline(value) -> float:
+    _require(-1 <= float(value) <= 2)
+    return float(value)
+
+
+def _samples(value) -> int:
+    _require(1 <= operator.index(value) <= 64)
+    return operator.index(value)
+
+
+def _relaxation(value) -> str:
+    _require(value in ("gumbel_softmax", "straight_through"))
+    return value
 
 
 class _Widget(anywidget.AnyWidget):
@@ -116,4 +158,105 @@ class Temperature(_Widget):
             "<p>An interactive picture of Gumbel-Softmax samples: run the notebook to see it. "
             "Its three options and their probabilities softmax(s):</p>"
             f"<table><thead><tr>{names}</tr></thead><tbody><tr>{shares}</tr></tbody></table>"
+        )
+
+
+class SparseMaps(_Widget):
+    """Softmax, 1.5-entmax and sparsemax of the same scores: three groups of bars, and the support of each.
+
+    The scores move by sliders, or by dragging their dots; dashed lines show the thresholds above which an option has a
+    weight. A weight of exactly zero has a cross instead of a bar.
+
+    Args:
+        scores: of the 2 to 6 options, each from -2 to 2 (a list, an array or a tensor); follow the sliders.
+        labels: their names, short ones; a, b, c ... if None.
+        scale: all scores times this, from 0.1 to 10; follows its slider.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
+    """
+
+    _esm = _module("sparse_maps")
+    scores = _Checked([1.3, 0.2, 0.7, -0.4, 0.9], _scores, "2 to 6 numbers from -2 to 2 (the sliders' range)")
+    labels = _Checked(["a", "b", "c", "d", "e"], _names, "2 to 6 names, one for each score")
+    scale = _Checked(1.0, _scale, "a number from 0.1 to 10 (the slider's range)")
+
+    def __init__(self, scores=(1.3, 0.2, 0.7, -0.4, 0.9), labels=None, *, scale=1.0):
+        scores = type(self).scores.validate(self, scores)
+        labels = list("abcdef"[: len(scores)]) if labels is None else labels
+        super().__init__(scores=scores, labels=labels, scale=scale)
+
+    @traitlets.validate("scores", "labels")
+    def _one_name_each(self, proposal):
+        new = {"scores": self.scores, "labels": self.labels, proposal["trait"].name: proposal["value"]}
+        if len(new["scores"]) != len(new["labels"]):
+            message = f"labels must be one name for each of the scores, {new['scores']}, and is {new['labels']}"
+            raise traitlets.TraitError(f"SparseMaps: {message}")
+        return proposal["value"]
+
+    def __repr__(self) -> str:
+        return f"SparseMaps(scores={self.scores})"
+
+    def _fallback(self) -> str:
+        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
+        scores = "".join(f"<td>{score:.1f}</td>" for score in self.scores)
+        return (
+            "<p>An interactive picture of softmax, 1.5-entmax and sparsemax: run the notebook to see it. "
+            "Its options and their scores:</p>"
+            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{scores}</tr></tbody></table>"
+        )
+
+
+class Estimators(_Widget):
+    """Estimates of one gradient against the exact one: by score function on the left, by relaxation on the right.
+
+    The gradient is that of E[cost(z)] with cost(z) = (z · worth - target)², for one-hot z ~ Categorical(softmax(s)).
+    Each side shows 300 estimates as dots (the components of the first and the third option), their mean as a diamond in
+    an ellipse of one standard deviation, the exact gradient as a cross; below it bias, spread (standard deviation) and
+    both (root mean square error), over all three components. Those of the score function are exact, by enumeration;
+    those of the relaxation come from 19,200 samples.
+
+    Args:
+        logits: the scores s of the three options (a list, an array or a tensor).
+        worth, target: of the cost.
+        labels: the options' names, short ones.
+        baseline: of the score function, -1 to 2; follows its slider.
+        temperature: of the relaxation, 0.05 to 10; follows its slider.
+        samples: how many samples an estimate averages, 1 to 64; follows its slider.
+        relaxation: "gumbel_softmax" or "straight_through".
+        seed: of the noise; the button adds 1.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
+    """
+
+    _esm = _module("estimators")
+    logits = _Checked([1.3, 0.2, 0.7], _three_numbers, "three finite numbers")
+    worth = _Checked([2.0, 0.0, 1.0], _three_numbers, "three finite numbers, one for each option")
+    target = _Checked(0.9, _finite, "a finite number")
+    labels = _Checked(["a", "b", "c"], _three_names, "three names, one for each logit")
+    baseline = _Checked(0.0, _baseline, "a number from -1 to 2 (the slider's range)")
+    temperature = _Checked(0.5, _temperature, "a number from 0.05 to 10 (the slider's range)")
+    samples = _Checked(1, _samples, "an integer from 1 to 64 (the slider's range)")
+    relaxation = _Checked("gumbel_softmax", _relaxation, "'gumbel_softmax' or 'straight_through'")
+    seed = _Checked(0, _seed, "an integer from 0 to 2**32 - 1")
+
+    def __init__(self, logits=(1.3, 0.2, 0.7), worth=(2.0, 0.0, 1.0), target=0.9, labels=("a", "b", "c"), **controls):
+        super().__init__(logits=logits, worth=worth, target=target, labels=labels, **controls)
+
+    def __repr__(self) -> str:
+        return f"Estimators(logits={self.logits}, worth={self.worth}, target={self.target})"
+
+    def _fallback(self) -> str:
+        top = max(self.logits)
+        weights = [math.exp(logit - top) for logit in self.logits]
+        p = [weight / sum(weights) for weight in weights]
+        cost = [(worth - self.target) ** 2 for worth in self.worth]
+        mean = sum(map(operator.mul, p, cost))
+        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
+        exact = "".join(f"<td>{p_k * (c - mean):+.3f}</td>" for p_k, c in zip(p, cost, strict=True))
+        return (
+            "<p>An interactive picture of gradient estimates: run the notebook to see it. "
+            "The exact gradient that they estimate, for each option:</p>"
+            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{exact}</tr></tbody></table>"
         )
