@@ -549,7 +549,7 @@ with torch.no_grad():
 per_block = 24 * 16 * 32**2 + 4 * 16**2 * 32  # exercise 2
 assert flops["dense"] - flops["layer"] == 2 * per_block == flops["dense"] - flops["block"]
 assert flops["input"] < flops["layer"]  # half of the patches are less than half of the work: attention is quadratic
-assert times["block"] > 1.1 * max(times["input"], times["layer"])
+assert times["block"] > 0.75 * times["dense"]
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.7))
@@ -628,8 +628,9 @@ with torch.no_grad():
 print({name: f"{np.mean(a):.2f}" for name, a in by_rule.items()})
 print({f"blocks {a + 1}, {b + 1}": f"{acc.mean():.2f}" for (a, b), acc in zip(pairs, by_pair, strict=True)})
 assert np.mean(by_rule["most surprising"]) > np.mean(by_rule["at random"]) + 0.2
-assert np.mean(by_rule["most ink"]) < np.mean(by_rule["at random"]) + 0.05
+assert np.mean(by_rule["most ink"]) < np.mean(by_rule["at random"]) + 0.1
 assert ((by_pair.max(0) - by_pair.min(0)) > 0.4).all()  # in each of the three networks
+assert by_pair.mean(-1).max() > 0.7 * np.mean(dense) and by_pair.mean(-1).min() < 0.3
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
@@ -651,9 +652,9 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Bars are means of three networks, dots the networks. On the left, 8 patches of 16, chosen by a rule for each image.
-# "Keep where the ink is" sounds right, and is no better than a random half: white where others have ink says a lot.
-# Patches that differ most from the mean digit do far better. On the right, two blocks of four: at *exactly* the same
-# cost, one pair comes close to the full network, another close to guessing.
+# "Keep where the ink is" sounds right, and is hardly better than a random half, or worse: white where others
+# have ink says a lot. Patches that differ most from the mean digit do far better. On the right, two blocks of four:
+# at *exactly* the same cost, one pair keeps most of the accuracy, another comes close to guessing.
 #
 # So the saving is easy and the choice is everything. Six pairs can be tried; 12,870 ways to keep 8 patches of 16
 # cannot, and it may be another half for each image. The decision has to be **learnt**, and argmax does not let it.
