@@ -367,9 +367,9 @@ fig, axes = plt.subplots(1, 3, figsize=(10, 4.1))
 stack(axes[0], "input: drop patches", [0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1, 0], [1] * 4, parts)
 stack(axes[1], "layer: skip blocks", every, [1, 0, 1, 0], parts)
 stack(axes[2], "block: switch off parts", every, [1] * 4, some)
-notes = {"left four: attention heads": "C0", "outline: not executed": "0.35", "right four: slices of the MLP": "C1"}
-for ax, (note, colour) in zip(axes, notes.items(), strict=True):
-    ax.text(1.55, -0.1, note, color=colour, ha="center", va="top", fontsize="small")
+notes = ["left four: attention heads", "outline: not executed", "right four: slices of the MLP"]
+for ax, note in zip(axes, notes, strict=True):
+    ax.text(1.55, -0.1, note, color="0.25", ha="center", va="top", fontsize="small")
 show(
     fig,
     "Three drawings of one network: a digit in 16 patches, four blocks above it, each with four attention heads and "

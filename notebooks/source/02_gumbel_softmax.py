@@ -78,7 +78,7 @@ ax.plot(grid, cost(argmax(scores).weights), lw=2.5, label="choose the largest sc
 ax.plot(grid, exact_expectation(cost, scores), "--", lw=2.5, label="choose at random, by softmax: expected cost")
 ax.axvline(s[2], color="0.4", lw=1, ls=":")
 ax.text(0.66, 0.05, "we are here", ha="right", color="0.3")
-ax.set(xlabel="score of option c", ylabel="cost")
+ax.set(xlabel="score of option c", ylabel="cost", ylim=(-0.06, 1.75))  # room for the legend
 ax.legend(frameon=False, loc="upper right")
 show(
     fig,
