@@ -5,6 +5,7 @@ from functools import partial
 import pytest
 import torch
 from scipy import stats
+from test_simplex import bad_logits
 from torch.distributions import RelaxedOneHotCategorical
 
 from lecture_lib import simplex
@@ -161,18 +162,7 @@ def test_permuting_the_options_permutes_the_choice_and_a_shift_changes_nothing(c
 
 
 @every_way
-@pytest.mark.parametrize(
-    ("logits", "error", "found"),
-    [
-        (torch.zeros(()), ValueError, r"shape .*got \(\)"),
-        (torch.zeros(4, 0), ValueError, r"K >= 1 options, got \(4, 0\)"),
-        (torch.tensor([0.0, torch.nan]), ValueError, "got NaN"),
-        (torch.tensor([0.0, torch.inf]), ValueError, r"got \+inf"),
-        (torch.tensor([[0.0, 1.0], [-torch.inf, -torch.inf]]), ValueError, "row of only -inf"),
-        (torch.tensor([1, 2, 3]), TypeError, "got a tensor of torch.int64"),
-        ([1.3, 0.2, 0.7], TypeError, "got list"),
-    ],
-)
+@bad_logits
 def test_logits_are_checked(choose, logits, error, found):
     with pytest.raises(error, match=f"logits must .*{found}"):
         choose(logits)

@@ -356,10 +356,7 @@ def test_alpha_is_checked(alpha):
             call()
 
 
-@pytest.mark.parametrize(
-    "function", [entmax, sparsemax, lambda s: fenchel_young_loss(s, torch.tensor(0)), check_logits]
-)
-@pytest.mark.parametrize(
+bad_logits = pytest.mark.parametrize(
     ("logits", "error", "found"),
     [
         (torch.zeros(()), ValueError, r"shape .*got \(\)"),
@@ -371,6 +368,12 @@ def test_alpha_is_checked(alpha):
         ([1.3, 0.2, 0.7], TypeError, "got list"),
     ],
 )
+
+
+@pytest.mark.parametrize(
+    "function", [entmax, sparsemax, lambda s: fenchel_young_loss(s, torch.tensor(0)), check_logits]
+)
+@bad_logits
 def test_logits_are_checked(function, logits, error, found):
     with pytest.raises(error, match=f"logits must .*{found}"):
         function(logits)
