@@ -1,6 +1,13 @@
 """Real data without a download, and synthetic tasks made of it."""
 
+import hashlib
+import io
+import keyword
+import sysconfig
+import tokenize
 from collections.abc import Iterator
+from itertools import accumulate
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -75,3 +82,75 @@ def find_the_digit(
     digit, position = draw(n_scenes), draw(n_scenes, high=n_patches)
     patches[torch.arange(n_scenes), position] = pixels[digit]
     return Scenes(patches.unflatten(-1, (8, 8)), y[digit], position)
+
+
+class Sources(NamedTuple):
+    """Python source code as bytes, whole files with a NUL byte between them."""
+
+    train: Tensor  # (about 10 million,) uint8
+    test: Tensor  # (about 0.6 million,) uint8: files of their own
+
+
+def python_sources() -> Sources:
+    """The sources of the Python standard library that runs this, without its tests: real text with no download.
+
+    One file in twenty is held out, by a hash of its path in the library: it is held out in every version of Python,
+    though what it says changes a little from one to the next.
+    """
+    root = Path(sysconfig.get_path("stdlib"))
+    others = {"site-packages", "dist-packages", "test", "tests", "idle_test", "idlelib", "lib2to3"}
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root)
+        if others.isdisjoint(name.parts) and not name.stem.startswith("_sysconfigdata"):  # that one is the machine's
+            held_out = int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16) % 20 == 0
+            parts[held_out].append(path.read_bytes())
+    if not all(parts):
+        raise FileNotFoundError(f"the Python standard library's sources should be in {root}, and are not")
+    return Sources(*(torch.frombuffer(bytearray(b"\0".join(files)), dtype=torch.uint8) for files in parts))
+
+
+KINDS = ("space", "keyword", "name", "number", "string", "comment", "operator")
+
+
+def token_kinds(source: Tensor) -> Tensor:
+    """The kind of each byte of Python source, as Python's own tokenizer sees it: a ground truth for specialisation.
+
+    Args:
+        source: (T,) uint8, whole files with a NUL byte between them.
+
+    Returns: (T,) int64, places in `KINDS`; spaces, indentation and line ends are "space", docstrings are "string".
+    """
+    if not isinstance(source, Tensor) or source.dtype != torch.uint8 or source.ndim != 1:
+        raise TypeError(f"source must be a tensor (T,) of uint8, got {getattr(source, 'dtype', type(source).__name__)}")
+    kinds = torch.zeros(len(source), dtype=torch.int64)
+    start = 0
+    for text in bytes(source.tolist()).split(b"\0"):
+        lines = text.splitlines(keepends=True) if b"\r" not in text else io.BytesIO(text).readlines()
+        starts = [start, *(start + end for end in accumulate(map(len, lines)))]  # of each line
+        try:
+            tokens = list(tokenize.tokenize(io.BytesIO(text).readline))
+        except (tokenize.TokenError, SyntaxError) as error:
+            raise ValueError(f"source must be whole files of Python: at byte {start}, {error}") from None
+        for token in tokens:
+            kind = _kind(token)
+            if kind:
+                (row, column), (end_row, end_column) = token.start, token.end
+                first, last = lines[row - 1], lines[end_row - 1]
+                kinds[starts[row - 1] + _width(first, column) : starts[end_row - 1] + _width(last, end_column)] = kind
+        start += len(text) + 1
+    return kinds
+
+
+def _kind(token: tokenize.TokenInfo) -> int:
+    name = tokenize.tok_name[token.type]
+    if name == "NAME":
+        return KINDS.index("keyword" if keyword.iskeyword(token.string) else "name")
+    if "STRING" in name:  # Python 3.12 cuts formatted strings into parts
+        return KINDS.index("string")
+    return {"NUMBER": 3, "COMMENT": 5, "OP": 6}.get(name, 0)
+
+
+def _width(line: bytes, column: int) -> int:
+    """Columns are counted in characters: how many bytes are they?"""
+    return column if line.isascii() else len(line.decode()[:column].encode())

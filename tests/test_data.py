@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lecture_lib.data import batches, digits, find_the_digit
+from lecture_lib.data import KINDS, batches, digits, find_the_digit, python_sources, token_kinds
 
 
 def test_digits_are_a_fixed_fair_split():
@@ -47,3 +47,35 @@ def test_a_scene_holds_one_digit_and_clutter():
     assert torch.equal(draw().patches, patches)
     with pytest.raises(ValueError, match="n_patches at least 2, got 500 and 1"):
         find_the_digit(data.test_x, data.test_y, n_scenes=500, n_patches=1)
+
+
+def test_sources_are_whole_files_and_the_held_out_ones_are_others():
+    data = python_sources()
+    train, test = (bytes(part.tolist()).split(b"\0") for part in data)
+    assert len(train) > 300 and len(test) > 10 and 0.02 < len(data.test) / len(data.train) < 0.12
+    assert not set(test) & {text for text in train if len(text) > 100}
+    for text in test[:5]:
+        compile(text, "held out", "exec")
+    assert torch.equal(python_sources().test, data.test)
+
+
+def test_token_kinds_of_a_line_by_hand():
+    text = "if x:  # é\n    café = 'é' + 12\n".encode()
+    expected = "kk.no..cccc." + "....nnnnn.o.ssss.o.##."
+    kinds = token_kinds(torch.tensor(list(text), dtype=torch.uint8))
+    letters = {"space": ".", "keyword": "k", "name": "n", "number": "#", "string": "s", "comment": "c", "operator": "o"}
+    assert "".join(letters[KINDS[kind]] for kind in kinds) == expected
+
+
+def test_token_kinds_of_two_files_are_those_of_each():
+    one, two = (torch.tensor(list(text), dtype=torch.uint8) for text in (b"a = 1\n", b'"""doc\nstring"""'))
+    both = torch.cat([one, torch.zeros(1, dtype=torch.uint8), two])
+    assert torch.equal(token_kinds(both), torch.cat([token_kinds(one), torch.zeros(1).long(), token_kinds(two)]))
+    assert token_kinds(torch.zeros(0, dtype=torch.uint8)).shape == (0,)
+
+
+def test_token_kinds_refuses_what_is_no_source():
+    with pytest.raises(TypeError, match=r"source must be a tensor .* of uint8, got torch.int64"):
+        token_kinds(torch.zeros(3, dtype=torch.int64))
+    with pytest.raises(ValueError, match="source must be whole files of Python: at byte 6"):
+        token_kinds(torch.tensor(list(b"a = 1\0x = (\n"), dtype=torch.uint8))
