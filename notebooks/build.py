@@ -163,7 +163,7 @@ def normalise(nb, name):
     for i, cell in enumerate(nb.cells):
         if cell.cell_type == "code":
             cell.outputs = tidy(cell.outputs, f"{name}, cell {i}")
-    state = nb.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+    state = states(nb)
     for model in state.values():
         if "outputs" in model["state"]:
             model["state"]["outputs"] = tidy(model["state"]["outputs"], f"{name}, an Output widget")
@@ -213,12 +213,25 @@ def execute_text(text, name, cwd, spec=None):
     return normalise(run(nb, name, cwd, spec), name)
 
 
+def states(nb):
+    """The widget models of a notebook, by their ids."""
+    return nb.metadata.get("widgets", {}).get(STATE, {}).get("state", {})
+
+
+def measured(nb):
+    """The cells tagged ``varies``, and the ids of the widget models that they show."""
+    cells = [cell for cell in nb.cells if "varies" in cell.metadata.get("tags", [])]
+    views = [o.data[VIEW]["model_id"] for c in cells for o in c.outputs if VIEW in o.get("data", {})]
+    return cells, reachable(views, states(nb))
+
+
 def keep_measured(nb, old):
-    """Gives the cells tagged ``varies`` the outputs that they have in the old notebook, if its cells are the same."""
-    if [cell.source for cell in nb.cells] == [cell.source for cell in old.cells]:
-        for cell, before in zip(nb.cells, old.cells, strict=True):
-            if "varies" in cell.metadata.get("tags", []):
-                cell.outputs = before.outputs
+    """Gives the cells tagged ``varies`` what they show in the old notebook, if its cells and widgets are the same."""
+    (new_cells, new_ids), (old_cells, old_ids) = measured(nb), measured(old)
+    if [cell.source for cell in nb.cells] == [cell.source for cell in old.cells] and new_ids == old_ids:
+        for cell, before in zip(new_cells, old_cells, strict=True):
+            cell.outputs = before.outputs
+        states(nb).update({i: states(old)[i] for i in old_ids})
 
 
 def fill(template, repo, name):

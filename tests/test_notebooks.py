@@ -101,14 +101,16 @@ def test_notebook_keeps_its_promises(path):
 def test_notebook_executes_to_the_same_bytes_twice(path, monkeypatch):
     """One execution is the file's, where it was made on a machine like this one; otherwise there are two fresh ones.
 
-    Cells tagged `varies` print measured times: their outputs are left out.
+    Cells tagged `varies` show measured times: their outputs and widgets are left out.
     """
     monkeypatch.delenv("LECTURE_SEED", raising=False)
 
     def text(nb):
-        for cell in nb.cells:
-            if "varies" in tags(cell):
-                cell.outputs = []
+        cells, ids = build.measured(nb)
+        for cell in cells:
+            cell.outputs = []
+        for i in ids:
+            del build.states(nb)[i]
         return build.text_of(nb)
 
     def fresh():
@@ -238,6 +240,24 @@ def test_two_executions_give_the_same_bytes(project, once, capsys):
     assert (project / "notebooks/00_demo.ipynb").read_text() == build.text_of(once)
     assert re.fullmatch(r"00_demo: \d+\.\d s\n", capsys.readouterr().out)
     build.check(root=project)
+
+
+def test_what_was_measured_stays_until_a_cell_changes(once):
+    """Outputs and widgets of cells tagged `varies`; here the measured time is a dial's value."""
+    old, new = copy.deepcopy(once), copy.deepcopy(once)
+    for nb, value in ((old, 0.1), (new, 0.7)):
+        (cell,) = (cell for cell in nb.cells if "ipywidgets.VBox" in cell.source)
+        cell.metadata["tags"] = ["varies"]
+        (dial,) = (model for model in build.states(nb).values() if model["state"].get("value") == 0.1)
+        dial["state"]["value"] = value
+        (shown,) = (output for output in cell.outputs if "data" in output)
+        shown["data"]["text/plain"] = f"measured {value}"
+    other = copy.deepcopy(new)
+    other.cells[1].source += "\n# changed"
+    build.keep_measured(other, old)
+    build.keep_measured(new, old)
+    assert build.text_of(new) == build.text_of(old)
+    assert "measured 0.7" in build.text_of(other)
 
 
 def test_saved_state_is_what_is_displayed(once):
