@@ -3,6 +3,7 @@
 A check raises `NotAttempted` or `Wrong(hint)`, or returns a sentence of praise that adds something.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -269,6 +270,241 @@ def block_flops(answer: Callable[[int, int], float]) -> str:
     return "24·T·D² + 4·T²·D: half of the tokens cost a little less than half, and half of the width about a quarter."
 
 
+def share_left(answer: Callable[[float, int, int], float]) -> str:
+    """Share of tokens kept, their number and width in; the share of a block's FLOPs that remains out."""
+    share = answer(0.5, 64, 32)
+    if share is None or share is ...:
+        raise NotAttempted
+    try:
+        share = float(share)
+    except (TypeError, ValueError):
+        raise Wrong(f"the result should be a number, it is {type(share).__name__}.") from None
+    linear, square = 24 * 64 * 32**2, 4 * 64**2 * 32
+    right = (linear / 2 + square / 4) / (linear + square)
+    if abs(share - 0.5) < 1e-6:
+        raise Wrong("half of the tokens cost less than half: attention is quadratic in their number.")
+    if abs(share - 0.25) < 1e-6:
+        raise Wrong("only attention itself is quadratic; the matrix products are linear in the tokens.")
+    if abs(share - (linear / 2 + square / 4)) < 1:
+        raise Wrong("these are the FLOPs that remain; asked is their share.")
+    if abs(share - (1 - right)) < 1e-6:
+        raise Wrong("this is the share that is saved, not the one that remains.")
+    if abs(share - (linear / 2 + square / 2) / (linear + square)) < 1e-6 or abs(share - right) > 1e-6:
+        raise Wrong(f"for half of 64 tokens of width 32 you get {share:.4g}. Put kept · tokens where n stands.")
+    if abs(answer(0.25, 1000, 8) - (24 * 250 * 64 + 4 * 250**2 * 8) / (24 * 1000 * 64 + 4 * 1000**2 * 8)) > 1e-6:
+        raise Wrong("right for half of 64 tokens, not for a quarter of 1,000: which number should be a name?")
+    return "Between kept and kept²: the longer the sequence, the nearer to the square."
+
+
+def batch_budget(answer: Callable[[Tensor, float], Tensor]) -> str:
+    """Scores (B, T) and a budget in; the mask of the best round(budget · B · T) of the whole batch out."""
+    scores = torch.tensor([[3.0, 2.5, 2.0, 1.5, 1.0], [0.5, -1.0, -2.0, 0.2, -3.0], [2.2, 0.1, 0.8, -4.0, -1.5]])
+    before = scores.clone()
+    mask = _tensor(answer(scores, 0.4), (3, 5))
+    if not torch.equal(scores, before):
+        raise Wrong("the function changed the scores that it was given; return a mask.")
+    if mask.unique().numel() > 2 or not set(mask.double().unique().tolist()) <= {0.0, 1.0}:
+        raise Wrong("the mask should hold True and False (or 1 and 0).")
+    mask = mask.bool()
+    best = torch.zeros(15, dtype=torch.bool).index_fill(0, before.flatten().topk(6).indices, True).view(3, 5)
+    if torch.equal(mask, best):
+        few = _tensor(answer(before.clone(), 0.1), (3, 5)).bool().sum().item()
+        if few != 2:
+            raise Wrong(f"right for 40 %, but of 15 patches 10 % are round(1.5) = 2, and you keep {few}.")
+        return "One image keeps all five, one a single patch, one none: that is what a top-k per image cannot do."
+    per_image = torch.zeros(3, 5, dtype=torch.bool).scatter(1, before.topk(2).indices, True)
+    if torch.equal(mask, per_image):
+        raise Wrong("every image keeps two: the budget is the batch's, and the second image needs less than the first.")
+    if torch.equal(mask, ~best):
+        raise Wrong("these are the patches to discard.")
+    if torch.equal(mask, before > 0):
+        raise Wrong("a threshold of 0 keeps what it likes; where must it stand so that the budget is met?")
+    if int(mask.sum()) == 9:
+        raise Wrong("nine are kept: that is the share to discard.")
+    raise Wrong(f"{int(mask.sum())} of 15 are kept, it should be the best 6.")
+
+
+def patience_exit(answer: Callable[[Tensor, int], Tensor]) -> str:
+    """Predictions (K, N) and a patience in, the exit (N,) at which that many in a row have agreed out."""
+    said = torch.tensor(
+        [[3, 1, 4, 1, 6, 9], [3, 2, 4, 2, 0, 8], [3, 2, 7, 3, 0, 8], [3, 2, 7, 4, 6, 8], [3, 5, 7, 5, 6, 8]]
+    )
+    wanted = torch.tensor([2, 3, 4, 4, 4, 3])
+    given = _tensor(answer(said.clone(), 2), (6,)).long()
+    mistakes = {
+        (2, 3, 3, 4, 4, 3): "the counter does not start again at 0 when an exit disagrees (third example).",
+        (1, 2, 1, 4, 2, 2): "too early: two agreements need three predictions.",
+        (3, 4, 4, 4, 4, 4): "too late: two agreements are enough.",
+        tuple((wanted + 1).tolist()): "off by one: exits count from 0.",
+        (2, 3, 4, 0, 0, 3): "an example whose exits do not agree for long enough leaves at the last, not at the first.",
+        (4, 3, 4, 4, 4, 4): "an example leaves the first time the counter is full, and does not come back.",
+    }
+    for wrong, hint in mistakes.items():
+        if tuple(given.tolist()) == wrong:
+            raise Wrong(hint)
+    if not torch.equal(given, wanted):
+        place = int((given != wanted).nonzero()[0])
+        raise Wrong(f"with patience 2 and the predictions {said[:, place].tolist()} you get exit {given[place]}.")
+    if not torch.equal(_tensor(answer(said.clone(), 1), (6,)).long(), torch.tensor([1, 2, 1, 4, 2, 2])):
+        raise Wrong("right for patience 2, not for 1: which number should be a name?")
+    return "No threshold, no probabilities: patience works for any model that answers more than once."
+
+
+def mean_flops(answer: Callable[[Tensor, int, int], float]) -> str:
+    """Exits (N,), the FLOPs of a block and of a head in; the mean FLOPs of an example out."""
+    given = answer(torch.tensor([0, 1, 3, 3, 2, 3]), 1000, 10)
+    if given is None or given is ...:
+        raise NotAttempted
+    try:
+        given = float(given)
+    except (TypeError, ValueError, RuntimeError):  # torch raises the last
+        raise Wrong("the result should be one number.") from None
+    mistakes = {
+        3000: "the heads are missing.",
+        3010: "an example that leaves at exit 2 was asked at exits 0 and 1, too: every head on the way has run.",
+        3020: "the head at which an example leaves has run, too.",
+        2020: "off by one: who leaves at exit 0 has run one block and one head.",
+        2030: "off by one: who leaves at exit 0 has run one block.",
+        18180: "that is the sum over the examples, not the mean.",
+        4040: "that is what the slowest example costs; the others are not computed any more.",
+    }
+    for wrong, hint in mistakes.items():
+        if abs(given - wrong) < 0.5:
+            raise Wrong(hint)
+    if abs(given - 3030) > 0.5:
+        raise Wrong(f"for exits 0, 1, 3, 3, 2, 3 with 1000 a block and 10 a head it should be 3030, it is {given:g}.")
+    if abs(float(answer(torch.tensor([1, 0, 0, 1]), 8, 4)) - 18) > 0.01:
+        raise Wrong("right for six examples, not for four: which number should be a name?")
+    return "Asking everywhere costs a head a block: cheap with ten classes, dear with a vocabulary of 50,000."
+
+
+def oracle_exit(answer: Callable[[Tensor], Tensor]) -> str:
+    """Predictions (L, T) in; for each token the first exit from which on all agree with the last out, (T,)."""
+    predictions = torch.tensor([[5, 5, 1, 2, 9, 7], [5, 3, 1, 4, 2, 6], [5, 5, 8, 4, 2, 7], [5, 5, 1, 4, 3, 7]])
+    wanted = torch.tensor([0, 2, 3, 1, 3, 2])
+    exits = _tensor(answer(predictions.clone()), (6,)).long()
+    if torch.equal(exits, wanted):
+        return "It needs all layers to know that it did not need them: a yardstick, not a method."
+    agrees = predictions == predictions[-1]
+    if torch.equal(exits, agrees.long().argmax(0)):
+        raise Wrong("a prediction may be right, change, and come back: token 2 agrees at exit 0, not at exit 1.")
+    if torch.equal(exits, wanted + 1):
+        raise Wrong("off by one: exits count from 0; what you return is how many layers run.")
+    if torch.equal(exits, agrees.sum(0)) or torch.equal(exits, 4 - agrees.sum(0)):
+        raise Wrong("counting the exits that agree does not tell which: agreement may have a gap.")
+    steady = torch.cat([predictions[1:] == predictions[:-1], torch.ones(1, 6, dtype=torch.bool)]).long().argmax(0)
+    if torch.equal(exits, steady):
+        raise Wrong("two exits in a row that agree with each other may both be wrong; compare with the last.")
+    if (exits == 3).all():
+        raise Wrong("every token takes all layers.")
+    place = int((exits != wanted).nonzero()[0])
+    raise Wrong(f"for the predictions {predictions[:, place].tolist()} of one token you get exit {exits[place]}.")
+
+
+def fixed_sequence(answer: Callable[[list[float], float], int | None]) -> str:
+    """p-values from the safest threshold to the boldest and ε in; the index to use, or None, out."""
+
+    def ask(p_values: list[float], error: float = 0.1) -> object:
+        index = answer(list(p_values), error)
+        if index is ...:
+            raise NotAttempted
+        return index
+
+    gap = ask([0.01, 0.02, 0.05, 0.3, 0.04, 0.9])  # before anything that may return None: that is not an attempt
+    if gap is None and ask([0.01, 0.02]) is None:
+        raise NotAttempted
+    if gap == 4:
+        raise Wrong("after a test that fails nothing counts any more: index 4 was reached by looking further.")
+    if gap == 3:
+        raise Wrong("index 3 is the first test that fails; the one before it was the last to pass.")
+    if gap == 0:
+        raise Wrong("index 0 is the safest. Go on while tests pass: bolder saves more.")
+    if gap == 1:
+        raise Wrong("no correction for many tests is needed: each compares with ε itself.")
+    if gap != 2:
+        raise Wrong(f"for [0.01, 0.02, 0.05, 0.3, 0.04, 0.9] and ε = 0.1 you get {gap!r}.")
+    nothing = ask([0.2, 0.01])
+    if nothing is not None:
+        raise Wrong(f"if not even the safest passes, the answer is None: use the full model. You get {nothing!r}.")
+    everything = ask([0.01, 0.02, 0.03])
+    if everything != 2:
+        raise Wrong(f"if all three pass, the boldest is the one to use: 2. You get {everything!r}.")
+    if ask([0.1, 0.5]) != 0:
+        raise Wrong("a p-value equal to ε passes.")
+    return "Only the first true hypothesis can be rejected by mistake, and that happens with probability at most ε."
+
+
+def balance_loss(answer: Callable[[Tensor], Tensor]) -> str:
+    """Scores (N, E) in, the balance loss of Switch transformers out: E · Σ f_e P_e, its gradient through P alone."""
+    scores = torch.randn(40, 4, generator=torch.Generator().manual_seed(0)).add(torch.tensor([1.0, 0.0, 0.0, 0.5]))
+    scores = scores.requires_grad_()
+    loss = _tensor(answer(scores), ())
+    f, p = torch.nn.functional.one_hot(scores.argmax(-1), 4).float(), scores.softmax(-1)
+    right = 4 * (f.mean(0) * p.mean(0)).sum()
+    mistakes = {
+        (f.mean(0) * p.mean(0)).sum(): "with equal probabilities it gives 1/E, it should give 1.",
+        right / 16: "a mean over the experts, where a sum is meant; and E is missing.",
+        40 * right: "tokens are counted, or summed, where a share or a mean is meant: it grows with N.",
+        4 * (p.mean(0) ** 2).sum(): "f counts the tokens that *go* to an expert; this has the mean probability twice.",
+        4 * (f.mean(0) ** 2).sum(): "this has the share of the tokens twice; P is the mean probability.",
+        4 * (f.mean(0) * (f * p).mean(0)).sum(): "P is a mean over all tokens, not only over those that chose e.",
+        4 * (f * p).sum(-1).mean(): "each token's own f and p are multiplied; take both means first, then multiply.",
+        4 * (f.mean(0) * scores.softmax(0).mean(0)).sum(): "softmax over the experts, not over the tokens.",
+        4 * (f.mean(0) * scores.mean(0)).sum(): "P is a mean of probabilities, not of scores.",
+    }
+    for wrong, hint in mistakes.items():
+        if torch.isclose(loss, wrong, rtol=1e-4):
+            raise Wrong(hint)
+    if not torch.isclose(loss, right, rtol=1e-4):
+        raise Wrong(f"for the check's scores it should be {right.item():.3f}, it is {loss.item():.3f}.")
+    if not loss.requires_grad:
+        raise Wrong("the value is right, but no gradient reaches the scores: P must stay attached to them.")
+    slope, wanted = (torch.autograd.grad(value, scores)[0] for value in (loss, right))
+    if not torch.allclose(slope, wanted, atol=1e-6):
+        raise Wrong("the value is right, its gradient is not: f is a count, and a constant for the gradient.")
+    return "The busiest experts have the largest f, so their probability is pushed down hardest."
+
+
+def dropped_by_chance(answer: Callable[[int, int, int], float]) -> str:
+    """N tokens draw one of E experts with room for C each: the expected share of the tokens that finds no room."""
+
+    def chances(n: int, e: int) -> list[float]:
+        return [math.comb(n, m) * (1 / e) ** m * (1 - 1 / e) ** (n - m) for m in range(n + 1)]
+
+    def share(n: int, e: int, room: int) -> float:
+        return e * sum(max(m - room, 0) * q for m, q in enumerate(chances(n, e))) / n
+
+    n, e, room = 12, 4, 4
+    given = answer(n, e, room)
+    if given is None or given is ...:
+        raise NotAttempted
+    try:
+        given = float(given)
+    except (TypeError, ValueError):
+        raise Wrong(f"the result should be a number, it is {type(given).__name__}.") from None
+    q, right = chances(n, e), share(n, e, room)
+    mistakes = {
+        0.0: "on average an expert gets 3 tokens and has room for 4, and yet some are dropped: the mean of the overflow"
+        " is not the overflow of the mean.",
+        right / e: "that is what one expert drops; there are E of them.",
+        right * n: "that is a number of tokens; which share of N is it?",
+        right * n / e: "that is the number of tokens that one expert drops.",
+        sum(q[room + 1 :]): "that is the chance that an expert overflows. By how many tokens?",
+        sum(q[room:]): "that is the chance that an expert is full. By how many tokens does it overflow?",
+        share(n, e, room - 1): "an expert has room for C tokens, not for C - 1.",
+        e * sum(m * q[m] for m in range(room + 1, n + 1)) / n: "an expert that overflows keeps C of its tokens.",
+    }
+    for wrong, hint in mistakes.items():
+        if math.isclose(given, wrong, rel_tol=1e-4, abs_tol=1e-9):
+            raise Wrong(hint)
+    if not math.isclose(given, right, rel_tol=1e-4):
+        raise Wrong(f"for 12 tokens, 4 experts and room for 4, it should be {right:.4f}, it is {given:.4f}.")
+    n, e, room = 30, 6, 7
+    if not math.isclose(float(answer(n, e, room)), share(n, e, room), rel_tol=1e-4):
+        raise Wrong("right for 12 tokens and 4 experts, not for 30 and 6: which number should be a name?")
+    return "With few tokens for each expert chance alone overfills some, though there is room for a third more."
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -280,5 +516,13 @@ CHECKS = {
         best_baseline,
         scan,
         block_flops,
+        share_left,
+        batch_budget,
+        patience_exit,
+        mean_flops,
+        oracle_exit,
+        fixed_sequence,
+        balance_loss,
+        dropped_by_chance,
     )
 }

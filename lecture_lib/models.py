@@ -5,6 +5,7 @@ Shapes: B batch, T tokens, D width (d_model), H heads.
 
 from itertools import pairwise
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -31,11 +32,39 @@ class SelfAttention(nn.Module):
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
         self.output = nn.Linear(d_model, d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """`kept` (B, T), if given: how much each token is seen by the others, 0 not at all; see `attention`."""
+        return self.output(self.heads(x, kept).transpose(-3, -2).flatten(-2))
+
+    def heads(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        """What each head says, before the output layer joins them: (B, H, T, D/H)."""
         heads = self.query_key_value(x).unflatten(-1, (3, self.n_heads, -1))  # (B, T, 3, H, D/H)
-        q, k, v = heads.movedim(-3, 0).transpose(-3, -2)  # each (B, H, T, D/H)
-        y = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.output(y.transpose(-3, -2).flatten(-2))
+        return attention(*heads.movedim(-3, 0).transpose(-3, -2), kept, causal=self.causal)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None = None, *, causal: bool = False) -> Tensor:
+    """Softmax attention in which token i sees token j as far as j is kept: exp(A)·G / Σ_j exp(A)·G, then times v.
+
+    G_ij = kept_j and G_ii = 1, so a token always sees itself, and one whose kept is 0 is as good as gone, while a
+    gradient still reaches its kept. Without `kept`, or with ones, it is plain attention.
+
+    Args:
+        q, k, v: (B, H, T, D/H).
+        kept: (B, T), not negative.
+
+    Source: Rao et al. 2021, DynamicViT: attention masking.
+    """
+    if kept is None:
+        return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
+    if kept.shape != (q.shape[0], q.shape[-2]):
+        raise ValueError(f"kept must have one value per token, {(q.shape[0], q.shape[-2])}, got {tuple(kept.shape)}")
+    a = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, T, T)
+    itself = torch.eye(q.shape[-2], dtype=torch.bool, device=q.device)
+    g = torch.where(itself, 1, kept[:, None, None, :])  # (B, 1, T, T)
+    g = g.tril() if causal else g
+    top = a.detach().masked_fill(g == 0, -torch.inf).amax(-1, keepdim=True)  # of what is seen
+    e = (a - top).clamp(max=20).exp() * g  # beyond 20 there is only what is not seen: no overflow in its gradient
+    return e / e.sum(-1, keepdim=True) @ v
 
 
 class Block(nn.Module):
@@ -47,8 +76,8 @@ class Block(nn.Module):
         self.attention = SelfAttention(d_model, n_heads, causal=causal)
         self.mlp = nn.Sequential(nn.Linear(d_model, 4 * d_model), nn.GELU(), nn.Linear(4 * d_model, d_model))
 
-    def forward(self, x: Tensor) -> Tensor:
-        x = x + self.attention(self.norm_1(x))
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
+        x = x + self.attention(self.norm_1(x), kept)
         return x + self.mlp(self.norm_2(x))
 
 
@@ -61,9 +90,9 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(d_model, n_heads, causal=causal) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> Tensor:
         for block in self.blocks:
-            x = block(x)
+            x = block(x, kept)
         return self.norm(x)
 
 

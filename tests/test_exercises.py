@@ -1,5 +1,6 @@
 """Exercises: each solution of a notebook passes its check, plausible mistakes do not, and each gets its own hint."""
 
+import math
 import re
 from pathlib import Path
 
@@ -41,8 +42,38 @@ def lengths(pi):
     return (torch.eye(len(pi)) - pi).norm(dim=-1)
 
 
+def agreements(said, patience, count=lambda c, same: (c + 1) * same, never=None, pick=0):
+    """Where a counter of agreements reaches `patience`, with room for mistakes."""
+    exits = []
+    for column in said.T.tolist():
+        c, full = 0, []
+        for k in range(1, len(column)):
+            c = count(c, int(column[k] == column[k - 1]))
+            full += [k] * (c >= patience)
+        exits.append(full[pick] if full else len(column) - 1 if never is None else never)
+    return torch.tensor(exits)
+
+
 def weighted(weights, costs):
     return (weights * costs).sum() / weights.sum()
+
+
+def best(scores):
+    """One-hot of the best expert."""
+    return torch.nn.functional.one_hot(scores.argmax(-1), scores.shape[-1]).float()
+
+
+def shares(scores):
+    return best(scores).mean(0)
+
+
+def binomial(n, e, value):
+    """The mean of value(load) over the loads of one of e experts."""
+    return sum(value(m) * math.comb(n, m) * (1 / e) ** m * (1 - 1 / e) ** (n - m) for m in range(n + 1))
+
+
+def dropped(n, e, room):
+    return e * binomial(n, e, lambda m: max(m - room, 0)) / n
 
 
 WRONG = {
@@ -169,6 +200,131 @@ WRONG = {
         "parameters": (lambda t, d: 12 * d * d, "Write down each product"),
         "one case": (lambda t, d: 24 * t * d * d + 4 * t * 10 * d, "not for 50 of width 24"),
         "text": (lambda t, d: "many", "should be a number"),
+    },
+    "share_left": {
+        "linear": (lambda k, t, d: k, "less than half"),
+        "quadratic": (lambda k, t, d: k**2, "only attention itself"),
+        "FLOPs": (lambda k, t, d: 24 * k * t * d**2 + 4 * (k * t) ** 2 * d, "asked is their share"),
+        "saved": (
+            lambda k, t, d: 1 - (24 * k * t * d**2 + 4 * (k * t) ** 2 * d) / (24 * t * d**2 + 4 * t**2 * d),
+            "share that is saved",
+        ),
+        "no width": (lambda k, t, d: (24 * k * t + 4 * (k * t) ** 2) / (24 * t + 4 * t**2), "where n stands"),
+        "one case": (
+            lambda k, t, d: (24 * k * 64 * d**2 + 4 * (k * 64) ** 2 * d) / (24 * 64 * d**2 + 4 * 64**2 * d),
+            "which number should be a name",
+        ),
+        "text": (lambda k, t, d: "half", "should be a number"),
+    },
+    "batch_budget": {
+        "per image": (
+            lambda s, b: torch.zeros_like(s).scatter(1, s.topk(round(b * s.shape[1])).indices, 1),
+            "every image keeps two",
+        ),
+        "discarded": (lambda s, b: s < s.flatten().topk(round(b * s.numel())).values[-1], "patches to discard"),
+        "a threshold of 0": (lambda s, b: s > 0, "where must it stand"),
+        "the other share": (lambda s, b: s >= s.flatten().topk(round((1 - b) * s.numel())).values[-1], "nine are kept"),
+        "rounded down": (
+            lambda s, b: s >= s.flatten().sort(descending=True).values[max(int(b * s.numel()), 1) - 1],
+            "right for 40 %",
+        ),
+        "scores": (lambda s, b: s * (s > 1), "True and False"),
+        "one too few": (lambda s, b: s > s.flatten().topk(round(b * s.numel())).values[-1], "5 of 15 are kept"),
+        "a list": (lambda s, b: [True], "should be a tensor"),
+    },
+    "patience_exit": {
+        "no reset": (lambda s, p: agreements(s, p, lambda c, same: c + same), "does not start again at 0"),
+        "predictions counted": (lambda s, p: agreements(s, p - 1), "two agreements need three predictions"),
+        "more than": (lambda s, p: agreements(s, p + 1), "two agreements are enough"),
+        "from one": (lambda s, p: agreements(s, p) + 1, "exits count from 0"),
+        "argmax of nothing": (lambda s, p: agreements(s, p, never=0), "leaves at the last, not at the first"),
+        "the last time": (lambda s, p: agreements(s, p, pick=-1), "does not come back"),
+        "always the last": (lambda s, p: torch.full(s.shape[1:], len(s) - 1), "you get exit 4"),
+        "patience is two": (lambda s, p: agreements(s, 2), "not for 1"),
+        "a list": (lambda s, p: [2, 3, 4, 4, 4, 3], "should be a tensor"),
+    },
+    "mean_flops": {
+        "no heads": (lambda k, b, h: (k + 1).float().mean() * b, "the heads are missing"),
+        "one head": (lambda k, b, h: (k + 1).float().mean() * b + h, "every head on the way"),
+        "heads before": (lambda k, b, h: ((k + 1) * b + k * h).float().mean(), "at which an example leaves"),
+        "off by one": (lambda k, b, h: k.float().mean() * (b + h), "one block and one head"),
+        "blocks off by one": (lambda k, b, h: (k * b + (k + 1) * h).float().mean(), "has run one block."),
+        "sum": (lambda k, b, h: (k + 1).sum() * (b + h), "not the mean"),
+        "slowest": (lambda k, b, h: (k.max() + 1) * (b + h), "the slowest example"),
+        "six": (lambda k, b, h: (k + 1).sum() * (b + h) / 6, "not for four"),
+        "each": (lambda k, b, h: (k + 1) * (b + h), "one number"),
+        "no mean": (lambda k, b, h: b + h, "should be 3030"),
+    },
+    "oracle_exit": {
+        "the first that agrees": (lambda p: (p == p[-1]).long().argmax(0), "right, change, and come back"),
+        "layers": (lambda p: len(p) + 1 - (p == p[-1]).flip(0).cumprod(0).sum(0), "off by one"),
+        "counted": (lambda p: len(p) - (p == p[-1]).sum(0), "agreement may have a gap"),
+        "two in a row": (
+            lambda p: torch.cat([p[1:] == p[:-1], torch.ones(1, p.shape[1]) == 1]).long().argmax(0),
+            "may both be wrong",
+        ),
+        "the last": (lambda p: torch.full(p.shape[1:], len(p) - 1), "every token takes all layers"),
+        "the first": (lambda p: torch.zeros(p.shape[1:]), "of one token you get exit 0"),
+        "a list": (lambda p: [0] * 6, "should be a tensor"),
+    },
+    "fixed_sequence": {
+        "the last that passes": (
+            lambda p, e: max((i for i, value in enumerate(p) if value <= e), default=None),
+            "nothing counts any more",
+        ),
+        "the first that fails": (lambda p, e: next((i for i, v in enumerate(p) if v > e), len(p)), "last to pass"),
+        "the first that passes": (lambda p, e: next((i for i, v in enumerate(p) if v <= e), None), "Go on while"),
+        "Bonferroni": (
+            lambda p, e: next((i for i, v in enumerate(p) if v > e / len(p) * 2), len(p)) - 1,
+            "no correction for many tests",
+        ),
+        "minus one": (lambda p, e: next((i for i, v in enumerate(p) if v > e), len(p)) - 1, "not even the safest"),
+        "nothing if all pass": (
+            lambda p, e: next((i - 1 if i else None for i, v in enumerate(p) if v > e), None),
+            "if all three pass",
+        ),
+        "strictly": (
+            lambda p, e: next((i for i, v in enumerate(p) if v >= e), len(p)) - 1 if p[0] < e else None,
+            "equal to ε",
+        ),
+        "text": (lambda p, e: "2", "you get '2'"),
+    },
+    "balance_loss": {
+        "without E": (lambda s: (shares(s) * s.softmax(-1).mean(0)).sum(), "it gives 1/E"),
+        "a mean instead of a sum": (lambda s: (shares(s) * s.softmax(-1).mean(0)).mean(), "where a sum is meant"),
+        "counts": (lambda s: 4 * (len(s) * shares(s) * s.softmax(-1).mean(0)).sum(), "it grows with N"),
+        "probabilities twice": (lambda s: 4 * (s.softmax(-1).mean(0) ** 2).sum(), "the mean probability twice"),
+        "shares twice": (lambda s: 4 * (shares(s) ** 2).sum() + 0 * s.sum(), "the share of the tokens twice"),
+        "P of the chosen": (
+            lambda s: 4 * (shares(s) * (best(s) * s.softmax(-1)).mean(0)).sum(),
+            "not only over those that chose",
+        ),
+        "token by token": (lambda s: 4 * (best(s) * s.softmax(-1)).sum(-1).mean(), "take both means first"),
+        "over the tokens": (lambda s: 4 * (shares(s) * s.softmax(0).mean(0)).sum(), "over the experts"),
+        "scores": (lambda s: 4 * (shares(s) * s.mean(0)).sum(), "not of scores"),
+        "detached": (lambda s: 4 * (shares(s) * s.softmax(-1).mean(0)).sum().detach(), "no gradient reaches"),
+        "straight-through shares": (
+            lambda s: 4 * ((shares(s) + s.mean(0) - s.mean(0).detach()) * s.softmax(-1).mean(0)).sum(),
+            "its gradient is not",
+        ),
+        "CV²": (lambda s: s.softmax(-1).sum(0).var() / s.softmax(-1).sum(0).mean() ** 2, "it should be"),
+        "a vector": (lambda s: 4 * shares(s) * s.softmax(-1).mean(0), "should be a tensor of shape ()"),
+    },
+    "dropped_by_chance": {
+        "overflow of the mean": (lambda n, e, c: max(n / e - c, 0) * e / n, "not the overflow of the mean"),
+        "one expert": (lambda n, e, c: dropped(n, e, c) / e, "there are E of them"),
+        "tokens": (lambda n, e, c: dropped(n, e, c) * n, "which share of N"),
+        "tokens of one expert": (lambda n, e, c: dropped(n, e, c) * n / e, "tokens that one expert drops"),
+        "chance of overflow": (lambda n, e, c: binomial(n, e, lambda m: m > c), "the chance that an expert overflows"),
+        "chance to be full": (lambda n, e, c: binomial(n, e, lambda m: m >= c), "the chance that an expert is full"),
+        "off by one": (lambda n, e, c: dropped(n, e, c - 1), "not for C - 1"),
+        "all of them": (lambda n, e, c: e / n * binomial(n, e, lambda m: m * (m > c)), "keeps C of its tokens"),
+        "one case": (lambda n, e, c: dropped(12, 4, 4), "not for 30 and 6"),
+        "no chance to stay away": (
+            lambda n, e, c: e / n * sum((m - c) * math.comb(n, m) / e**m for m in range(c + 1, n + 1)),
+            "it should be",
+        ),
+        "text": (lambda n, e, c: "few", "should be a number"),
     },
 }
 

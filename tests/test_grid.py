@@ -23,7 +23,12 @@ from lecture_lib.choice import (
     top_k,
 )
 from lecture_lib.estimators import gumbel_rao, surrogate
+from lecture_lib.exits import EarlyExitNet
 from lecture_lib.mixture import mix, mix_sparse
+from lecture_lib.models import Block, SelfAttention
+from lecture_lib.moe import MoE
+from lecture_lib.patches import PatchSelector, masked, packed
+from lecture_lib.skipping import GatedChannels, GatedHeads, MixtureOfDepths, SkippableBlock
 
 K, D, D_OUT = 5, 8, 6
 
@@ -74,8 +79,111 @@ def mixture(choose, evaluate):
     return evaluate(x, choice.weights, options), choice, scorer, options
 
 
-PLACES = {"mixture": mixture}
-PAIRS = pytest.mark.parametrize(("way", "place"), [(way, place) for way in WAYS for place in PLACES])
+def experts(choose, evaluate):
+    """A layer of experts: sparse by grouped products, dense with every expert run."""
+    moe = MoE(D, 16, K, choose, bias=True)
+    x = torch.randn(2, 7, D)
+    if evaluate is mix_sparse:
+        return *moe(x), moe.router, moe.experts
+    choice = choose(moe.router(x))
+    return evaluate(x, choice.weights, moe.experts), choice, moe.router, moe.experts
+
+
+def exits(choose, evaluate):
+    """Early exits: option k is the network cut after block k; its blocks are shared with the options behind it."""
+    scorer, x = nn.Linear(D, K), torch.randn(2, 7, D)
+    blocks = [nn.Sequential(nn.Linear(D, D), nn.Tanh()) for _ in range(K)]
+    net = EarlyExitNet(blocks, [nn.Linear(D, D_OUT) for _ in range(K)])
+    choice = choose(scorer(x))
+    cut = [nn.Sequential(*net.blocks[: k + 1], net.heads[k]) for k in range(K)]
+    return evaluate(x, choice.weights, cut), choice, scorer, net
+
+
+def slow_attention(attention, x, kept, z):
+    """Self-attention on one example (T, D), head by head: exp(A)·G / Σ exp(A)·G, weighted by z (H,)."""
+    q, k, v = attention.query_key_value(x).unflatten(-1, (3, len(z), -1)).unbind(-3)  # (T, H, D/H)
+    g = torch.where(torch.eye(len(x), dtype=torch.bool), 1, kept)
+    e = [(q[:, h] @ k[:, h].T / q.shape[-1] ** 0.5).exp() * g for h in range(len(z))]
+    heads = [z[h] * (e[h] / e[h].sum(-1, keepdim=True)) @ v[:, h] for h in range(len(z))]
+    return attention.output(torch.cat(heads, -1))
+
+
+def slow_block(block, x, kept):
+    x = x + slow_attention(block.attention, block.norm_1(x), kept, torch.ones(block.attention.n_heads))
+    return x + block.mlp(block.norm_2(x))
+
+
+def on_this_side(layer, evaluate):
+    """The evaluation that belongs to `mix` is the one of training mode; to `mix_sparse`, that of evaluation mode."""
+    torch.nn.init.zeros_(layer.gate.score.bias)  # so that some keep and some discard
+    return layer.train(evaluate is not mix_sparse)
+
+
+def patches(choose, evaluate):
+    """A block that sees the kept tokens."""
+    selector = on_this_side(PatchSelector(D, choose, at_test=choose), evaluate)
+    block, x = Block(D, 2), 2 * torch.randn(4, 7, D)
+    kept, choice = selector(x)
+    if evaluate is loop:
+        y = torch.stack([row + w[:, None] * (slow_block(block, row, w) - row) for row, w in zip(x, kept, strict=True)])
+    else:
+        y = (masked if evaluate is mix else packed)(block, x, kept)
+    return y, choice, selector, block
+
+
+def skipped_block(choose, evaluate):
+    body, x = nn.Sequential(nn.Linear(D, 16), nn.Tanh(), nn.Linear(16, D)), 2 * torch.randn(10, D)
+    layer = on_this_side(SkippableBlock(D, body, choose, at_test=choose), evaluate)
+    y, choice = layer(x)
+    if evaluate is loop:
+        y = torch.stack([row + w * (body(row) - row) for row, w in zip(x, choice.weights[:, 0], strict=True)])
+    return y, choice, layer.gate, body
+
+
+def heads(choose, evaluate):
+    attention, x = SelfAttention(D, 4), 2 * torch.randn(6, 5, D)
+    layer = on_this_side(GatedHeads(attention, choose, at_test=choose), evaluate)
+    y, choice = layer(x)
+    if evaluate is loop:
+        z = choice.weights[..., 0]
+        y = torch.stack([slow_attention(attention, row, torch.ones(5), w) for row, w in zip(x, z, strict=True)])
+    return y, choice, layer.gate, attention
+
+
+def channels(choose, evaluate):
+    mlp, x = nn.Sequential(nn.Linear(D, 12), nn.GELU(), nn.Linear(12, D_OUT)), 2 * torch.randn(4, 7, D)
+    layer = on_this_side(GatedChannels(mlp, 3, choose, at_test=choose), evaluate)
+    y, choice = layer(x)
+    if evaluate is loop:
+        z = choice.weights[..., 0].repeat_interleave(4, -1)
+        y = torch.stack([torch.stack([mlp[2](z[b, t] * mlp[1](mlp[0](x[b, t]))) for t in range(7)]) for b in range(4)])
+    return y, choice, layer.gate, mlp
+
+
+def depths(choose, evaluate):
+    """Room for 3 of 7 tokens, which see each other only."""
+    block, x = Block(D, 2), 2 * torch.randn(4, 7, D)
+    layer = MixtureOfDepths(D, block, 0.43, choose)
+    y, choice = layer(x)
+    r = choice.weights[..., 0]
+    if evaluate is mix:
+        y = x + r.unsqueeze(-1) * (block(x, (r > 0).to(x.dtype)) - x)
+    elif evaluate is loop:
+        y = x.clone()
+        for b in range(4):
+            best = sorted(range(7), key=lambda t: -r[b, t].item())[:3]
+            y[b, best] = x[b, best] + r[b, best, None] * (block(x[None, b, best])[0] - x[b, best])
+    return y, choice, layer.router, block
+
+
+PLACES = {"exits": exits, "experts": experts, "mixture": mixture, "patches": patches, "skipped block": skipped_block}
+PLACES |= {"heads": heads, "channels": channels, "depths": depths}
+# a mixture of depths takes the tokens of the largest weights: ways that answer 0 or 1 give it no order
+HARD = {"argmax", "top_k, 1", "straight_through", "gumbel_rao", "sample"}
+NO_SENSE = {(way, "depths"): "a hard choice leaves no order" for way in HARD}
+PAIRS = pytest.mark.parametrize(
+    ("way", "place"), [(way, place) for way in WAYS for place in PLACES if (way, place) not in NO_SENSE]
+)
 
 
 def run(way, place, evaluate):
@@ -89,7 +197,8 @@ def run(way, place, evaluate):
             y, choice, scorer, options = PLACES[place](lambda s: WAYS[way].choose(s, generator), evaluate)
         finally:
             torch.set_default_dtype(default)
-    loss = surrogate(y.square().sum(-1), choice.log_prob).mean()
+    log_prob = choice.log_prob.reshape(len(y), -1).sum(-1)  # of all decisions about an example
+    loss = surrogate(y.square().flatten(1).sum(-1), log_prob).mean()
     parameters = [*scorer.parameters(), *options.parameters()]
     gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
     n = len(list(scorer.parameters()))
@@ -117,3 +226,9 @@ def test_a_gradient_reaches_the_scorer_where_it_should(way, place):
     _, to_scorer, to_options = run(way, place, mix)
     assert any(g.abs().sum() > 0 for g in to_scorer) == WAYS[way].reaches_scorer
     assert any(g.abs().sum() > 0 for g in to_options)
+
+
+@pytest.mark.parametrize(("way", "place"), NO_SENSE)
+def test_a_pair_that_makes_no_sense_is_refused_with_the_reason(way, place):
+    with pytest.raises(ValueError, match=NO_SENSE[way, place]):
+        run(way, place, mix)

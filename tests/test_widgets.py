@@ -1,10 +1,13 @@
 """Widgets: the mathematics in the browser is the mathematics in torch, and Python says clearly what it refuses."""
 
+import html
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +16,21 @@ import torch
 from scipy import stats
 from traitlets import TraitError
 
+from lecture_lib.choice import Choice
+from lecture_lib.cost import count_flops
 from lecture_lib.estimators import exact_expectation, surrogate
+from lecture_lib.moe import MoE, within_capacity
 from lecture_lib.simplex import entmax
-from lecture_lib.widgets import Estimators, SparseMaps, Temperature
+from lecture_lib.widgets import (
+    Estimators,
+    Exits,
+    ExitText,
+    ExpertCalculator,
+    Routing,
+    Savings,
+    SparseMaps,
+    Temperature,
+)
 
 PATH = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
 LOGITS = [1.3, 0.2, 0.7]
@@ -134,7 +149,9 @@ def test_where_no_javascript_runs_the_probabilities_are_shown():
     assert Temperature()._ipython_display_ is None  # ipywidgets 7 would show no HTML by it
 
 
-@pytest.mark.parametrize("widget", [Temperature, Estimators, SparseMaps])
+@pytest.mark.parametrize(
+    "widget", [Temperature, Estimators, SparseMaps, Savings, Exits, ExitText, Routing, ExpertCalculator]
+)
 def test_module_is_small_and_imports_nothing(widget):
     module = widget._esm
     assert len(module.encode()) < 17_000
@@ -319,3 +336,402 @@ def test_sparse_maps_in_python():
     assert (widget.scores, widget.scale) == ([2.0, 0.0], 2.0)
     fallback = SparseMaps([1, 2], ["<a>", "b"])._repr_mimebundle_()[0]["text/html"]
     assert "&lt;a&gt;" in fallback and "<td>2.0</td>" in fallback
+
+
+def refuses(widget, arguments, parts):
+    """The widget refuses the arguments, by an error that has these parts."""
+    with pytest.raises(TraitError) as error:
+        widget(**arguments)
+    for part in (widget.__name__, *parts):
+        assert part in str(error.value)
+
+
+def moves_to(widget, name, value):
+    """Python sees what the browser sets."""
+    widget.set_state({name: value})
+    assert getattr(widget, name) == value
+
+
+# ---- Savings
+
+RNG = np.random.default_rng(0)
+SAVINGS = {
+    "settings": [0.25, 0.5, 0.75, 1.0],
+    "accuracy": [0.7, 0.9, 0.95, 0.96],
+    "flops": [3e5, 5e5, 8e5, 11e5],
+    "milliseconds": [0.5, 0.8, 0.9, 1.2],
+    "full": (0.97, 1e6, 1.0),
+}
+KEPT = RNG.random((4, 3, 16)) < 0.5
+IMAGES = RNG.random((3, 8, 8))
+
+
+@pytest.fixture(scope="module")
+def savings(tmp_path_factory):
+    return node_with(Savings, tmp_path_factory.mktemp("widget"))
+
+
+def test_the_browser_has_the_patches_and_the_ink_that_python_gave(savings):
+    data = Savings(**SAVINGS, images=IMAGES, kept=torch.tensor(KEPT))._data
+    ours = savings(
+        f"(() => {{ const keeps = w.patches({json.dumps(data)}); return [0, 1, 2, 3].map((s) => [0, 1, 2].map((n) =>"
+        " Array.from({length: 16}, (_, p) => keeps(s, n, p)))) })()"
+    )
+    assert np.array_equal(ours, KEPT)
+    ink = np.array(savings(f"Array.from(w.bytesOf({json.dumps(data['images'])}))")).reshape(3, 8, 8)
+    np.testing.assert_allclose(ink / 255, IMAGES, atol=0.5 / 255 + 1e-9)
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1.04), (0.713, 0.988), (0.962, 0.974), (0, 2.7), (0, 21), (3e-4, 5e-4)])
+def test_ticks_are_few_round_numbers_inside_the_axis(savings, low, high):
+    ticks = savings(f"w.ticks({low}, {high}, 5)")
+    values, texts = np.array(ticks["values"]), [f"{value:.{ticks['decimals']}f}" for value in ticks["values"]]
+    assert 3 <= len(values) <= 7 and low - 1e-9 <= values[0] and values[-1] <= high + 1e-9
+    np.testing.assert_allclose([float(text) for text in texts], values, atol=1e-9)
+
+
+@pytest.mark.parametrize("count", range(1, 11))
+def test_images_fit_their_picture(savings, count):
+    best = savings(f"w.layout({count})")
+    assert best["columns"] * best["rows"] >= count and best["side"] > 80
+    assert best["columns"] * best["side"] <= 520 and best["rows"] * (best["side"] + 30) <= 354
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"settings": [0.5, 0.2, 1.0, 2.0]}, ["settings must be 2 to 101 ascending numbers", "[0.5, 0.2, 1.0, 2.0]"]),
+        ({"settings": [0.5]}, ["settings", "of shape (1,)"]),
+        ({"settings": "abc"}, ["settings", "'abc'"]),
+        ({"accuracy": [0.7, 0.9, 0.95]}, ["accuracy", "one for each of the settings", "of shape (3,)"]),
+        ({"accuracy": [0.7, 0.9, 0.95, 96]}, ["accuracy", "from 0 to 1", "from 0.7 to 96"]),
+        ({"flops": [0, 1, 2, 3]}, ["flops", "positive", "from 0 to 3"]),
+        ({"milliseconds": [1, 1, 1, float("nan")]}, ["milliseconds", "positive", "nan"]),
+        ({"full": (1.2, 1e6, 1)}, ["full", "accuracy above 0 and at most 1", "[1.2, 1000000.0, 1.0]"]),
+        ({"full": (0.9, 0, 1)}, ["full", "FLOPs and milliseconds above 0", "from 0 to 1"]),
+        ({"control": ""}, ["control", "a text that is not empty", "''"]),
+        ({"setting": 0.6}, ["setting", "one of the settings, [0.25, 0.5, 0.75, 1.0]", "0.6"]),
+        ({"images": IMAGES}, ["kept", "given with images"]),
+        ({"images": 16 * IMAGES, "kept": KEPT}, ["images", "from 0 to 1"]),
+        ({"images": IMAGES, "kept": KEPT[:3]}, ["kept", "4 settings and 3 images", "(3, 3, 16)"]),
+        ({"images": IMAGES, "kept": KEPT[..., :9]}, ["kept", "a divisor of 8", "(4, 3, 9)"]),
+        ({"images": IMAGES, "kept": 0.5 * KEPT}, ["kept", "booleans", "neither 0 nor 1"]),
+    ],
+)
+def test_savings_refuses_by_name(arguments, parts):
+    refuses(Savings, SAVINGS | arguments, parts)
+
+
+def test_savings_in_python():
+    widget = Savings(**SAVINGS, control="share <kept>")
+    assert widget.setting == 1.0 and repr(widget) == "Savings(4 settings of the share <kept>)"
+    moves_to(widget, "setting", 0.5)
+    with pytest.raises(TraitError, match="one of the settings"):
+        widget.setting = 0.51
+    assert widget.setting == 0.5
+    fallback = widget._repr_mimebundle_()[0]["text/html"]
+    assert "share &lt;kept&gt;" in fallback and "accuracy is 0.970" in fallback
+    assert "<tr><td>1</td><td>0.960</td><td>110%</td><td>120%</td></tr>" in fallback
+
+
+# ---- Exits
+
+CONFIDENCE = torch.rand(600, 5, generator=torch.Generator().manual_seed(0))
+RIGHT = torch.rand(600, 5, generator=torch.Generator().manual_seed(1)) < CONFIDENCE
+THRESHOLDS = [0.0, 0.1, 0.5, 0.9, *sorted(CONFIDENCE[:3, 2].tolist()), 1.0]  # three are the confidence of an example
+EXITS = {
+    "settings": sorted(THRESHOLDS),
+    "milliseconds": np.linspace(1, 2, 8),
+    "confidence": CONFIDENCE,
+    "right": RIGHT,
+    "flops": [1e5, 2e5, 3e5, 4e5, 5e5],
+    "full": (0.9, 5e5, 2.0),
+}
+
+
+@pytest.fixture(scope="module")
+def exits(tmp_path_factory):
+    return node_with(Exits, tmp_path_factory.mktemp("widget"))
+
+
+def test_examples_leave_in_the_browser_where_they_leave_in_torch(exits):
+    """At every threshold, those included that equal a confidence: all counts agree."""
+    data = json.dumps(Exits(**EXITS)._data)
+    found = exits(f"((d) => d.settings.map((t) => w.leave(t, w.record(d))))({data})")
+    for threshold, ours in zip(EXITS["settings"], found, strict=True):
+        leaves = []
+        for row in CONFIDENCE:  # the rule, in its words
+            confident = [b for b in range(5) if row[b] >= threshold]
+            leaves.append(confident[0] if confident else 4)
+        leaves = torch.tensor(leaves)
+        right = RIGHT[torch.arange(600), leaves]
+        assert ours["left"] == leaves.bincount(minlength=5).tolist()
+        assert ours["hits"] == leaves[right].bincount(minlength=5).tolist()
+        assert ours["accuracy"] == pytest.approx(right.double().mean().item())
+        assert ours["flops"] == pytest.approx(torch.tensor(EXITS["flops"])[leaves].mean().item())
+
+
+def test_the_table_without_javascript_is_that_of_the_picture(exits):
+    widget = Exits(**EXITS)
+    found = exits(f"((d) => d.settings.map((t) => w.leave(t, w.record(d))))({json.dumps(widget._data)})")
+    for setting, ours, time in zip(EXITS["settings"], found, EXITS["milliseconds"], strict=True):
+        row = (
+            f"<td>{setting:.4g}</td><td>{ours['accuracy']:.3f}</td><td>{ours['flops'] / 5e5:.0%}</td><td>{time / 2:.0%}"
+        )
+        assert row in widget._fallback()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"confidence": CONFIDENCE[0]}, ["confidence", "1 to 600 examples at 2 to 8 exits", "of shape (5,)"]),
+        ({"confidence": torch.ones(601, 5)}, ["confidence", "1 to 600 examples", "(601, 5)"]),
+        ({"confidence": CONFIDENCE * torch.nan}, ["confidence", "nan"]),
+        ({"right": RIGHT[:5]}, ["right", "booleans of the shape of confidence, (600, 5)", "(5, 5)"]),
+        ({"right": CONFIDENCE}, ["right", "booleans", "neither 0 nor 1"]),
+        ({"flops": [1, 2, 3, 4, 4]}, ["flops", "ascending positive numbers", "5 exits", "[1.0, 2.0, 3.0, 4.0, 4.0]"]),
+        ({"milliseconds": [1, 2]}, ["milliseconds", "one for each of the settings", "of shape (2,)"]),
+        ({"setting": 2}, ["setting", "one of the settings", "2.0"]),
+    ],
+)
+def test_exits_refuses_by_name(arguments, parts):
+    refuses(Exits, EXITS | arguments, parts)
+
+
+def test_exits_in_python():
+    widget = Exits(**EXITS, setting=0.5)
+    assert widget.setting == 0.5 and repr(widget) == "Exits(8 settings of the confidence threshold)"
+    moves_to(widget, "setting", EXITS["settings"][3])
+
+
+# ---- Routing
+
+LOADS = RNG.dirichlet(np.ones(8), (2, 5))
+LOADS[0, 4, :6] = 0
+RUNS = {
+    name: {"step": [0, 10, 20, 40, 80], "load": load, "dropped": RNG.random(5), "quality": torch.rand(5)}
+    for name, load in zip(["no cure", "<bias>"], LOADS, strict=True)
+}
+
+
+@pytest.fixture(scope="module")
+def routing(tmp_path_factory):
+    return node_with(Routing, tmp_path_factory.mktemp("widget"))
+
+
+def test_loads_and_their_summaries_are_those_that_python_gave(routing):
+    data = json.dumps(Routing(RUNS)._data, sort_keys=True)  # as in a saved notebook
+    assert routing(f"Object.keys(w.unpack({data}))") == list(RUNS)
+    found = routing(f"Object.values(w.unpack({data})).map((run) => [run.load, run.load.map(w.summary)])")
+    for (rows, summaries), load in zip(found, LOADS, strict=True):
+        np.testing.assert_allclose(rows, load, rtol=1e-6)
+        np.testing.assert_allclose([one["mean"] for one in summaries], load.mean(1), rtol=1e-6)
+        np.testing.assert_allclose([one["busiest"] for one in summaries], load.max(1) / load.mean(1), rtol=1e-6)
+        assert [one["idle"] for one in summaries] == (load == 0).sum(1).tolist()
+
+
+def with_bias(**parts):
+    return {"runs": RUNS | {"<bias>": RUNS["<bias>"] | parts}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"runs": {}}, ["runs", "1 to 6 cures", "{}"]),
+        ({"runs": {str(i): RUNS["no cure"] for i in range(7)}}, ["runs", "1 to 6 cures"]),
+        ({"runs": {"": RUNS["no cure"]}}, ["a name in runs", "not empty"]),
+        ({"runs": {"x": {"step": [1, 2]}}}, ["runs['x']", "step, load, dropped and quality", "a dict of step"]),
+        (with_bias(step=[0, 10, 20, 40, 81]), ["runs['<bias>']['step']", "the steps of runs['no cure']", "81"]),
+        (with_bias(step=[0, 10, 20, 40, 40]), ["runs['<bias>']['step']", "ascending"]),
+        (with_bias(load=LOADS[1, :, :7]), ["runs['<bias>']['load']", "(5, 8)", "(5, 7)"]),
+        (with_bias(load=100 * LOADS[1]), ["runs['<bias>']['load']", "shares from 0 to 1"]),
+        (with_bias(load=0 * LOADS[1]), ["runs['<bias>']['load']", "above 0 for some expert"]),
+        (with_bias(dropped=[0, 1]), ["runs['<bias>']['dropped']", "one for each of the steps", "(2,)"]),
+        (with_bias(quality=[0, 1, 2, 3, float("inf")]), ["runs['<bias>']['quality']", "finite numbers", "inf"]),
+        ({"runs": RUNS, "quality": 3}, ["quality", "a text", "3"]),
+        ({"runs": RUNS, "step": 15}, ["step", "one of the steps, [0.0, 10.0, 20.0, 40.0, 80.0]", "15"]),
+        ({"runs": RUNS, "cure": "loss"}, ["cure", "one of ['no cure', '<bias>']", "'loss'"]),
+    ],
+)
+def test_routing_refuses_by_name(arguments, parts):
+    refuses(Routing, arguments, parts)
+
+
+def test_routing_in_python():
+    widget = Routing(RUNS, "purity")
+    assert (widget.step, widget.cure, repr(widget)) == (80.0, "no cure", "Routing(5 steps of no cure, <bias>)")
+    moves_to(widget, "step", 10.0)
+    moves_to(widget, "cure", "<bias>")
+    fallback = widget._fallback()
+    assert "purity" in fallback and f"<td>&lt;bias&gt;</td><td>{RUNS['<bias>']['quality'][-1]:.3g}</td>" in fallback
+
+
+# ---- ExpertCalculator
+
+
+@pytest.fixture(scope="module")
+def calculator(tmp_path_factory):
+    return node_with(ExpertCalculator, tmp_path_factory.mktemp("widget"))
+
+
+LAYERS = [
+    {"d_model": 16, "d_hidden": 40, "n_experts": 8, "k": 1, "capacity_factor": 1.25, "n_tokens": 64},
+    {"d_model": 24, "d_hidden": 16, "n_experts": 16, "k": 3, "capacity_factor": 1.0, "n_tokens": 100},
+    {"d_model": 16, "d_hidden": 16, "n_experts": 10, "k": 2, "capacity_factor": 0.55, "n_tokens": 200},
+    {"d_model": 16, "d_hidden": 16, "n_experts": 8, "k": 8, "capacity_factor": 0.5, "n_tokens": 64},
+]
+
+
+def draw(logits, k, generator):
+    """A choice of k experts, uniformly at random."""
+    taken = torch.rand(logits.shape, generator=generator).topk(k, -1).indices
+    return Choice(logits, torch.zeros_like(logits).scatter(-1, taken, 1 / k), logits.new_zeros(logits.shape[:-1]))
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_costs_are_those_of_a_real_layer(calculator, layer):
+    """Parameters and FLOPs by count; slots and what is dropped by routing at random, many times."""
+    ours = calculator(f"w.costs({json.dumps(layer)})")
+    d, h, n_experts, k, factor, n = layer.values()
+    generator = torch.Generator().manual_seed(0)
+    moe = MoE(d, h, n_experts, partial(draw, k=k, generator=generator))
+    assert ours["total"] == sum(p.numel() for p in moe.parameters()) == ours["bytes"] / 4
+    experts = sum(p.numel() for p in moe.experts.parameters())
+    assert ours["active"] == ours["total"] - experts * (1 - k / n_experts)
+    x = torch.randn(n, d, generator=generator)
+    assert n * ours["perToken"] == count_flops(moe, x)
+
+    moe.capacity_factor = factor
+    choices = [draw(torch.zeros(n, n_experts), k, generator) for _ in range(200)]
+    loads = torch.stack([(within_capacity(choice, factor).weights > 0).sum(0) for choice in choices])
+    assert loads.max() == ours["slots"]  # the capacity of the layer: some expert is full
+    dropped = 1 - loads.sum(1).double() / (n * k)
+    assert abs(dropped.mean() - ours["dropped"]) <= 4 * dropped.std() / len(dropped) ** 0.5 + 1e-12
+    assert 1 - ours["empty"] == pytest.approx(n * k * (1 - ours["dropped"]) / (ours["slots"] * n_experts))
+    flops = count_flops(lambda: moe(x, choices[0]))  # the choice is given, the router does not run
+    assert flops == loads[0].sum() * 4 * d * h
+    router = 2 * n * d * n_experts
+    assert ours["inAll"] - router == pytest.approx(n * k * (1 - ours["dropped"]) * 4 * d * h)
+
+
+@pytest.mark.parametrize(
+    ("n", "p"), [(64, 1 / 8), (4096, 1 / 256), (65536, 0.5), (100, 7 / 8), (64, 1.0), (65536, 1 / 8)]
+)
+def test_the_law_of_the_load_is_binomial(calculator, n, p):
+    found = calculator(f"w.binomial({n}, {p})")
+    counts = found["first"] + np.arange(len(found["shares"]))
+    np.testing.assert_allclose(found["shares"], stats.binom.pmf(counts, n, p), atol=1e-12, rtol=1e-8)
+    assert 0 <= counts[0] and counts[-1] <= n and sum(found["shares"]) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("factor", [0.5, 1.0, 1.05, 1.25, 2.0, 4.0])
+def test_the_dropped_share_is_exact(calculator, factor):
+    """E[max(load - slots, 0)] over the mean load, summed over the whole law by scipy."""
+    for n_experts, k, n in [(8, 1, 64), (8, 7, 100), (64, 2, 4096), (256, 8, 65536)]:
+        layer = {
+            "d_model": 16,
+            "d_hidden": 16,
+            "n_experts": n_experts,
+            "k": k,
+            "capacity_factor": factor,
+            "n_tokens": n,
+        }
+        ours = calculator(f"w.costs({json.dumps(layer)})")
+        slots = math.ceil(round(factor * n * k / n_experts, 6))
+        beyond = np.arange(slots + 1, n + 1)
+        over = ((beyond - slots) * stats.binom.pmf(beyond, n, k / n_experts)).sum()
+        assert ours["slots"] == slots
+        assert ours["dropped"] == pytest.approx(over / (n * k / n_experts), rel=1e-6, abs=1e-12)
+
+
+def test_large_numbers_are_written_short(calculator):
+    found = calculator("[7, 640, 999.6, 1000, 526336, 4196352, 999999999, 1.5e13].map(w.short)")
+    assert found == ["7 ", "640 ", "1.00 k", "1.00 k", "526 k", "4.20 M", "1.00 G", "15.0 T"]
+
+
+@pytest.mark.parametrize(
+    ("argument", "value", "allowed"),
+    [
+        ("d_model", 8, "an integer from 16 to 4096"),
+        ("d_hidden", 64.0, "an integer from 16 to 16384"),
+        ("n_experts", 4, "an integer from 8 to 256"),
+        ("k", 9, "an integer from 1 to 8"),
+        ("capacity_factor", 0.1, "a number from 0.5 to 4"),
+        ("n_tokens", None, "an integer from 64 to 65536"),
+    ],
+)
+def test_the_calculator_refuses_by_name(argument, value, allowed):
+    refuses(ExpertCalculator, {argument: value}, [argument, allowed, repr(value)])
+
+
+def test_the_calculator_in_python(calculator):
+    widget = ExpertCalculator(64, 128, k=2)
+    assert repr(widget) == "ExpertCalculator(64, 128, n_experts=8, k=2)"
+    moves_to(widget, "n_experts", 16)
+    moves_to(widget, "capacity_factor", 1.5)
+    layer = {name: getattr(widget, name) for name in LAYERS[0]}
+    ours = calculator(f"w.costs({json.dumps(layer)})")
+    for name in ("total", "active", "bytes", "perToken"):
+        assert f"<td>{ours[name]:,}</td>" in widget._fallback()
+
+
+# ---- ExitText
+
+TEXT = "def f(x):\n\treturn 'é<b>'\n".encode()
+SURE = torch.rand(len(TEXT), 4, generator=torch.Generator().manual_seed(2))
+AGREES = torch.rand(len(TEXT), 4, generator=torch.Generator().manual_seed(3)) < SURE
+AGREES[:, -1] = True
+READING = {"text_bytes": TEXT, "confidence": SURE, "agrees": AGREES, "flops": [1e5, 2.2e5, 3e5, 4e5]}
+
+
+@pytest.fixture(scope="module")
+def exit_text(tmp_path_factory):
+    return node_with(ExitText, tmp_path_factory.mktemp("widget"))
+
+
+def test_bytes_leave_in_the_browser_where_they_leave_in_torch(exit_text):
+    """At every threshold, those included that equal a confidence: each byte's exit, and all means."""
+    widget = ExitText(**READING, thresholds=sorted([0.0, 0.5, 0.9, 1.0, *SURE[:5, 1].tolist()]))
+    thresholds = widget._data["thresholds"]
+    found = exit_text(f"((d) => d.thresholds.map((t) => w.leave(t, w.record(d))))({json.dumps(widget._data)})")
+    for threshold, ours in zip(thresholds, found, strict=True):
+        exits = [next((b for b in range(4) if row[b] >= threshold), 3) for row in SURE]
+        right = [bool(AGREES[t, b]) for t, b in enumerate(exits)]
+        assert ours["exits"] == exits and ours["right"] == right
+        assert ours["left"] == [exits.count(b) for b in range(4)]
+        assert ours["layers"] == pytest.approx(np.mean(exits) + 1)
+        assert ours["flops"] == pytest.approx(np.mean([READING["flops"][b] for b in exits]))
+        assert ours["agreement"] == pytest.approx(np.mean(right))
+        row = f"<td>{threshold:.4g}</td><td>{np.mean(exits) + 1:.2f}</td>"
+        assert row in widget._fallback()
+
+
+def test_every_byte_has_a_picture(exit_text):
+    pictures = exit_text(f"{list(TEXT)}.map(w.glyph)")
+    assert "".join(pictures) == "def f(x):↵\n→   return '··<b>'↵\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"text_bytes": b""}, ["text_bytes", "1 to 600 bytes", "of shape (0,)"]),
+        ({"text_bytes": "abc"}, ["text_bytes", "1 to 600 bytes", "'abc'"]),
+        ({"text_bytes": [300]}, ["text_bytes", "from 0 to 255", "300"]),
+        ({"confidence": SURE[:-1]}, ["confidence", f"for {len(TEXT)} bytes", f"({len(TEXT) - 1}, 4)"]),
+        ({"confidence": 2 * SURE}, ["confidence", "from -1 to 1"]),
+        ({"agrees": SURE}, ["agrees", "booleans", "neither 0 nor 1"]),
+        ({"agrees": ~AGREES}, ["agrees", "true at the last layer", "false there"]),
+        ({"flops": [4, 3, 2, 1]}, ["flops", "ascending positive numbers", "4 layers", "[4.0, 3.0, 2.0, 1.0]"]),
+        ({"thresholds": [1, 0]}, ["thresholds", "ascending", "[1.0, 0.0]"]),
+        ({"threshold": 0.55}, ["threshold", "one of the thresholds", "0.55"]),
+    ],
+)
+def test_exit_text_refuses_by_name(arguments, parts):
+    refuses(ExitText, READING | arguments, parts)
+
+
+def test_exit_text_in_python():
+    widget = ExitText(**READING | {"text_bytes": torch.tensor(list(TEXT), dtype=torch.uint8)}, threshold=0.9)
+    assert widget.threshold == 0.9 and repr(widget) == f"ExitText({len(TEXT)} bytes, 4 layers)"
+    moves_to(widget, "threshold", 0.5)
+    assert "<pre>" + html.escape(TEXT.decode()) + "</pre>" in widget._fallback()

@@ -1,45 +1,19 @@
 """Interactive pictures whose mathematics runs in the browser: live in Jupyter, in Colab and, with no kernel, in slides.
 
-Each widget is a class of synced traits here and one file of JavaScript, which follows kit.js in one module.
+Each widget is a class of synced traits, here or, if its data are measured, in measured.py, and one file of JavaScript,
+which follows kit.js and what it shares with others in one module.
 """
 
 import html
 import math
 import operator
-from pathlib import Path
 
-import anywidget
 import traitlets
 
-__all__ = ["Estimators", "SparseMaps", "Temperature"]
+from lecture_lib.widgets.base import Checked, Widget, finite, module, require, style
+from lecture_lib.widgets.measured import Exits, ExitText, Routing, Savings
 
-_HERE = Path(__file__).parent
-
-
-def _module(name: str) -> str:
-    """The ES module of a widget: the kit, then the widget's own file. One text, so that nothing is imported."""
-    return "\n".join((_HERE / file).read_text("utf-8") for file in ("kit.js", f"{name}.js"))
-
-
-class _Checked(traitlets.TraitType):
-    """A synced trait: `convert` returns what is allowed in its plain form, or raises an error."""
-
-    def __init__(self, default, convert, allowed: str):
-        super().__init__(default)
-        self.convert, self.allowed = convert, allowed
-        self.tag(sync=True)
-
-    def validate(self, obj, value):
-        try:
-            return self.convert(value)
-        except (TypeError, ValueError, RuntimeError):  # torch raises the last
-            name = f"{type(obj).__name__}: {self.name}"
-            raise traitlets.TraitError(f"{name} must be {self.allowed}, and is {value!r}") from None
-
-
-def _require(holds: bool) -> None:
-    if not holds:
-        raise ValueError
+__all__ = ["Estimators", "ExitText", "Exits", "ExpertCalculator", "Routing", "Savings", "SparseMaps", "Temperature"]
 
 
 def _numbers(values) -> list[float]:
@@ -48,80 +22,76 @@ def _numbers(values) -> list[float]:
 
 def _three_numbers(values) -> list[float]:
     numbers = _numbers(values)
-    _require(len(numbers) == 3 and all(map(math.isfinite, numbers)))
+    require(len(numbers) == 3 and all(map(math.isfinite, numbers)))
     return numbers
 
 
 def _three_names(values) -> list[str]:
-    _require(not isinstance(values, str))
+    require(not isinstance(values, str))
     names = [str(value) for value in values]
-    _require(len(names) == 3)
+    require(len(names) == 3)
     return names
 
 
 def _temperature(value) -> float:
-    _require(0.05 <= float(value) <= 10)
+    require(0.05 <= float(value) <= 10)
     return float(value)
 
 
 def _seed(value) -> int:
-    _require(0 <= operator.index(value) < 2**32)
+    require(0 <= operator.index(value) < 2**32)
     return operator.index(value)
 
 
 def _scores(values) -> list[float]:
     numbers = _numbers(values)
-    _require(2 <= len(numbers) <= 6 and all(-2 <= number <= 2 for number in numbers))
+    require(2 <= len(numbers) <= 6 and all(-2 <= number <= 2 for number in numbers))
     return numbers
 
 
 def _names(values) -> list[str]:
-    _require(not isinstance(values, str))
+    require(not isinstance(values, str))
     names = [str(value) for value in values]
-    _require(2 <= len(names) <= 6)
+    require(2 <= len(names) <= 6)
     return names
 
 
 def _scale(value) -> float:
-    _require(0.1 <= float(value) <= 10)
-    return float(value)
-
-
-def _finite(value) -> float:
-    _require(math.isfinite(float(value)))
+    require(0.1 <= float(value) <= 10)
     return float(value)
 
 
 def _baseline(value) -> float:
-    _require(-1 <= float(value) <= 2)
+    require(-1 <= float(value) <= 2)
     return float(value)
 
 
 def _samples(value) -> int:
-    _require(1 <= operator.index(value) <= 64)
+    require(1 <= operator.index(value) <= 64)
     return operator.index(value)
 
 
+def _integer(low: int, high: int) -> tuple:
+    """How to check an integer from `low` to `high`, and what is allowed, in words."""
+
+    def convert(value) -> int:
+        require(low <= operator.index(value) <= high)
+        return operator.index(value)
+
+    return convert, f"an integer from {low} to {high} (the slider's range)"
+
+
+def _capacity_factor(value) -> float:
+    require(0.5 <= float(value) <= 4)
+    return float(value)
+
+
 def _relaxation(value) -> str:
-    _require(value in ("gumbel_softmax", "straight_through"))
+    require(value in ("gumbel_softmax", "straight_through"))
     return value
 
 
-class _Widget(anywidget.AnyWidget):
-    """What the widgets share: the look, and what stands in for the picture where no JavaScript runs.
-
-    Each has a method `_fallback()`: HTML for notebooks that are not executed or not trusted.
-    """
-
-    _css = (_HERE / "kit.css").read_text("utf-8")
-    _ipython_display_ = None  # ipywidgets 7 would display by it, without the fallback
-
-    def _repr_mimebundle_(self, **kwargs):
-        data, metadata = super()._repr_mimebundle_(**kwargs)
-        return {**data, "text/html": self._fallback()}, metadata
-
-
-class Temperature(_Widget):
+class Temperature(Widget):
     """Gumbel-Softmax under a slider: y = softmax((s + g) / temperature) with Gumbel noise g.
 
     Bars show softmax(s) beside one sample y. A triangle shows 400 samples, with the same noise at every temperature:
@@ -137,11 +107,11 @@ class Temperature(_Widget):
         traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
     """
 
-    _esm = _module("temperature")
-    logits = _Checked([1.3, 0.2, 0.7], _three_numbers, "three finite numbers (the picture is a triangle)")
-    labels = _Checked(["a", "b", "c"], _three_names, "three names, one for each logit")
-    temperature = _Checked(1.0, _temperature, "a number from 0.05 to 10 (the slider's range)")
-    seed = _Checked(0, _seed, "an integer from 0 to 2**32 - 1")
+    _esm = module("temperature")
+    logits = Checked([1.3, 0.2, 0.7], _three_numbers, "three finite numbers (the picture is a triangle)")
+    labels = Checked(["a", "b", "c"], _three_names, "three names, one for each logit")
+    temperature = Checked(1.0, _temperature, "a number from 0.05 to 10 (the slider's range)")
+    seed = Checked(0, _seed, "an integer from 0 to 2**32 - 1")
 
     def __init__(self, logits=(1.3, 0.2, 0.7), labels=("a", "b", "c"), *, temperature=1.0, seed=0):
         super().__init__(logits=logits, labels=labels, temperature=temperature, seed=seed)
@@ -161,7 +131,7 @@ class Temperature(_Widget):
         )
 
 
-class SparseMaps(_Widget):
+class SparseMaps(Widget):
     """Softmax, 1.5-entmax and sparsemax of the same scores: three groups of bars, and the support of each.
 
     The scores move by sliders, or by dragging their dots; dashed lines show the thresholds above which an option has a
@@ -176,10 +146,10 @@ class SparseMaps(_Widget):
         traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
     """
 
-    _esm = _module("sparse_maps")
-    scores = _Checked([1.3, 0.2, 0.7, -0.4, 0.9], _scores, "2 to 6 numbers from -2 to 2 (the sliders' range)")
-    labels = _Checked(["a", "b", "c", "d", "e"], _names, "2 to 6 names, one for each score")
-    scale = _Checked(1.0, _scale, "a number from 0.1 to 10 (the slider's range)")
+    _esm = module("sparse_maps")
+    scores = Checked([1.3, 0.2, 0.7, -0.4, 0.9], _scores, "2 to 6 numbers from -2 to 2 (the sliders' range)")
+    labels = Checked(["a", "b", "c", "d", "e"], _names, "2 to 6 names, one for each score")
+    scale = Checked(1.0, _scale, "a number from 0.1 to 10 (the slider's range)")
 
     def __init__(self, scores=(1.3, 0.2, 0.7, -0.4, 0.9), labels=None, *, scale=1.0):
         scores = type(self).scores.validate(self, scores)
@@ -207,7 +177,7 @@ class SparseMaps(_Widget):
         )
 
 
-class Estimators(_Widget):
+class Estimators(Widget):
     """Estimates of one gradient against the exact one: by score function on the left, by relaxation on the right.
 
     The gradient is that of E[cost(z)] with cost(z) = (z · worth - target)², for one-hot z ~ Categorical(softmax(s)).
@@ -230,16 +200,16 @@ class Estimators(_Widget):
         traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
     """
 
-    _esm = _module("estimators")
-    logits = _Checked([1.3, 0.2, 0.7], _three_numbers, "three finite numbers")
-    worth = _Checked([2.0, 0.0, 1.0], _three_numbers, "three finite numbers, one for each option")
-    target = _Checked(0.9, _finite, "a finite number")
-    labels = _Checked(["a", "b", "c"], _three_names, "three names, one for each logit")
-    baseline = _Checked(0.0, _baseline, "a number from -1 to 2 (the slider's range)")
-    temperature = _Checked(0.5, _temperature, "a number from 0.05 to 10 (the slider's range)")
-    samples = _Checked(1, _samples, "an integer from 1 to 64 (the slider's range)")
-    relaxation = _Checked("gumbel_softmax", _relaxation, "'gumbel_softmax' or 'straight_through'")
-    seed = _Checked(0, _seed, "an integer from 0 to 2**32 - 1")
+    _esm = module("estimators")
+    logits = Checked([1.3, 0.2, 0.7], _three_numbers, "three finite numbers")
+    worth = Checked([2.0, 0.0, 1.0], _three_numbers, "three finite numbers, one for each option")
+    target = Checked(0.9, finite, "a finite number")
+    labels = Checked(["a", "b", "c"], _three_names, "three names, one for each logit")
+    baseline = Checked(0.0, _baseline, "a number from -1 to 2 (the slider's range)")
+    temperature = Checked(0.5, _temperature, "a number from 0.05 to 10 (the slider's range)")
+    samples = Checked(1, _samples, "an integer from 1 to 64 (the slider's range)")
+    relaxation = Checked("gumbel_softmax", _relaxation, "'gumbel_softmax' or 'straight_through'")
+    seed = Checked(0, _seed, "an integer from 0 to 2**32 - 1")
 
     def __init__(self, logits=(1.3, 0.2, 0.7), worth=(2.0, 0.0, 1.0), target=0.9, labels=("a", "b", "c"), **controls):
         super().__init__(logits=logits, worth=worth, target=target, labels=labels, **controls)
@@ -259,4 +229,62 @@ class Estimators(_Widget):
             "<p>An interactive picture of gradient estimates: run the notebook to see it. "
             "The exact gradient that they estimate, for each option:</p>"
             f"<table><thead><tr>{names}</tr></thead><tbody><tr>{exact}</tr></tbody></table>"
+        )
+
+
+class ExpertCalculator(Widget):
+    """What a layer of experts costs: `lecture_lib.moe.MoE` with experts of two matrices and no biases, by six sliders.
+
+    Parameters in all and active for a token, FLOPs, bytes; and what the capacity drops, if each token draws its k
+    experts uniformly at random and apart from the others. Then the load of one expert is Binomial(N, k / E), and the
+    share expected to be dropped is exact. A router that has learnt is not random: measure its share.
+
+    Args:
+        d_model, d_hidden: D and H, the widths of a token and of an expert's hidden layer.
+        n_experts, k: E, and how many of them a token chooses.
+        capacity_factor: an expert has so many times its mean number of tokens as slots, rounded up.
+        n_tokens: N.
+
+    All follow their sliders.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
+    """
+
+    _esm = module("measured", "expert_calculator")
+    _css = style("measured")
+    d_model = Checked(256, *_integer(16, 4096))
+    d_hidden = Checked(1024, *_integer(16, 16384))
+    n_experts = Checked(8, *_integer(8, 256))
+    k = Checked(1, *_integer(1, 8))
+    capacity_factor = Checked(1.25, _capacity_factor, "a number from 0.5 to 4 (the slider's range)")
+    n_tokens = Checked(4096, *_integer(64, 65536))
+
+    def __init__(self, d_model=256, d_hidden=1024, n_experts=8, k=1, capacity_factor=1.25, n_tokens=4096):
+        super().__init__(
+            d_model=d_model,
+            d_hidden=d_hidden,
+            n_experts=n_experts,
+            k=k,
+            capacity_factor=capacity_factor,
+            n_tokens=n_tokens,
+        )
+
+    def __repr__(self) -> str:
+        return f"ExpertCalculator({self.d_model}, {self.d_hidden}, n_experts={self.n_experts}, k={self.k})"
+
+    def _fallback(self) -> str:
+        router, expert = self.d_model * self.n_experts, 2 * self.d_model * self.d_hidden
+        total, active = router + self.n_experts * expert, router + self.k * expert
+        rows = {
+            "total parameters": total,
+            "active for a token": active,
+            "bytes, as float32": 4 * total,
+            "FLOPs for a token": 2 * active,
+        }
+        cells = "".join(f'<tr><th scope="row">{name}</th><td>{number:,}</td></tr>' for name, number in rows.items())
+        return (
+            "<p>An interactive calculator of what a layer of experts costs: run the notebook to move it. "
+            f"{self.n_experts} experts of {self.d_model} × {self.d_hidden}, {self.k} of them for a token:</p>"
+            f"<table><tbody>{cells}</tbody></table>"
         )

@@ -1,0 +1,343 @@
+"""A language model that decides, for every token, after how many layers it knows enough (Schuster et al. 2022, CALM).
+
+Shapes: B sequences, T tokens, D width, H heads, L layers, which are the exits; V tokens in the vocabulary; N states, of
+any sequences and tokens.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lecture_lib.exits import Exited
+
+
+class Decoder(nn.Module):
+    """A causal transformer with an exit after every layer: tokens (B, T) -> logits of the next token (L, B, T, V).
+
+    All exits read their state through one head, each after its own normalisation. Positions are rotary (Su et al.
+    2021), so a text may be longer than those of the training.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, n_layers: int, *, n_tokens: int = 256):
+        super().__init__()
+        if n_heads < 1 or d_model % (2 * n_heads):
+            raise ValueError(f"n_heads must divide d_model = {d_model} into heads of even width, got {n_heads}")
+        for name, value in {"n_layers": n_layers, "n_tokens": n_tokens}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, got {value}")
+        self.embedding = nn.Embedding(n_tokens, d_model)
+        self.layers = nn.ModuleList(_Layer(d_model, n_heads) for _ in range(n_layers))
+        self.norms = nn.ModuleList(nn.RMSNorm(d_model) for _ in range(n_layers))
+        self.head = nn.Linear(d_model, n_tokens, bias=False)
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def states(self, tokens: Tensor) -> Tensor:
+        """The state of every token after every layer: (B, T) -> (L, B, T, D)."""
+        self._check(tokens)
+        x, turns, states = self.embedding(tokens), self.turns(tokens.shape[1]), []
+        for layer in self.layers:
+            x = layer(x, turns)
+            states.append(x)
+        return torch.stack(states)
+
+    def read(self, exit: int, state: Tensor) -> Tensor:
+        """What an exit predicts from a state: (..., D) -> logits (..., V)."""
+        return self.head(self.norms[exit](state))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return torch.stack([self.read(exit, state) for exit, state in enumerate(self.states(tokens))])
+
+    def turns(self, n: int) -> Tensor:
+        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn: (2, n, D/2H)."""
+        weight, heads = self.head.weight, self.layers[0].n_heads
+        half = weight.shape[1] // heads // 2
+        rate = 10_000.0 ** (-torch.arange(half, device=weight.device) / half)
+        angle = torch.arange(n, device=weight.device)[:, None] * rate
+        return torch.stack([angle.cos(), angle.sin()]).to(weight.dtype)
+
+    def _check(self, tokens: Tensor) -> None:
+        if tokens.dtype not in (torch.int64, torch.int32, torch.uint8) or tokens.ndim != 2:
+            raise TypeError(f"tokens must be integers (B, T), got {tokens.dtype} {tuple(tokens.shape)}")
+        n = self.embedding.num_embeddings
+        if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < n:
+            raise ValueError(f"tokens must lie from 0 to {n - 1}, got {int(tokens.min())} to {int(tokens.max())}")
+
+
+class _Layer(nn.Module):
+    """Attention to the tokens so far, then an MLP, both after a normalisation and added to the state."""
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.norm_1, self.norm_2 = nn.RMSNorm(d_model), nn.RMSNorm(d_model)
+        self.query = nn.Linear(d_model, d_model, bias=False)
+        self.key_value = nn.Linear(d_model, 2 * d_model, bias=False)  # apart: an exited state still needs these
+        self.output = nn.Linear(d_model, d_model, bias=False)
+        self.up = nn.Linear(d_model, 4 * d_model, bias=False)
+        self.down = nn.Linear(4 * d_model, d_model, bias=False)
+
+    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
+        key, value = self.keys_values(x, turns)
+        return self.finish(x, key, value, turns, causal=True)
+
+    def keys_values(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """States (B, T, D), and the turns of their positions -> their keys and values, each (B, H, T, D/H)."""
+        key, value = self.key_value(self.norm_1(x)).unflatten(-1, (2, self.n_heads, -1)).movedim(-3, 0)
+        return _rotate(key.transpose(1, 2), turns), value.transpose(1, 2)
+
+    def finish(self, x: Tensor, key: Tensor, value: Tensor, turns: Tensor, *, causal: bool = False) -> Tensor:
+        """The rest of the layer for states (B, T, D) that see all of the keys and values, or each those so far."""
+        query = self.query(self.norm_1(x)).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+        y = F.scaled_dot_product_attention(_rotate(query, turns), key, value, is_causal=causal)
+        x = x + self.output(y.transpose(1, 2).flatten(-2))
+        return x + self.down(F.relu(self.up(self.norm_2(x))).square())
+
+
+def _rotate(x: Tensor, turns: Tensor) -> Tensor:
+    """Rotary positions: each pair of coordinates of (B, H, T, D/H) turns by an angle that grows with the position."""
+    (a, b), (cos, sin) = x.chunk(2, -1), turns.to(x.dtype)
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+@dataclass
+class AtExit:
+    """What a confidence may look at: states that reached an exit, and what the exit would predict from them."""
+
+    model: Decoder
+    exit: int  # 0 ... L - 1
+    state: Tensor  # (N, D)
+    previous: Tensor | None  # (N, D) the states after the layer before; None at the first exit
+
+    @cached_property
+    def logits(self) -> Tensor:  # (N, V), computed when first asked for
+        return self.model.read(self.exit, self.state)
+
+
+# how sure are these states? (N,), compared with a threshold
+Confidence = Callable[[AtExit], Tensor]
+
+
+def softmax_margin(at: AtExit) -> Tensor:
+    """The difference of the two largest probabilities, in [0, 1]. Costs a look through the head at every exit.
+
+    Source: Schuster et al. 2022, section 3.4, softmax response.
+    """
+    top = at.logits.softmax(-1).topk(2).values
+    return top[..., 0] - top[..., 1]
+
+
+def state_similarity(at: AtExit) -> Tensor:
+    """The cosine of a state and the one a layer before, in [-1, 1]: has it settled? Nothing exits at the first exit.
+
+    Source: Schuster et al. 2022, section 3.4, hidden-state saturation.
+    """
+    if at.previous is None:
+        return at.state.new_full(at.state.shape[:-1], -1.0)
+    return F.cosine_similarity(at.state, at.previous, dim=-1)
+
+
+class LearnedConfidence(nn.Module):
+    """A linear classifier of the state, one for all exits: would the last layer predict the same? In (0, 1).
+
+    Train it by `loss`, the decoder frozen. Source: Schuster et al. 2022, section 3.5.
+    """
+
+    def __init__(self, d_model: int):
+        super().__init__()
+        self.linear = nn.Linear(d_model, 1)
+
+    def forward(self, at: AtExit) -> Tensor:
+        return self._score(at.model, at.exit, at.state).sigmoid()
+
+    def loss(self, model: Decoder, tokens: Tensor) -> Tensor:
+        """Cross-entropy of the label "this exit predicts what the last one does", both labels with half of the weight.
+
+        tokens (B, T) -> a scalar, whose gradient reaches this classifier only.
+        """
+        with torch.no_grad():
+            states = model.states(tokens)
+            best = torch.stack([model.read(exit, state).argmax(-1) for exit, state in enumerate(states)])  # (L, B, T)
+        losses = []
+        for exit, state in enumerate(states[:-1]):
+            agrees = (best[exit] == best[-1]).to(state.dtype)
+            share = agrees.mean().clamp(1e-6, 1 - 1e-6)
+            weight = torch.where(agrees == 1, 0.5 / share, 0.5 / (1 - share))
+            losses.append(F.binary_cross_entropy_with_logits(self._score(model, exit, state), agrees, weight))
+        return torch.stack(losses).mean()
+
+    def _score(self, model: Decoder, exit: int, state: Tensor) -> Tensor:
+        return self.linear(model.norms[exit](state).detach()).squeeze(-1)
+
+
+def decaying_threshold(
+    threshold: float, n_steps: int, *, tau: float = 4.0, amplitude: float = 0.1
+) -> Callable[[int], float]:
+    """More careful at the start, where a mistake spoils all that follows: clip(0.9 λ + amplitude · e^(-τt/N), 0, 1).
+
+    Args:
+        threshold: λ. n_steps: N, of the whole text. tau: τ, how fast it falls.
+        amplitude: 0.1 as the paper writes it; 0.1 λ is what its released code is said to have.
+
+    Returns: the step t = 0, 1 ... -> the threshold. Source: Schuster et al. 2022, eq. 5.
+    """
+    _check_threshold(threshold)
+    if n_steps < 1 or not tau >= 0 or not amplitude >= 0:
+        raise ValueError(f"n_steps must be >= 1, tau and amplitude >= 0, got {n_steps}, {tau} and {amplitude}")
+    return lambda step: min(1.0, 0.9 * threshold + amplitude * math.exp(-tau * step / n_steps))
+
+
+@torch.no_grad()
+def generate(
+    model: Decoder,
+    prompt: Tensor,
+    n: int,
+    confidence: Confidence | None = None,
+    threshold: float | Callable[[int], float] = 1.0,
+) -> tuple[Tensor, Exited]:
+    """Continue texts by the likeliest token, n times; each token leaves at the first exit with confidence >= threshold.
+
+    Layers behind the exit are not run for it. Tokens that come later still attend to it there: they see the keys and
+    values that those layers make of the state it left with, computed when one first asks for them.
+
+    Args:
+        prompt: (B, T) tokens; all but the last take all layers.
+        confidence: None for the full model. threshold: λ, or a function of the step, see `decaying_threshold`.
+
+    Returns: the continuations (B, n), and with which logits (B, n, V) after which exit (B, n) each was chosen.
+    """
+    model._check(prompt)
+    if prompt.shape[1] < 1 or n < 0:
+        raise ValueError(f"prompt must hold at least one token and n be >= 0, got {tuple(prompt.shape)} and n = {n}")
+    b, t = prompt.shape
+    cache = _Cache(model, b, t + n)
+    if t > 1:
+        cache.fill(prompt[:, :-1])
+    token, steps = prompt[:, -1], []
+    for step in range(n):
+        level = threshold(step) if callable(threshold) else threshold
+        _check_threshold(level)
+        logits, exit_index = cache.step(token, confidence, level)
+        token = logits.argmax(-1)
+        steps.append((token, logits, exit_index))
+    if not steps:
+        vocabulary = model.head.out_features
+        return prompt[:, :0], Exited(model.head.weight.new_zeros(b, 0, vocabulary), prompt[:, :0].long())
+    tokens, logits, exit_index = (torch.stack(parts, 1) for parts in zip(*steps, strict=True))
+    return tokens, Exited(logits, exit_index)
+
+
+class _Cache:
+    """Keys and values of the tokens so far, layer by layer, and the last state of each token."""
+
+    def __init__(self, model: Decoder, b: int, t: int):
+        weight = model.head.weight
+        heads, width = model.layers[0].n_heads, weight.shape[1] // model.layers[0].n_heads
+        self.model, self.now, self.turns = model, 0, model.turns(t)
+        self.state = weight.new_zeros(b, t, weight.shape[1])
+        self.keys = weight.new_zeros(len(model.layers), b, heads, t, width)
+        self.values = torch.zeros_like(self.keys)
+        self.known = [0] * len(model.layers)  # up to which token a layer has keys and values
+
+    def fill(self, tokens: Tensor) -> None:
+        """Read tokens (B, T) through all layers."""
+        self.now = tokens.shape[1]
+        x = self.model.embedding(tokens)
+        for exit, layer in enumerate(self.model.layers):
+            self.state[:, : self.now] = x
+            x = layer.finish(x, *self._attend(exit, torch.arange(len(x))), self.turns[:, : self.now], causal=True)
+        self.state[:, : self.now] = x
+
+    def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
+        """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
+        model, last, here = self.model, len(self.model.layers) - 1, self.now
+        self.now += 1
+        self.state[:, here] = model.embedding(token)
+        logits = self.state.new_empty(len(token), model.head.out_features)
+        exit_index = torch.full((len(token),), last)
+        rows = torch.arange(len(token))  # the sequences still undecided
+        for exit, layer in enumerate(model.layers):
+            before = self.state[rows, here]
+            key, value = self._attend(exit, rows)
+            x = layer.finish(before[:, None], key, value, self.turns[:, here : self.now]).squeeze(1)
+            self.state[rows, here] = x
+            at = AtExit(model, exit, x, before if exit else None)
+            if exit == last:
+                logits[rows] = at.logits
+            elif confidence is not None:
+                sure = confidence(at) >= threshold
+                if sure.any():
+                    logits[rows[sure]], exit_index[rows[sure]] = at.logits[sure], exit
+                    rows = rows[~sure]
+                    if not len(rows):
+                        break
+        return logits, exit_index
+
+    def _attend(self, exit: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens so far in one layer, for some sequences; the missing ones are made first."""
+        start, self.known[exit] = self.known[exit], self.now
+        missing = slice(start, self.now)
+        key, value = self.model.layers[exit].keys_values(self.state[:, missing], self.turns[:, missing])
+        self.keys[exit, :, :, missing], self.values[exit, :, :, missing] = key, value
+        keys, values = self.keys[exit, :, :, : self.now], self.values[exit, :, :, : self.now]
+        return (keys, values) if len(rows) == len(keys) else (keys[rows], values[rows])  # all: without a copy
+
+
+@torch.no_grad()
+def exit_while_reading(
+    model: Decoder, tokens: Tensor, confidence: Confidence, threshold: float, *, careful: int = 0
+) -> Exited:
+    """Where each token of a given text exits, and what is predicted there: tokens (B, T) -> (B, T, V), (B, T).
+
+    The same states and decisions as in `generate`, but every layer runs on all tokens: it measures quality, and skips
+    nothing. The first `careful` tokens take all layers.
+    """
+    model._check(tokens)
+    _check_threshold(threshold)
+    x = model.embedding(tokens)
+    turns = model.turns(tokens.shape[1])
+    is_open = torch.ones_like(tokens, dtype=torch.bool)
+    logits, exit_index = None, torch.full_like(tokens, len(model.layers) - 1, dtype=torch.int64)
+    for exit, layer in enumerate(model.layers):
+        before, x = x, torch.where(is_open[..., None], layer(x, turns), x)
+        at = AtExit(model, exit, x, before if exit else None)
+        logits = at.logits if logits is None else torch.where(is_open[..., None], at.logits, logits)
+        if exit < len(model.layers) - 1:
+            sure = is_open & (confidence(at) >= threshold)
+            sure[:, :careful] = False
+            exit_index[sure] = exit
+            is_open = is_open & ~sure
+    return Exited(logits, exit_index)
+
+
+def _check_threshold(threshold: float) -> None:
+    if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
+        raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}")
+
+
+@torch.no_grad()
+def token_losses(model: Decoder, tokens: Tensor, *, context: int = 256) -> Tensor:
+    """Surprise of each token but the first, in nats, at every exit: text (T,) -> (L, T - 1).
+
+    Windows of `context` tokens overlap by half, so each token sees at least context/2 before it, where there are.
+    """
+    if context < 2 or context % 2:
+        raise ValueError(f"context must be even and at least 2, got {context}")
+    if tokens.ndim != 1 or len(tokens) < 2:
+        raise ValueError(f"tokens must be a text (T,) of at least two tokens, got shape {tuple(tokens.shape)}")
+    half, tokens = context // 2, tokens.long()
+    n = max(0, -(-(len(tokens) - 1 - context) // half)) + 1  # windows
+    padded = F.pad(tokens, (0, n * half + half + 1 - len(tokens)))
+    windows = padded.unfold(0, context + 1, half)  # (n, context + 1)
+    parts = []
+    for rows in windows.split(16):
+        logits = model(rows[:, :-1])  # (L, 16, context, V)
+        loss = F.cross_entropy(logits.movedim(-1, 1), rows[:, 1:].expand(len(logits), -1, -1), reduction="none")
+        parts.append(loss)
+    loss = torch.cat(parts, 1)  # (L, n, context)
+    once = torch.cat([loss[:, 0, :half], loss[:, :, half:].flatten(1)], 1)  # a first window in full, then second halves
+    return once[:, : len(tokens) - 1]

@@ -1,0 +1,261 @@
+"""Layer and block sparsity: which layers, heads and hidden units does an example use? And which tokens use a layer?
+
+Every module here evaluates y = x + z · f(x), or y = Σ_k z_k · f_k(x), in two ways. In training mode everything is
+computed and weighted, so that a gradient reaches also what was discarded. In evaluation mode what has weight zero is
+not computed. Same y for the same z.
+
+Shapes: B examples, T tokens, D width, H heads, `...` any leading dimensions.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lecture_lib.choice import Choice, argmax, keep_or_discard, softmax
+from lecture_lib.mixture import mix, mix_sparse
+from lecture_lib.models import Block, SelfAttention, attention
+from lecture_lib.patches import Choose, Gate, PatchSelector, masked, packed
+
+
+class SkippableBlock(nn.Module):
+    """A layer that an example may skip: y = x + z_run · f(x), where body(x) = x + f(x). Returns (y, choice).
+
+    Decides for each example, by a linear score of x (B, D), or of its first token for x (B, T, D). In evaluation mode
+    only the examples that run are computed; if there are none, `body` is not called. Gradients stay defined: those of
+    `body` and of the score are 0 for examples that did not run.
+
+    Args:
+        d_model: D.
+        body: (n, ...) -> (n, ...), a block with its residual connection inside.
+        choose, at_test: how to choose in training and in evaluation mode, see `patches.Gate`.
+
+    Source: Veit & Belongie 2018, Convolutional networks with adaptive inference graphs; Meng et al. 2022, AdaViT.
+    """
+
+    def __init__(self, d_model: int, body: Callable[[Tensor], Tensor], choose: Choose, *, at_test: Choose = argmax):
+        super().__init__()
+        self.gate, self.body = Gate(d_model, 1, choose, at_test=at_test), body
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
+        if x.ndim not in (2, 3):
+            raise ValueError(f"x must be (B, D) or (B, T, D), got {tuple(x.shape)}")
+        run, choice = self.gate(x if x.ndim == 2 else x[:, 0])  # (B, 1)
+        choice = Choice(choice.logits.squeeze(-2), choice.weights.squeeze(-2), choice.log_prob.squeeze(-1))
+        return _run(self.body, run.squeeze(-1), x, sparse=not self.training), choice
+
+
+class GatedHeads(nn.Module):
+    """Self-attention in which each example keeps or discards each head: y = Σ_h z_h · head_h(x). Returns (y, choice).
+
+    Decides by linear scores of the first token, one a head; choice (B, H, 2). In evaluation mode a head's queries,
+    keys, values and its slice of the output layer are multiplied only for the examples that keep it. (Grouping the
+    examples by their pattern of heads instead was measured: up to three times slower, as there are up to 2^H patterns.)
+
+    Args:
+        attention: owns the weights. Its output bias is always added.
+        choose, at_test: how to choose in training and in evaluation mode, see `patches.Gate`.
+
+    Source: Meng et al. 2022, AdaViT.
+    """
+
+    def __init__(self, attention: SelfAttention, choose: Choose, *, at_test: Choose = argmax):
+        super().__init__()
+        self.attention = attention
+        self.gate = Gate(attention.output.in_features, attention.n_heads, choose, at_test=at_test)
+
+    def forward(self, x: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Choice]:
+        """`kept` (B, T): how much each token is seen by the others, as in `models.attention`."""
+        z, choice = self.gate(x[:, 0])  # (B, H)
+        return _heads(self.attention, x, kept, z, sparse=not self.training), choice
+
+
+class GatedChannels(nn.Module):
+    """An MLP whose hidden units are kept or discarded in groups: y = Σ_g z_g · W2_g act(W1_g x) + b. (y, choice).
+
+    Decides for each row of x (..., D) by linear scores of it, one a group; choice (..., G, 2). In evaluation mode a
+    group's columns are multiplied only for the rows that keep it. Single units would save nothing by the clock: what
+    is skipped has to be a matrix.
+
+    Args:
+        mlp: Linear, activation, Linear.
+        n_groups: G, must divide the number of hidden units.
+        choose, at_test: how to choose in training and in evaluation mode, see `patches.Gate`.
+
+    Source: Bengio et al. 2015, Conditional computation in neural networks for faster models (groups of units).
+    """
+
+    def __init__(self, mlp: nn.Sequential, n_groups: int, choose: Choose, *, at_test: Choose = argmax):
+        super().__init__()
+        if len(mlp) != 3 or not isinstance(mlp[0], nn.Linear) or not isinstance(mlp[2], nn.Linear):
+            raise ValueError(f"mlp must be a Sequential of Linear, activation, Linear, got {mlp}")
+        hidden = mlp[0].out_features
+        if n_groups < 1 or hidden % n_groups:
+            raise ValueError(f"n_groups must divide the {hidden} hidden units, got {n_groups}")
+        self.mlp, self.gate = mlp, Gate(mlp[0].in_features, n_groups, choose, at_test=at_test)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
+        z, choice = self.gate(x)  # (..., G)
+        first, act, second = self.mlp
+        slices = (p.chunk(z.shape[-1]) for p in (first.weight, first.bias, second.weight.T))
+
+        def group(w_in, b_in, w_out, rows):
+            return act(F.linear(rows, w_in, b_in)) @ w_out
+
+        evaluate = mix if self.training else mix_sparse
+        return evaluate(x, z, [partial(group, *parts) for parts in zip(*slices, strict=True)]) + second.bias, choice
+
+
+class MixtureOfDepths(nn.Module):
+    """A block with room for some of the tokens: y = x + r · f(x) on the top k of the sequence. Returns (y, choice).
+
+    A router scores every token; the k = capacity · T with the largest weights r go through the block, and see only each
+    other; the rest pass by. r stands on the path, so the router learns. k is known beforehand: no ragged batches.
+
+    The top k of a sequence depend on its end, which a model that writes text does not know yet. So a second linear map,
+    which sees x without a gradient, learns to predict from one token alone whether it is in; in evaluation mode it
+    decides, and the layer is causal if `body` is. Train it by `predictor_loss(layer.predict(x), choice)`.
+
+    Args:
+        body: a block with its residual connection inside, for text a causal one; called as in `patches.packed`.
+        capacity: share of the tokens, more than 0 and at most 1; k is rounded, and at least 1.
+        choose: how r is made of the score of a token; `softmax` (r is its sigmoid), or with noise, `gumbel_softmax`. It
+            must grade: ways that answer 0 or 1 leave no order from which to take the top k.
+
+    Returns: y (B, T, D), and choice (B, T, 2), whose "keep" weights are r for the chosen tokens and 0 for the others.
+
+    Source: Raposo et al. 2024, Mixture-of-Depths. There r is the linear score itself.
+    """
+
+    def __init__(self, d_model: int, body: Callable[..., Tensor], capacity: float, choose: Choose = softmax):
+        super().__init__()
+        if not 0 < capacity <= 1:
+            raise ValueError(f"capacity must be more than 0 and at most 1, got {capacity!r}")
+        probe = choose(keep_or_discard(torch.tensor([-0.5, 0.5]))).weights
+        if ((probe == 0) | (probe == 1)).all():
+            raise ValueError(
+                "choose must give tokens weights between 0 and 1, from which the largest are taken; this one answers"
+                f" {probe[:, 0].tolist()} to scores of -0.5 and 0.5, and a hard choice leaves no order"
+            )
+        self.router, self.predictor = nn.Linear(d_model, 1), nn.Linear(d_model, 1)
+        self.body, self.capacity, self.choose = body, capacity, choose
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
+        logits = keep_or_discard(self.router(x).squeeze(-1))  # (B, T, 2)
+        choice = (self.choose if self.training else softmax)(logits)
+        r = choice.weights[..., 0]
+        if self.training:
+            k = max(1, round(self.capacity * x.shape[1]))
+            chosen = torch.zeros_like(r).scatter(-1, r.topk(k, dim=-1).indices, 1)  # (B, T)
+        else:
+            chosen = (self.predict(x) > 0).to(r.dtype)
+        weights = torch.stack([r * chosen, 1 - r * chosen], dim=-1)
+        y = packed(self.body, x, chosen)
+        return x + weights[..., :1] * (y - x), choice._replace(weights=weights)
+
+    def predict(self, x: Tensor) -> Tensor:
+        """Logits (B, T) that a token is among the chosen, each from that token alone."""
+        return self.predictor(x.detach()).squeeze(-1)
+
+
+def predictor_loss(predicted: Tensor, choice: Choice) -> Tensor:
+    """Cross-entropy of predicting, token by token, who was chosen. `predicted` (B, T), `choice` (B, T, 2)."""
+    return F.binary_cross_entropy_with_logits(predicted, (choice.weights[..., 0] > 0).to(predicted.dtype))
+
+
+class Decisions(NamedTuple):
+    """What an adaptive transformer decided, for L blocks: 1 is use, 0 is skip, between them a soft choice."""
+
+    kept: Tensor  # (L, B, T) tokens; the first, the class token, is always kept
+    heads: Tensor  # (L, B, H)
+    run: Tensor  # (L, B) blocks
+    log_prob: Tensor  # (B,) summed over all decisions, for a score-function estimator
+
+
+class AdaptiveTransformer(nn.Module):
+    """A vision transformer that decides before each block which patches and heads it needs, and whether it runs at all.
+
+    x + run · (block(x) - x), in which block sees the kept patches and uses the kept heads. All decisions are linear,
+    patches from themselves, heads and the block from the class token; the next block decides anew. Built of
+    `PatchSelector`, the gated heads and the skipped block of this module. (B, T, D) -> (y, Decisions); put a bound on
+    `compute_share(decisions, d_model)` to train it.
+
+    Args:
+        choose, at_test: how to choose in training and in evaluation mode, see `patches.Gate`.
+
+    Source: Meng et al. 2022, AdaViT.
+    """
+
+    def __init__(self, d_model: int, n_heads: int, n_layers: int, choose: Choose, *, at_test: Choose = argmax):
+        super().__init__()
+        layers = range(n_layers)
+        self.blocks = nn.ModuleList(Block(d_model, n_heads) for _ in layers)
+        self.patches = nn.ModuleList(PatchSelector(d_model, choose, at_test=at_test) for _ in layers)
+        self.heads = nn.ModuleList(Gate(d_model, n_heads, choose, at_test=at_test) for _ in layers)
+        self.runs = nn.ModuleList(Gate(d_model, 1, choose, at_test=at_test) for _ in layers)
+        self.norm = nn.LayerNorm(d_model)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Decisions]:
+        decided = []
+        for block, patches, heads, runs in zip(self.blocks, self.patches, self.heads, self.runs, strict=True):
+            kept, by_patch = patches(x)
+            z, by_head = heads(x[:, 0])
+            run, by_block = runs(x[:, 0])
+            log_prob = sum(choice.log_prob.sum(-1) for choice in (by_patch, by_head, by_block))
+            decided.append(Decisions(kept, z, run.squeeze(-1), log_prob))
+            evaluate = masked if self.training else packed
+            body = partial(evaluate, partial(_adaptive_block, block, sparse=not self.training))
+            x = _run(body, run.squeeze(-1), x, kept, z, sparse=not self.training)
+        *used, log_probs = (torch.stack(parts) for parts in zip(*decided, strict=True))
+        return self.norm(x), Decisions(*used, log_probs.sum(0))
+
+
+def compute_share(decisions: Decisions, d_model: int) -> Tensor:
+    """The share (B,) of the blocks' matrix products that each example uses: 1 if everything is kept.
+
+    A block costs 16·n·D² for the MLP and (8·n·D² + 4·n²·D) for attention, the latter times the share of heads, for n
+    kept tokens. Differentiable, and for hard decisions exactly what is counted, without the gates.
+    """
+    kept, heads, run, _ = decisions
+    d, n_tokens = d_model, kept.shape[-1]
+    n = kept.sum(-1)  # (L, B)
+    used = run * (16 * n * d**2 + heads.mean(-1) * (8 * n * d**2 + 4 * n**2 * d))
+    return used.mean(0) / (24 * n_tokens * d**2 + 4 * n_tokens**2 * d)
+
+
+def _run(body: Callable[..., Tensor], z: Tensor, x: Tensor, *per_example: Tensor, sparse: bool) -> Tensor:
+    """x + z · (body(x, ...) - x) for weights z (B,); sparsely, on the examples of z ≠ 0 only."""
+    if not sparse:
+        return x + z.reshape(-1, *[1] * (x.ndim - 1)) * (body(x, *per_example) - x)
+    rows = z.nonzero().squeeze(-1)
+    inside = x[rows]
+    change = body(inside, *(t[rows] for t in per_example)) - inside if len(rows) else inside  # none: nothing to add
+    return x.index_add(0, rows, z[rows].reshape(-1, *[1] * (x.ndim - 1)) * change)
+
+
+def _heads(layer: SelfAttention, x: Tensor, kept: Tensor | None, z: Tensor, *, sparse: bool) -> Tensor:
+    """Self-attention with the heads weighted by z (B, H); sparsely, each head on the examples of z ≠ 0 only."""
+    if not sparse:
+        y = layer.heads(x, kept) * z[:, :, None, None]  # (B, H, T, D/H)
+        return layer.output(y.transpose(-3, -2).flatten(-2))
+    w_in = layer.query_key_value.weight.unflatten(0, (3, layer.n_heads, -1)).unbind(1)  # H times (3, D/H, D)
+    b_in = layer.query_key_value.bias.unflatten(0, (3, layer.n_heads, -1)).unbind(1)
+    w_out = layer.output.weight.T.unflatten(0, (layer.n_heads, -1)).unbind(0)  # H times (D/H, D)
+    y = layer.output.bias.expand_as(x)
+    for h in range(layer.n_heads):
+        rows = z[:, h].nonzero().squeeze(-1)
+        if len(rows):
+            qkv = F.linear(x[rows], w_in[h].flatten(0, 1), b_in[h].flatten()).unflatten(-1, (3, 1, -1))
+            seen = None if kept is None else kept[rows]
+            part = attention(*qkv.movedim(-3, 0).transpose(-3, -2), seen, causal=layer.causal).squeeze(-3)
+            y = y.index_add(0, rows, z[rows, h, None, None] * (part @ w_out[h]))
+    return y
+
+
+def _adaptive_block(block: Block, x: Tensor, kept: Tensor | None, z: Tensor, *, sparse: bool) -> Tensor:
+    """A `models.Block` with weighted heads."""
+    x = x + _heads(block.attention, block.norm_1(x), kept, z, sparse=sparse)
+    return x + block.mlp(block.norm_2(x))
