@@ -177,11 +177,16 @@ def test_what_does_not_fit_is_refused():
 
 
 def test_half_of_the_tokens_take_well_less_time():
-    """A wide margin here, as the machine may be busy; the notebook shows what was measured."""
+    """Wide enough a network, one thread and a wide margin: the machine may be busy."""
     from lecture_lib.cost import wall_time
 
-    body, x = Transformer(128, 4, 2).eval(), torch.randn(256, 17, 128)
-    kept = ragged(256, 17)
-    with torch.no_grad():
-        ratios = [wall_time(packed, body, x, kept) / wall_time(body, x) for _ in range(3)]
-    assert min(ratios) < 0.85
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        body, x = Transformer(256, 4, 2).eval(), torch.randn(256, 17, 256)
+        kept = ragged(256, 17)
+        with torch.no_grad():
+            ratios = [wall_time(packed, body, x, kept) / wall_time(body, x) for _ in range(4)]
+    finally:
+        torch.set_num_threads(threads)
+    assert min(ratios) < 0.9
