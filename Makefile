@@ -10,7 +10,7 @@ READY := .venv/ready
 # node, npm and the Jupyter commands of the environment come first
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: lab test notebooks slides figures bench colab
+.PHONY: lab test notebooks slides figures bench claims colab
 .DEFAULT_GOAL := lab
 
 $(READY): pyproject.toml constraints.txt
@@ -32,14 +32,17 @@ test: $(READY)  ## every test: units, notebooks, widgets and slides in a browser
 notebooks: $(READY)  ## execute the sources, write the notebooks
 	$(PY) notebooks/build.py execute
 
-slides: $(READY)  ## one HTML file a deck, into build/slides
-	$(PY) -m nbconvert --to live_slides --output-dir build/slides notebooks/*.ipynb
+slides: $(READY)  ## the decks, the talk and PDF handouts, into build/slides
+	$(PY) -m lecture_lib.slides notebooks build/slides
 
 figures: $(READY)  ## the pictures of figures/, from the executed notebooks
 	$(PY) notebooks/build.py figures
 
-bench: $(READY)  ## measure side by side, record in benchmarks/results.json
-	$(PY) benchmarks/run.py
+bench: $(READY)  ## measure side by side with peers, record in benchmarks/results.json and results.png
+	$(PY) benchmarks/run.py $(BENCH_ARGS)
+
+claims: $(READY)  ## SEEDS=10: how often does each claim of the notebooks hold under other seeds?
+	$(PY) notebooks/claims.py $(NAMES) --seeds $(or $(SEEDS),10)
 
 colab: $(READY)  ## REPO=owner/name stamps badges and first cells, REPO= takes them off
 	$(PY) notebooks/build.py stamp "$(REPO)"

@@ -28,7 +28,7 @@ def hoeffding_bentkus_p_value(risk: float, n: int, tolerance: float) -> float:
     Source: Bates et al. 2021, Distribution-free, risk-controlling prediction sets; Angelopoulos et al. 2021, Learn then
     test.
     """
-    if isinstance(n, bool) or n != int(n) or n < 0:
+    if isinstance(n, bool) or not 0 <= n < math.inf or n != int(n):
         raise ValueError(f"n must be an integer >= 0, got {n!r}")
     if not 0 <= risk <= 1:
         raise ValueError(f"risk must be from 0 to 1, got {risk!r}")

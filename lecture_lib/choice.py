@@ -91,7 +91,12 @@ def noisy_top_k(
     scale = torch.as_tensor(std, dtype=logits.dtype, device=logits.device)
     if not (scale.isfinite() & (scale >= 0)).all():
         raise ValueError(f"std must be finite and >= 0, got {std!r}")
-    noise = torch.randn(logits.shape, dtype=logits.dtype, device=logits.device, generator=generator)
+    try:
+        scale = scale.expand_as(logits)
+    except RuntimeError:
+        message = f"std must broadcast to logits, {tuple(logits.shape)}, got shape {tuple(scale.shape)}"
+        raise ValueError(message) from None
+    noise = torch.randn(logits.shape, dtype=_noise_dtype(logits), device=logits.device, generator=generator)
     return Choice(logits, _top_k(logits, logits + scale * noise, k), _zeros(logits))
 
 
@@ -109,10 +114,8 @@ def gumbel_top_k(
     """
     check_logits(logits, generator)
     _check_k(k, logits)
-    check_temperature(temperature)
-    scores = logits + _gumbel(logits, generator)
-    top = scores.detach().amax(-1, keepdim=True)
-    return Choice(logits, _top_k(logits, (scores - top) / temperature, k), _zeros(logits))
+    scores = by_temperature(logits + _gumbel(logits, generator), temperature)
+    return Choice(logits, _top_k(logits, scores, k), _zeros(logits))
 
 
 def gumbel_softmax(logits: Tensor, temperature: float = 1.0, *, generator: torch.Generator | None = None) -> Choice:
@@ -131,10 +134,8 @@ def gumbel_softmax(logits: Tensor, temperature: float = 1.0, *, generator: torch
     Source: Jang et al. 2017, eq. 2; Maddison et al. 2017, eq. 10 (density).
     """
     check_logits(logits, generator)
-    check_temperature(temperature)
-    scores = logits + _gumbel(logits, generator)
-    scores = scores - scores.detach().amax(-1, keepdim=True)  # so that dividing by a tiny temperature cannot overflow
-    return Choice(logits, (scores / temperature).softmax(-1).to(logits.dtype), _zeros(logits))
+    scores = by_temperature(logits + _gumbel(logits, generator), temperature)
+    return Choice(logits, scores.softmax(-1).to(logits.dtype), _zeros(logits))
 
 
 def straight_through(choice: Choice) -> Choice:
@@ -144,12 +145,14 @@ def straight_through(choice: Choice) -> Choice:
     Requires: a cost that is differentiable at a corner of the simplex, in the direction of options that were not
     chosen; so in training, their f_k have to run (`mix`), at test time only the chosen one (`mix_sparse`).
 
+    A row without any weight, as of a token that no expert took, stays without.
+
     Source: Bengio et al. 2013; with Gumbel-Softmax: Jang et al. 2017, section 2.2.
     """
     if not isinstance(choice, Choice):
         raise TypeError(f"choice must be a Choice, got {type(choice).__name__}")
     soft = choice.weights
-    hard = _one_hot(soft.argmax(-1), soft)
+    hard = _one_hot(soft.argmax(-1), soft) * (soft.amax(-1, keepdim=True) > 0)
     return choice._replace(weights=hard + (soft - soft.detach()))  # the bracket is exactly 0 in value
 
 
@@ -186,11 +189,13 @@ def stick_breaking(gate_logits: Tensor) -> Choice:
         raise TypeError(f"gate_logits must be a floating-point tensor (..., K - 1), got {gate_logits!r}")
     if gate_logits.isnan().any() or gate_logits.isposinf().any():
         raise ValueError("gate_logits must be finite, or -inf for an option that is never taken; got NaN or +inf")
-    start = gate_logits.new_zeros(*gate_logits.shape[:-1], 1)
-    going_on = torch.cat([start, F.logsigmoid(-gate_logits).cumsum(-1)], -1)  # (..., K) log Π_{j<k} (1 - σ)
-    stopping = torch.cat([F.logsigmoid(gate_logits), start], -1)  # (..., K) log σ, and 0: the last always stops
+    gates = gate_logits.to(_noise_dtype(gate_logits))  # sums in half precision would be coarse as well
+    start = gates.new_zeros(*gates.shape[:-1], 1)
+    going_on = torch.cat([start, F.logsigmoid(-gates).cumsum(-1)], -1)  # (..., K) log Π_{j<k} (1 - σ)
+    stopping = torch.cat([F.logsigmoid(gates), start], -1)  # (..., K) log σ, and 0: the last always stops
     log_z = going_on + stopping
-    return Choice(log_z, log_z.exp(), _zeros(log_z))
+    logits = log_z.to(gate_logits.dtype)
+    return Choice(logits, log_z.exp().to(gate_logits.dtype), _zeros(logits))
 
 
 def keep_or_discard(score: Tensor) -> Tensor:
@@ -204,6 +209,8 @@ def keep_or_discard(score: Tensor) -> Tensor:
 def _top_k(logits: Tensor, scores: Tensor, k: int) -> Tensor:
     """Softmax over the k largest scores, 0 elsewhere, in the dtype of `logits`."""
     values, index = scores.topk(k, dim=-1)
+    if ((scores >= values[..., -1:]).sum(-1) > k).any():  # a tie at the border: topk takes any, a stable sort the first
+        values, index = (part[..., :k] for part in scores.sort(dim=-1, descending=True, stable=True))
     return torch.zeros_like(scores).scatter(-1, index, values.softmax(-1)).to(logits.dtype)
 
 
@@ -212,16 +219,23 @@ def _check_k(k: int, logits: Tensor) -> None:
         raise ValueError(f"k must be an integer from 1 to the number of options, {logits.shape[-1]}, got {k!r}")
 
 
-def check_temperature(temperature: float) -> None:
-    if not isinstance(temperature, (int, float)) or not math.isfinite(temperature) or temperature <= 0:
+def by_temperature(scores: Tensor, temperature: float) -> Tensor:
+    """scores / temperature up to a shift of each row, the largest to 0: any temperature is safe before a softmax."""
+    if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
         raise ValueError(f"temperature must be a finite number > 0, got {temperature!r}")
+    limits = torch.finfo(scores.dtype)  # outside these, scores of this dtype see a temperature of 0 or infinity
+    return (scores - scores.detach().amax(-1, keepdim=True)) / min(max(temperature, limits.tiny), limits.max)
 
 
 def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     """Gumbel(0, 1) noise as -log(Exponential): -log(-log(uniform)) is infinite where the uniform is 0 or 1."""
-    # noise in half precision would be coarse: float32 at least
-    noise = torch.empty_like(logits, dtype=torch.promote_types(logits.dtype, torch.float32), requires_grad=False)
+    noise = torch.empty_like(logits, dtype=_noise_dtype(logits), requires_grad=False)
     return noise.exponential_(generator=generator).log_().neg_()
+
+
+def _noise_dtype(logits: Tensor) -> torch.dtype:
+    """Noise in half precision would be coarse: float32 at least."""
+    return torch.promote_types(logits.dtype, torch.float32)
 
 
 def _one_hot(index: Tensor, like: Tensor) -> Tensor:

@@ -5,7 +5,8 @@ paper may still run.
 """
 
 from collections.abc import Callable
-from math import prod
+from math import inf, prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -69,6 +70,73 @@ def wall_time(fn: Callable, *args, min_seconds: float = 0.2) -> Seconds:
     times = timer.blocked_autorange(min_run_time=min_seconds).times
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     return Seconds(median, low, high)
+
+
+class Machine(NamedTuple):
+    """What a machine does at best: FLOPs and bytes in a second. Bytes read and bytes written count alike."""
+
+    matmul_rate: float
+    copy_rate: float
+
+
+@torch.no_grad()
+def measure_machine(
+    *, size: int = 2048, megabytes: int = 128, dtype: torch.dtype = torch.float32, device: str = "cpu"
+) -> Machine:
+    """The rates of this machine, with the number of threads that torch has now; takes two seconds or so.
+
+    Best is what the best of three measurements reaches: other programs can only make it slower.
+
+    Args:
+        size: of the square matrices whose product is timed.
+        megabytes: of the tensor that is copied; what fits into a cache is faster than memory.
+    """
+    for name, value in {"size": size, "megabytes": megabytes}.items():
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+    a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
+    source = torch.ones(megabytes * 10**6 // dtype.itemsize, dtype=dtype, device=device)
+    target = torch.empty_like(source)
+    product = min(wall_time(torch.mm, a, b, min_seconds=0.1).low for _ in range(3))
+    copy = min(wall_time(target.copy_, source, min_seconds=0.1).low for _ in range(3))
+    return Machine(2 * size**3 / product, 2 * source.numel() * dtype.itemsize / copy)
+
+
+class Bound(NamedTuple):
+    """The least time of a computation: seconds to calculate and seconds to move the bytes, which may overlap."""
+
+    compute: float
+    memory: float
+
+    @property
+    def seconds(self) -> float:
+        return max(self)
+
+    @property
+    def binds(self) -> str:
+        """The longer of the two, by name. More of the other would come for free."""
+        return "compute" if self.compute >= self.memory else "memory"
+
+
+def roofline(flops: float, n_bytes: float, machine: Machine) -> Bound:
+    """No computation is faster than max(flops / matmul_rate, n_bytes / copy_rate) seconds.
+
+    The two are equal at an intensity, flops / n_bytes, of matmul_rate / copy_rate: below it memory binds.
+
+    Args:
+        flops: see `count_flops`.
+        n_bytes: read and written, each operand and result once; what is moved again counts again.
+        machine: see `measure_machine`.
+
+    Source: Williams, Waterman, Patterson 2009, Roofline: an insightful visual performance model.
+    """
+    for name, value in {"flops": flops, "n_bytes": n_bytes}.items():
+        if not 0 <= value < inf:
+            raise ValueError(f"{name} must be a finite number of at least 0, got {value!r}")
+    for name, value in zip(Machine._fields, machine, strict=True):
+        if not 0 < value < inf:
+            raise ValueError(f"{name} of the machine must be a finite number > 0, got {value!r}")
+    return Bound(flops / machine.matmul_rate, n_bytes / machine.copy_rate)
 
 
 # torch's counter has no formula for these, and would count 0. Arguments are shapes, unless marked as raw tensors.

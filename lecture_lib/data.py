@@ -1,11 +1,13 @@
 """Real data without a download, and synthetic tasks made of it."""
 
+import codecs
 import hashlib
 import io
 import keyword
 import sysconfig
 import tokenize
 from collections.abc import Iterator
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -39,6 +41,33 @@ def digits() -> Digits:
     return Digits(train_x, train_y, test_x, test_y)
 
 
+def digit_tasks() -> dict[str, Digits]:
+    """Six tasks of one shape, by name, that conflict: 8 x 8 images in, one of at most ten classes out.
+
+        class      which digit? (10 classes)
+        parity     even 0, odd 1
+        ink        1 if the image has more ink than the median training image, else 0
+        turned     which digit, when the image is turned by 180 degrees? A six looks like a nine
+        inverted   which digit, in white on black: 1 - pixel?
+        mirrored   which digit, left and right exchanged? A two looks like a five
+
+    Row n of every task is the same digit, in the split of `digits`: a network can only be right on all of them if it is
+    told the task.
+    """
+    data = digits()
+    train, test = data[:2], data[2:]
+    median = train[0].sum((-1, -2)).median()
+    tasks = {
+        "class": lambda x, y: (x, y),
+        "parity": lambda x, y: (x, y % 2),
+        "ink": lambda x, y: (x, (x.sum((-1, -2)) > median).long()),
+        "turned": lambda x, y: (x.flip(-1, -2), y),
+        "inverted": lambda x, y: (1 - x, y),
+        "mirrored": lambda x, y: (x.flip(-1), y),
+    }
+    return {name: Digits(*task(*train), *task(*test)) for name, task in tasks.items()}
+
+
 def batches(*tensors: Tensor, size: int = 64, generator: torch.Generator | None = None) -> Iterator[tuple[Tensor, ...]]:
     """Endless shuffled batches of `size` examples: each pass is a new order, its last incomplete batch is left out."""
     n = len(tensors[0]) if tensors else 0
@@ -67,6 +96,8 @@ def find_the_digit(
     Seven in ten clutter patches are digits with their pixels shuffled, the others mosaics, each quadrant from another
     digit: the first are told from a digit by any smoothness, the second only by their shape.
     """
+    if x.shape[1:] != (8, 8) or not 1 <= len(x) == len(y):
+        raise ValueError(f"x must be (N, 8, 8) and y (N,) for N >= 1, got {tuple(x.shape)} and {tuple(y.shape)}")
     if n_scenes < 0 or n_patches < 2:
         raise ValueError(f"n_scenes must be at least 0 and n_patches at least 2, got {n_scenes} and {n_patches}")
 
@@ -125,19 +156,22 @@ def token_kinds(source: Tensor) -> Tensor:
         raise TypeError(f"source must be a tensor (T,) of uint8, got {getattr(source, 'dtype', type(source).__name__)}")
     kinds = torch.zeros(len(source), dtype=torch.int64)
     start = 0
-    for text in bytes(source.tolist()).split(b"\0"):
+    for file in bytes(source.tolist()).split(b"\0"):
+        text = file.removeprefix(codecs.BOM_UTF8)  # no column counts it
+        start += len(file) - len(text)
         lines = text.splitlines(keepends=True) if b"\r" not in text else io.BytesIO(text).readlines()
         starts = [start, *(start + end for end in accumulate(map(len, lines)))]  # of each line
         try:
             tokens = list(tokenize.tokenize(io.BytesIO(text).readline))
-        except (tokenize.TokenError, SyntaxError) as error:
+        except (tokenize.TokenError, SyntaxError, UnicodeDecodeError) as error:
             raise ValueError(f"source must be whole files of Python: at byte {start}, {error}") from None
+        width = partial(_width, encoding=tokens[0].string)  # what the file says of itself, or UTF-8
         for token in tokens:
             kind = _kind(token)
             if kind:
                 (row, column), (end_row, end_column) = token.start, token.end
                 first, last = lines[row - 1], lines[end_row - 1]
-                kinds[starts[row - 1] + _width(first, column) : starts[end_row - 1] + _width(last, end_column)] = kind
+                kinds[starts[row - 1] + width(first, column) : starts[end_row - 1] + width(last, end_column)] = kind
         start += len(text) + 1
     return kinds
 
@@ -151,6 +185,6 @@ def _kind(token: tokenize.TokenInfo) -> int:
     return {"NUMBER": 3, "COMMENT": 5, "OP": 6}.get(name, 0)
 
 
-def _width(line: bytes, column: int) -> int:
+def _width(line: bytes, column: int, encoding: str) -> int:
     """Columns are counted in characters: how many bytes are they?"""
-    return column if line.isascii() else len(line.decode()[:column].encode())
+    return column if line.isascii() else len(line.decode(encoding)[:column].encode(encoding))

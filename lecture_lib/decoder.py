@@ -186,8 +186,9 @@ def decaying_threshold(
     Returns: the step t = 0, 1 ... -> the threshold. Source: Schuster et al. 2022, eq. 5.
     """
     _check_threshold(threshold)
-    if n_steps < 1 or not tau >= 0 or not amplitude >= 0:
-        raise ValueError(f"n_steps must be >= 1, tau and amplitude >= 0, got {n_steps}, {tau} and {amplitude}")
+    if not (n_steps >= 1 and 0 <= tau < math.inf and 0 <= amplitude < math.inf):
+        got = f"{n_steps}, {tau} and {amplitude}"
+        raise ValueError(f"n_steps must be >= 1, tau and amplitude finite and >= 0, got {got}")
     return lambda step: min(1.0, 0.9 * threshold + amplitude * math.exp(-tau * step / n_steps))
 
 
@@ -329,6 +330,7 @@ def token_losses(model: Decoder, tokens: Tensor, *, context: int = 256) -> Tenso
         raise ValueError(f"context must be even and at least 2, got {context}")
     if tokens.ndim != 1 or len(tokens) < 2:
         raise ValueError(f"tokens must be a text (T,) of at least two tokens, got shape {tuple(tokens.shape)}")
+    model._check(tokens[None])
     half, tokens = context // 2, tokens.long()
     n = max(0, -(-(len(tokens) - 1 - context) // half)) + 1  # windows
     padded = F.pad(tokens, (0, n * half + half + 1 - len(tokens)))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lecture_lib.choice import Choice, check_temperature, sample
+from lecture_lib.choice import Choice, by_temperature, sample
 from lecture_lib.simplex import check_logits
 
 
@@ -117,19 +117,19 @@ def gumbel_rao(
     """
     if not isinstance(n_samples, int) or n_samples < 1:
         raise ValueError(f"n_samples must be an integer >= 1, got {n_samples!r}")
-    check_temperature(temperature)
     hard = sample(logits, generator=generator).weights  # D (..., K)
-    e = torch.empty((n_samples, *logits.shape), dtype=logits.dtype, device=logits.device)
+    scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    e = torch.empty((n_samples, *logits.shape), dtype=scores.dtype, device=logits.device)
     e.exponential_(generator=generator)  # (n, ..., K)
-    theta = (logits - logits.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
+    theta = (scores - scores.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
     log_z = theta.logsumexp(-1, keepdim=True)
-    e_chosen = (e * hard).sum(-1, keepdim=True)  # (n, ..., 1) E_D
-    winner = log_z - e_chosen.log()
-    others = -(e / theta.exp() + e_chosen / log_z.exp()).log()
+    log_e = e.log()
+    log_e_chosen = (e * hard).sum(-1, keepdim=True).log()  # (n, ..., 1) log E_D
+    winner = log_z - log_e_chosen
+    others = -torch.logaddexp(log_e - theta, log_e_chosen - log_z)  # -log(E_k / exp θ_k + E_D / Z)
     noisy = torch.where(hard.bool(), winner, others)  # (n, ..., K) logits + noise, given that D wins
     noise = torch.where(theta > -torch.inf, noisy - theta, 0)  # a constant: no gradient through the condition
-    scores = logits + noise
-    soft = ((scores - scores.detach().amax(-1, keepdim=True)) / temperature).softmax(-1).mean(0)
+    soft = by_temperature(scores + noise, temperature).softmax(-1).mean(0).to(logits.dtype)
     return Choice(logits, hard + (soft - soft.detach()), logits.new_zeros(logits.shape[:-1]))
 
 

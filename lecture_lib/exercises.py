@@ -26,7 +26,43 @@ def _tensor(value: object, shape: tuple[int, ...]) -> Tensor:
     if not isinstance(value, Tensor) or value.shape != shape:
         got = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
         raise Wrong(f"the result should be a tensor of shape {shape}, it is {got}.")
-    return value
+    return value.float()
+
+
+def run_what_is_chosen(answer: Callable[[Tensor, Tensor, list[Callable]], Tensor]) -> str:
+    """Σ_k z_k · f_k(x): inputs (N, D), weights (N, K) and K modules in, (N, C) out; zeros are not computed."""
+    x = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0], [-2.0, 1.0], [1.5, 1.5]])
+    z = torch.tensor([[0, 1.0, 0], [0.5, 0, 0], [0, 0.25, 0], [0.5, 0.75, 0], [1.0, 0, 0]])  # nobody chose the third
+    weights = (torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]), torch.tensor([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]))
+    rows, before = [0, 0, 0], (x.clone(), z.clone())
+
+    def module(k: int) -> Callable[[Tensor], Tensor]:
+        def run(some: Tensor) -> Tensor:
+            rows[k] += len(some)
+            return some @ weights[k % 2] + k + 1
+
+        return run
+
+    modules = [module(k) for k in range(3)]
+    wanted = sum(z[:, k, None] * modules[k](x) for k in range(3))
+    rows[:] = [0, 0, 0]
+    y = _tensor(answer(x, z, modules), (5, 3))
+    if not (torch.equal(x, before[0]) and torch.equal(z, before[1])):
+        raise Wrong("the function changed what it was given; return a new tensor.")
+    if torch.allclose(y, wanted):
+        if sum(rows) > 6:
+            raise Wrong(f"the sum is right, and {sum(rows)} rows were run for it; 6 weights are not zero.")
+        return "This is what the library's mix_sparse does; with one module a row, it is a layer of experts."
+    ones = sum((z[:, k, None] > 0) * modules[k](x) for k in range(3))
+    if torch.allclose(y, ones):
+        raise Wrong("every module that was chosen counts in full; where does its weight enter?")
+    best = z.argmax(-1, keepdim=True)
+    if torch.allclose(y, sum(((best == k) * z[:, k, None]) * modules[k](x) for k in range(3))):
+        raise Wrong("a row may have chosen two modules, and row 4 did: both have to be added.")
+    if torch.allclose(y.sum(0), wanted.sum(0)):
+        raise Wrong("all that is needed was computed, but it came back in other rows than it belongs to.")
+    row = int((y - wanted).abs().amax(-1).argmax())
+    raise Wrong(f"row {row + 1} should be {wanted[row].tolist()}, it is {y[row].tolist()}.")
 
 
 def forbid(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
@@ -62,7 +98,7 @@ def keep_or_discard(answer: Callable[[Tensor, float, torch.Generator], Tensor]) 
     if not keep.requires_grad:
         raise Wrong("no gradient reaches the score: a comparison or an argmax cut it off.")
     keep = keep.detach().double()
-    if (keep < 0).any() or (keep > 1).any():
+    if not ((keep >= 0) & (keep <= 1)).all():
         raise Wrong("keep should lie between 0 and 1.")
     if keep.std() < 1e-6:
         raise Wrong("every draw is the same: where is the noise?")
@@ -260,12 +296,12 @@ def block_flops(answer: Callable[[int, int], float]) -> str:
     for wrong, hint in mistakes.items():
         if abs(given - wrong) < 0.5:
             raise Wrong(hint)
-    if abs(given - right) > 0.5:
+    if not abs(given - right) <= 0.5:  # NaN as well
         raise Wrong(
             f"for 10 tokens of width 32 it gives {given:,.0f}. Write down each product with its shapes, and add."
         )
     tokens, width = 50, 24
-    if abs(answer(tokens, width) - (24 * tokens * width**2 + 4 * tokens**2 * width)) > 0.5:
+    if not abs(answer(tokens, width) - (24 * tokens * width**2 + 4 * tokens**2 * width)) <= 0.5:
         raise Wrong("right for 10 tokens of width 32, not for 50 of width 24: which number should be a name?")
     return "24·T·D² + 4·T²·D: half of the tokens cost a little less than half, and half of the width about a quarter."
 
@@ -289,9 +325,9 @@ def share_left(answer: Callable[[float, int, int], float]) -> str:
         raise Wrong("these are the FLOPs that remain; asked is their share.")
     if abs(share - (1 - right)) < 1e-6:
         raise Wrong("this is the share that is saved, not the one that remains.")
-    if abs(share - (linear / 2 + square / 2) / (linear + square)) < 1e-6 or abs(share - right) > 1e-6:
+    if abs(share - (linear / 2 + square / 2) / (linear + square)) < 1e-6 or not abs(share - right) <= 1e-6:
         raise Wrong(f"for half of 64 tokens of width 32 you get {share:.4g}. Put kept · tokens where n stands.")
-    if abs(answer(0.25, 1000, 8) - (24 * 250 * 64 + 4 * 250**2 * 8) / (24 * 1000 * 64 + 4 * 1000**2 * 8)) > 1e-6:
+    if not abs(answer(0.25, 1000, 8) - (24 * 250 * 64 + 4 * 250**2 * 8) / (24 * 1000 * 64 + 4 * 1000**2 * 8)) <= 1e-6:
         raise Wrong("right for half of 64 tokens, not for a quarter of 1,000: which number should be a name?")
     return "Between kept and kept²: the longer the sequence, the nearer to the square."
 
@@ -371,9 +407,9 @@ def mean_flops(answer: Callable[[Tensor, int, int], float]) -> str:
     for wrong, hint in mistakes.items():
         if abs(given - wrong) < 0.5:
             raise Wrong(hint)
-    if abs(given - 3030) > 0.5:
+    if not abs(given - 3030) <= 0.5:  # NaN as well
         raise Wrong(f"for exits 0, 1, 3, 3, 2, 3 with 1000 a block and 10 a head it should be 3030, it is {given:g}.")
-    if abs(float(answer(torch.tensor([1, 0, 0, 1]), 8, 4)) - 18) > 0.01:
+    if not abs(float(answer(torch.tensor([1, 0, 0, 1]), 8, 4)) - 18) <= 0.01:
         raise Wrong("right for six examples, not for four: which number should be a name?")
     return "Asking everywhere costs a head a block: cheap with ten classes, dear with a vocabulary of 50,000."
 
@@ -408,6 +444,8 @@ def fixed_sequence(answer: Callable[[list[float], float], int | None]) -> str:
         index = answer(list(p_values), error)
         if index is ...:
             raise NotAttempted
+        if getattr(index, "shape", ()):
+            raise Wrong(f"the result should be one index or None, it is of shape {tuple(index.shape)}.")
         return index
 
     gap = ask([0.01, 0.02, 0.05, 0.3, 0.04, 0.9])  # before anything that may return None: that is not an attempt
@@ -505,9 +543,317 @@ def dropped_by_chance(answer: Callable[[int, int, int], float]) -> str:
     return "With few tokens for each expert chance alone overfills some, though there is room for a third more."
 
 
+def groups(answer: Callable[[Tensor, int], tuple[Tensor, Tensor]]) -> str:
+    """Chosen experts (N, k) in; tokens sorted by expert (N·k,) and the end of each expert's group (E,) out."""
+    for chosen, n_experts in (([[0, 2], [2, 0], [3, 2], [0, 3], [2, 3]], 5), ([[1], [0], [1], [2]], 3)):
+        chosen = torch.tensor(chosen)
+        n, k = chosen.shape
+        given = answer(chosen.clone(), n_experts)
+        if given is None or given is ...:
+            raise NotAttempted
+        if not (isinstance(given, tuple) and len(given) == 2):
+            raise Wrong(f"the result should be two tensors, token and ends, it is {type(given).__name__}.")
+        counts = chosen.flatten().bincount(minlength=n_experts)
+        if isinstance(given[1], Tensor) and len(given[1]) == n_experts - 1:
+            raise Wrong(
+                f"of {n_experts} experts you name {n_experts - 1}: the last has no token, and a group all the same."
+            )
+        token, ends = _tensor(given[0], (n * k,)), _tensor(given[1], (n_experts,))
+        if torch.equal(ends, counts) and n_experts == 5:
+            raise Wrong("those are the sizes of the groups. Where does each end?")
+        if torch.equal(ends, counts.cumsum(0) - counts):
+            raise Wrong("that is where each group starts; where does it end?")
+        if not torch.equal(ends, counts.cumsum(0)):
+            raise Wrong(f"for {chosen.tolist()} ends should be {counts.cumsum(0).tolist()}, you get {ends.tolist()}.")
+        if token.max() >= n:
+            raise Wrong("these are numbers of pairs, not of tokens: pair i belongs to token i // k.")
+        wanted = [sorted((chosen == e).nonzero()[:, 0].tolist()) for e in range(n_experts)]
+        got = [sorted(part.tolist()) for part in token.split(counts.tolist())]
+        if got != wanted:
+            e = next(e for e in range(n_experts) if got[e] != wanted[e])
+            raise Wrong(
+                f"for {chosen.tolist()} the group of expert {e} should have tokens {wanted[e]}, it has {got[e]}."
+            )
+    return "Two small tensors of integers: all that a grouped product needs to know about routing."
+
+
+def intensity(answer: Callable[[int, int, int, int], float]) -> str:
+    """FLOPs a byte of N tokens through one of E experts each, two matrices D × H and H × D, forward, float32."""
+
+    def parts(n: int, e: int, d: int, h: int) -> tuple[int, int, int]:  # FLOPs, bytes of weights, bytes of rows
+        return 4 * n * d * h, 8 * min(n, e) * d * h, 8 * n * (d + h)
+
+    n, e, d, h = 512, 8, 64, 256
+    given = answer(n, e, d, h)
+    if given is None or given is ...:
+        raise NotAttempted
+    try:
+        given = float(given)
+    except (TypeError, ValueError):
+        raise Wrong(f"the result should be a number, it is {type(given).__name__}.") from None
+    flops, weights, rows = parts(n, e, d, h)
+    right = flops / (weights + rows)
+    mistakes = {
+        4 * right: "that is FLOPs a number; a number in float32 has 4 bytes.",
+        2 * right: "that is FLOPs for half of the bytes: float32 has 4 bytes, not 2.",
+        right / 2: "a multiply-add is 2 FLOPs.",
+        1 / right: "that is bytes a FLOP; it is asked the other way round.",
+        flops / weights: "the rows are missing: they are read and written as well.",
+        flops / rows: "the weights are missing: each expert that has a token is read once.",
+        flops / (weights / e + rows): "that reads the weights of one expert; here 8 experts have tokens.",
+        flops / (weights + rows / 2): "two products, and each reads its rows and writes its results.",
+        flops / (n * weights / e + rows): "the weights of an expert are read once for all of its tokens, not by each.",
+        e * right: "each token runs one expert, not all of them.",
+    }
+    for wrong, hint in mistakes.items():
+        if math.isclose(given, wrong, rel_tol=1e-4):
+            raise Wrong(hint)
+    if not math.isclose(given, right, rel_tol=1e-4):
+        raise Wrong(f"for 512 tokens, 8 experts, width 64, hidden 256, it should be {right:.2f}, it is {given:.2f}.")
+    n, e, d, h = 4, 32, 64, 128
+    flops, weights, rows = parts(n, e, d, h)
+    few = float(answer(n, e, d, h))
+    if math.isclose(few, flops / (8 * weights + rows), rel_tol=1e-4):
+        raise Wrong("right for many tokens; but 4 tokens touch 4 of 32 experts, and the others are not read.")
+    if not math.isclose(few, flops / (weights + rows), rel_tol=1e-4):
+        raise Wrong(f"for 4 tokens, 32 experts, width 64, hidden 128, it should be {flops / (weights + rows):.3f}.")
+    return "About t / 2 for t tokens an expert: compare it with the ridge of your machine, and you know what binds."
+
+
+def elect_and_merge(answer: Callable[[Tensor], Tensor]) -> str:
+    """Trimmed task vectors (K, n) in, their merger (n,) out: the sign of the sum, the mean of those who agree."""
+    tau = torch.tensor([
+        [3.0, 1.0, 2.0, 0.0, -1.0, 0.0, 0.5],
+        [-1.0, 1.0, 0.0, 0.0, -2.0, 4.0, -3.0],
+        [-1.0, -5.0, 4.0, 0.0, 0.0, -1.0, 1.0],
+    ])  # fmt: skip
+    before, n = tau.clone(), len(tau)
+    merged = _tensor(answer(tau), (7,)).detach()
+    if not torch.equal(tau, before):
+        raise Wrong("the function changed the vectors that it was given; return a new one.")
+
+    def close(agrees: Tensor, count: Tensor | int) -> bool:
+        return torch.allclose(merged, torch.where(agrees, tau, 0).sum(0) / count, equal_nan=True)
+
+    agrees = tau * tau.sum(0).sign() > 0
+    if close(agrees, agrees.sum(0).clamp(min=1)):
+        return "A plain mean lets many small noes shrink a large yes; here those who disagree do not count."
+    everybody, votes = torch.ones_like(agrees), tau * tau.sign().sum(0).sign() > 0
+    if merged.isnan().any():
+        raise Wrong("there is a NaN: on some entry nobody votes, and 0/0 is not a number.")
+    if close(everybody, n):
+        raise Wrong("this is the plain mean: those who disagree count as well.")
+    if close(everybody, (tau != 0).sum(0).clamp(min=1)):
+        raise Wrong("this is the mean of all that is not zero; those of the other sign should not count.")
+    if close(votes, votes.sum(0).clamp(min=1)):
+        raise Wrong("the sign is that of the sum, not of the majority: one large entry may outvote two small ones.")
+    if close(agrees, 1):
+        raise Wrong("the sum of those who agree; take their mean.")
+    if close(agrees, n) or close(agrees, (tau != 0).sum(0).clamp(min=1)):
+        raise Wrong("the right entries are added up, then divided by too many: how many agree?")
+    if close(~agrees & (tau != 0), (~agrees & (tau != 0)).sum(0).clamp(min=1)):
+        raise Wrong("these are the ones that disagree.")
+    place = int((merged - torch.where(agrees, tau, 0).sum(0) / agrees.sum(0).clamp(min=1)).abs().argmax())
+    raise Wrong(f"for the entries {tau[:, place].tolist()} you get {merged[place]:.3g}: which sign has their sum?")
+
+
+def soup_members(answer: Callable[[list[float], Callable[[list[int]], float]], list[int]]) -> str:
+    """Who is in a greedy soup: each network's own score and a function that scores an average in, the members out."""
+    # networks of two weights, the best place is (0, 0): each mistake below makes another soup
+    w = torch.tensor([[2, -4], [-4, 4], [2, -3], [2, -1], [0, -3], [-3, -3], [-4, 3]], dtype=torch.float64)
+
+    def score(members: list[int]) -> float:
+        return -w[list(members)].mean(0).square().sum().item()
+
+    alone = [score([i]) for i in range(len(w))]
+    found = answer(list(alone), score)
+    if found is None or found is ...:
+        raise NotAttempted
+    try:
+        found = {int(i) for i in found}
+    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch raises the last
+        raise Wrong(f"the result should be a list of places, it is {type(found).__name__}.") from None
+
+    def soup(order, joins=lambda new, old: new >= old, stop=False) -> set[int]:
+        members = list(order[:1])
+        for i in order[1:]:
+            if joins(score([*members, i]), score(members)):
+                members.append(i)
+            elif stop:
+                break
+        return set(members)
+
+    down = sorted(range(len(w)), key=lambda i: -alone[i])
+    if found == soup(down):
+        return "It can never be worse, on the held-out data, than the best single network: that is where it starts."
+    for wrong, hint in (
+        (soup(range(len(w))), "they come in the order of the list; begin with the best."),
+        (soup(down[::-1]), "they come from the worst up; begin with the best."),
+        (soup(down, lambda new, old: new > old), "a network that leaves the score as it is should join."),
+        (soup(down, lambda new, old: new >= max(alone)), "compare with the soup so far, not with the best network."),
+        (soup(down, stop=True), "one that does not fit is left out; go on with the next."),
+        (set(down), "all of them: that is the uniform soup."),
+        ({down[0]}, "only the best: nobody has joined."),
+    ):
+        if found == wrong:
+            raise Wrong(hint)
+    raise Wrong(f"the members should be others than {sorted(found)}: is every candidate scored with the soup so far?")
+
+
+def two_in_one(answer: Callable[[tuple, tuple, tuple], tuple[Tensor, Tensor]]) -> str:
+    """Two LoRAs (A, B) of one layer and two weights in, one (A, B) out whose B A is the weighted sum."""
+    generator = torch.Generator().manual_seed(0)
+    draw = lambda r: (torch.randn(r, 7, generator=generator), torch.randn(5, r, generator=generator))  # noqa: E731
+    first, second, third, w = draw(2), draw(2), draw(1), (0.5, -2.0)  # weights may be negative
+    given = answer(first, second, w)
+    if given is None or given is ...:
+        raise NotAttempted
+    if not isinstance(given, (tuple, list)) or len(given) != 2 or not all(isinstance(part, Tensor) for part in given):
+        raise Wrong("the result should be a pair of tensors (A, B).")
+    A, B = given
+    (A1, B1), (A2, B2) = first, second
+    wanted = w[0] * B1 @ A1 + w[1] * B2 @ A2  # (5, 7)
+    if A.shape == (2, 7) and B.shape == (5, 2):
+        raise Wrong("a sum of two products of rank 2 has rank 4: means or sums of the A and of the B have cross terms.")
+    if A.shape != (4, 7) or B.shape != (5, 4):
+        got = f"{tuple(A.shape)} and {tuple(B.shape)}"
+        raise Wrong(f"A should be of shape (4, 7) and B of shape (5, 4), as the ranks 2 and 2 add up; they are {got}.")
+    if B.isnan().any() or A.isnan().any():
+        raise Wrong("there is a NaN: a weight may be negative, and then has no square root.")
+    mistakes = {
+        B1 @ A1 + B2 @ A2: "the adapters are added, but where are the weights?",
+        w[0] ** 2 * B1 @ A1 + w[1] ** 2 * B2 @ A2: "each weight counts twice: once in A, once in B.",
+        w[1] * B1 @ A1 + w[0] * B2 @ A2: "each adapter has the weight of the other.",
+    }
+    for wrong, hint in mistakes.items():
+        if torch.allclose(B @ A, wrong, atol=1e-5):
+            raise Wrong(hint)
+    if not torch.allclose(B @ A, wanted, atol=1e-5):
+        raise Wrong("B A is not the weighted sum: row i of A must meet the column i of B that belongs to it.")
+    A, B = answer(first, third, w)
+    if A.shape != (3, 7) or not torch.allclose(B @ A, w[0] * B1 @ A1 + w[1] * third[1] @ third[0], atol=1e-5):
+        raise Wrong("right for two adapters of rank 2, not for ranks 2 and 1.")
+    return "Exact, and the ranks add up. Merged into the layer, even that costs nothing."
+
+
+def expert_bits(answer: Callable[[Tensor, Tensor], float]) -> str:
+    """The mutual information, in bits, of two lists of integers (N,): experts and labels."""
+    expert = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2, 2, 2, 2, 2])
+    label = torch.tensor([0, 0, 0, 1, 1, 1, 0, 0, 2, 2, 2, 1])
+
+    def bits(a: Tensor, b: Tensor) -> float:
+        joint = torch.zeros(int(a.max()) + 1, int(b.max()) + 1).index_put((a, b), torch.ones(()), accumulate=True)
+        return (entropy(joint.sum(1)) + entropy(joint.sum(0)) - entropy(joint)).item()
+
+    def entropy(counts: Tensor) -> Tensor:
+        return torch.special.entr(counts / counts.sum()).sum() / math.log(2)
+
+    given = answer(expert, label)
+    if given is None or given is ...:
+        raise NotAttempted
+    try:
+        given = float(given)
+    except (TypeError, ValueError, RuntimeError):
+        raise Wrong(f"the result should be one number, it is {type(given).__name__}.") from None
+    right, of_expert, of_label = bits(expert, label), bits(expert, expert), bits(label, label)
+    if math.isnan(given):
+        raise Wrong("it is NaN: expert 1 never has the label 0, and 0 · log 0 has to count as 0.")
+    mistakes = {
+        right * math.log(2): "that is in nats; a bit is log 2 of them.",
+        -right: "the sign is wrong: information is never negative.",
+        right * len(label): "the counts must be divided by N to become probabilities.",
+        of_label: "that is the entropy of the label, what there is to tell. How much of it does the expert tell?",
+        of_expert: "that is the entropy of the expert. How much does it tell about the label?",
+        of_label - right: "that is what remains unknown of the label when the expert is known.",
+        of_expert
+        + of_label
+        - right: "that is the joint entropy; information is what the two entropies have in common.",
+    }
+    for wrong, hint in mistakes.items():
+        if math.isclose(given, wrong, rel_tol=1e-4):
+            raise Wrong(hint)
+    if not math.isclose(given, right, rel_tol=1e-4):
+        raise Wrong(f"for the check's 12 tokens it should be {right:.4f} bits, it is {given:.4f}.")
+    alone = float(answer(expert, torch.zeros_like(label)))
+    if abs(alone) > 1e-5:
+        raise Wrong(f"about a label that is always the same there is nothing to tell: 0 bits, not {alone:.4f}.")
+    other = torch.tensor([3, 0, 1, 2]).repeat(5)
+    if not math.isclose(float(answer(other, other)), 2, rel_tol=1e-4):
+        raise Wrong("right for 3 experts and 3 labels, not for 4 of each, which should have 2 bits.")
+    return "Shuffle the labels and ask again: in a finite sample, chance alone has a few thousandths of a bit."
+
+
+def pareto_front(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
+    """Costs (S,) and accuracies (S,) in; a mask (S,) of the settings that no other beats out."""
+    cost = torch.tensor([4.0, 1.0, 2.0, 3.0, 5.0, 3.5, 2.0, 5.0, 1.0])
+    accuracy = torch.tensor([0.9, 0.5, 0.7, 0.7, 0.8, 0.75, 0.6, 0.9, 0.5])
+    right = torch.tensor([True, True, True, False, False, True, False, False, True])
+    front = _tensor(answer(cost.clone(), accuracy.clone()), (9,))
+    if not ((front == 0) | (front == 1)).all():
+        raise Wrong(f"the result should be a mask of True and False, it holds {front.tolist()}.")
+    front = front.bool()
+    if torch.equal(front, right):
+        one = answer(torch.tensor([2.0]), torch.tensor([0.1]))
+        if not (isinstance(one, Tensor) and one.tolist() == [True]):
+            raise Wrong("a setting that is alone is beaten by nobody, however bad it is.")
+        return "Whatever the budget is, the best setting lies on the front; the others can be forgotten."
+    if not front.any():
+        raise Wrong("no setting is left: does each beat itself? It is at most as dear as itself, but not better.")
+    if torch.equal(front, ~right):
+        raise Wrong("the mask is the wrong way round: these are the settings that are beaten.")
+    if not (front[1] and front[8]):
+        raise Wrong("two settings are equal, (1, 0.5): neither is better than the other, so neither beats the other.")
+    if front[3] or front[6] or front[7]:
+        raise Wrong("as dear and more accurate, or as accurate and cheaper: better in *one* of the two is enough.")
+    if not front[5]:
+        raise Wrong(
+            "(3.5, 0.75) lies below the line from (2, 0.7) to (4, 0.9), but nobody offers a point of that line: it"
+            " belongs to the front."
+        )
+    place = int((front != right).nonzero()[0])
+    raise Wrong(f"cost {cost[place]:g} and accuracy {accuracy[place]:g}: you say {bool(front[place])}.")
+
+
+def random_budget(answer: Callable[[Tensor, Tensor, Tensor], Tensor]) -> str:
+    """Costs (S,), accuracies (S,) and budgets (N,) in; the expected share of right answers out."""
+    cost, accuracy = torch.tensor([1.0, 2.0, 4.0, 3.0]), torch.tensor([0.6, 0.8, 0.85, 0.9])
+    budgets = torch.tensor([0.5, 1.0, 2.5, 3.5, 5.0, 4.5])
+
+    def ask(*given: Tensor) -> float:
+        value = answer(*(t.clone() for t in given))
+        if value is None or value is ...:
+            raise NotAttempted
+        try:
+            return float(value)
+        except (TypeError, ValueError, RuntimeError):
+            raise Wrong("the result should be one number.") from None
+
+    share, right = ask(cost, accuracy, budgets), 4.1 / 6
+    mistakes = {
+        4.1: "that is the sum over the budgets; each has probability 1/N.",
+        4.1 / 5: "a budget that nothing fits counts too: no answer is never right.",
+        3.5 / 6: "a setting that costs exactly the budget fits.",
+        4.0 / 6: "the dearest setting that fits need not be the most accurate: here it is not.",
+        (0.6 + 0.7 + 2.3 / 3 + 2 * 3.15 / 4) / 6: "not the mean of all that fit: the network takes the best.",
+        0.8: "that is the best at the mean budget; wanted is the mean of the best.",
+        0.9: "0.9 is right only if every budget is ample: some do not allow that setting.",
+        4.7 / 6: "where nothing fits, the cheapest is still too dear: that budget gets no answer.",
+    }
+    for wrong, hint in mistakes.items():
+        if math.isclose(share, wrong, rel_tol=1e-4):
+            raise Wrong(hint)
+    if not math.isclose(share, right, rel_tol=1e-4):
+        raise Wrong(f"for the check's six budgets it should be {right:.4f}, it is {share:.4f}.")
+    other = ask(torch.tensor([3.0, 1.0]), torch.tensor([0.5, 0.2]), torch.tensor([1.0, 2.0, 3.0, 0.1]))
+    if not math.isclose(other, 0.9 / 4, rel_tol=1e-4):
+        raise Wrong("right for six budgets and four settings, not for four and two: which number should be a name?")
+    return "The demand is part of the question: change the budgets, and another network is the best one to ship."
+
+
 CHECKS = {
     check.__name__: check
     for check in (
+        run_what_is_chosen,
         forbid,
         keep_or_discard,
         entmax_15,
@@ -524,5 +870,13 @@ CHECKS = {
         fixed_sequence,
         balance_loss,
         dropped_by_chance,
+        elect_and_merge,
+        soup_members,
+        groups,
+        intensity,
+        two_in_one,
+        expert_bits,
+        pareto_front,
+        random_budget,
     )
 }

@@ -70,8 +70,8 @@ def joint_loss(exit_logits: Tensor, target: Tensor, weights: Sequence[float] | N
     """Σ_k w_k · L_k, with the mean cross-entropy L_k of exit k: a scalar.
 
     Args:
-        exit_logits: (K, B, C).
-        target: (B,) classes.
+        exit_logits: (K, B, C), B >= 1.
+        target: (B,) classes, int64 from 0 to C - 1.
         weights: K numbers >= 0; 1 each if None.
 
     Source: Teerapittayanon et al. 2016.
@@ -79,6 +79,10 @@ def joint_loss(exit_logits: Tensor, target: Tensor, weights: Sequence[float] | N
     if exit_logits.ndim != 3 or target.shape != exit_logits.shape[1:2]:
         shapes = f"{tuple(exit_logits.shape)} and {tuple(target.shape)}"
         raise ValueError(f"exit_logits must have shape (K, B, C) and target (B,), got {shapes}")
+    n_classes = exit_logits.shape[-1]
+    if target.dtype != torch.int64 or not len(target) or target.min() < 0 or target.max() >= n_classes:
+        got = f"{target.dtype}, from {target.min()} to {target.max()}" if len(target) else "none"
+        raise ValueError(f"target must hold at least one int64 class from 0 to {n_classes - 1}, got {got}")
     w = torch.ones(len(exit_logits)) if weights is None else torch.as_tensor(weights)
     if w.shape != exit_logits.shape[:1] or not (w.isfinite() & (w >= 0)).all():
         raise ValueError(f"weights must be {len(exit_logits)} finite numbers >= 0, one for each exit, got {weights!r}")

@@ -3,6 +3,7 @@
 Shapes: B batch, T tokens, D width (d_model), H heads.
 """
 
+import math
 from itertools import pairwise
 
 import torch
@@ -50,7 +51,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None = None, *, ca
 
     Args:
         q, k, v: (B, H, T, D/H).
-        kept: (B, T), not negative.
+        kept: (B, T), not negative; not checked.
 
     Source: Rao et al. 2021, DynamicViT: attention masking.
     """
@@ -63,7 +64,8 @@ def attention(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None = None, *, ca
     g = torch.where(itself, 1, kept[:, None, None, :])  # (B, 1, T, T)
     g = g.tril() if causal else g
     top = a.detach().masked_fill(g == 0, -torch.inf).amax(-1, keepdim=True)  # of what is seen
-    e = (a - top).clamp(max=20).exp() * g  # beyond 20 there is only what is not seen: no overflow in its gradient
+    limit = min(20.0, math.log(torch.finfo(a.dtype).max) / 2)  # beyond it is only what is not seen
+    e = (a - top).clamp(max=limit).exp() * g  # so that neither this nor its gradient overflows
     return e / e.sum(-1, keepdim=True) @ v
 
 

@@ -165,9 +165,7 @@ class MoE(nn.Module):
         if choice.weights.shape != (*x.shape[:-1], n_experts):
             wanted, got = (*x.shape[:-1], n_experts), tuple(choice.weights.shape)
             raise ValueError(f"choice must have weights of shape {wanted} for this x, got {got}")
-        kept = choice
-        if self.capacity_factor is not None:
-            kept = within_capacity(choice, self.capacity_factor, batch_priority=self.batch_priority)
+        kept = choice if self.capacity_factor is None else self.within_capacity(choice)
         rows, z = x.reshape(-1, d_model), kept.weights.reshape(-1, n_experts).t().contiguous()  # (N, D), (E, N)
         expert, token = z.nonzero(as_tuple=True)  # the n pairs, sorted by expert
         y = self.experts(rows.index_select(0, token), expert.bincount(minlength=n_experts))  # (n, D)
@@ -176,6 +174,10 @@ class MoE(nn.Module):
         if self.shared is not None:
             y = y + self.shared[0](rows)
         return y.reshape(x.shape), choice
+
+    def within_capacity(self, choice: Choice) -> Choice:
+        """The choice without what the experts' capacity leaves no room for."""
+        return within_capacity(choice, self.capacity_factor, batch_priority=self.batch_priority)
 
 
 def within_capacity(choice: Choice, capacity_factor: float, *, batch_priority: bool = False) -> Choice:
@@ -333,7 +335,7 @@ def switch(logits: Tensor, k: int = 1) -> Choice:
 
     Source: Fedus et al. 2022, Switch transformers, eq. 2.
     """
-    chosen = top_k(logits.detach(), k).weights > 0  # checks the logits, and k
+    chosen = top_k(logits, k).weights > 0  # checks the logits, and k
     return _only(chosen, logits, logits.softmax(-1))
 
 
@@ -469,7 +471,7 @@ def load_balance_loss(choice: Choice) -> Tensor:
     Source: Fedus et al. 2022, eq. 4 to 6.
     """
     p = _flat(choice.logits).softmax(-1)
-    return p.shape[-1] * (expert_load(choice) * p.sum(0) / max(len(p), 1)).sum()
+    return p.shape[-1] * (expert_load(choice) * _mean(p)).sum()
 
 
 def importance_loss(choice: Choice) -> Tensor:
@@ -492,18 +494,18 @@ def noisy_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int) -> Tensor:
     best = noisy.topk(k + 1).values
     kth, next_one = best[..., k - 1 : k], best[..., k:]
     bar = torch.where(noisy >= kth, next_one, kth)  # who is among the best itself has to stay above the one behind
-    return torch.special.ndtr((clean - bar) / std).reshape(-1, n_experts).sum(0)
+    spread = std.clamp(min=torch.finfo(std.dtype).tiny)  # softplus may underflow to 0
+    return torch.special.ndtr((clean - bar) / spread).reshape(-1, n_experts).sum(0)
 
 
 def squared_cv(values: Tensor) -> Tensor:
     """CV² = variance / mean² (of the population): how unequal positive values (E,) are; 0 where all are zero."""
-    return values.var(correction=0) / values.mean().square().clamp(min=torch.finfo(values.dtype).tiny)
+    return (values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)).var(correction=0)
 
 
 def router_z_loss(choice: Choice) -> Tensor:
     """mean (log Σ_e exp s_e)²: keeps scores small, and so their rounding errors. Zoph et al. 2022 (ST-MoE), eq. 5."""
-    logits = _flat(choice.logits)
-    return logits.logsumexp(-1).square().sum() / max(len(logits), 1)
+    return _mean(_flat(choice.logits).logsumexp(-1).square())
 
 
 def local_entropy(weights: Tensor) -> Tensor:
@@ -511,8 +513,7 @@ def local_entropy(weights: Tensor) -> Tensor:
 
     Source: Mustafa et al. 2022, LIMoE, section 2.2: for each modality on its own.
     """
-    p = _flat(weights)
-    return torch.special.entr(p).sum() / max(len(p), 1)
+    return _mean(torch.special.entr(_flat(weights)).sum(-1))
 
 
 def global_entropy(weights: Tensor, threshold: float | None = None) -> Tensor:
@@ -520,8 +521,7 @@ def global_entropy(weights: Tensor, threshold: float | None = None) -> Tensor:
 
     Source: as `local_entropy`. A threshold of log(m) asks for at least m experts.
     """
-    p = _flat(weights)
-    entropy = torch.special.entr(p.sum(0) / max(len(p), 1)).sum()
+    entropy = torch.special.entr(_mean(_flat(weights))).sum()
     return -entropy if threshold is None else (threshold - entropy).clamp(min=0)
 
 
@@ -531,7 +531,7 @@ def global_entropy(weights: Tensor, threshold: float | None = None) -> Tensor:
 def expert_load(choice: Choice) -> Tensor:
     """The share of each expert in the pairs: (E,), sums to 1 (to 0 for no tokens). No gradient."""
     pairs = (_flat(choice.weights.detach()) > 0).sum(0)
-    return pairs.to(choice.weights.dtype) / pairs.sum().clamp(min=1)
+    return (pairs.double() / pairs.sum().clamp(min=1)).to(choice.weights.dtype)  # half precision ends at 65,504 pairs
 
 
 class Collapse(NamedTuple):
@@ -543,6 +543,7 @@ class Collapse(NamedTuple):
 
 
 def collapse(choice: Choice) -> Collapse:
+    """How far the load of a choice (..., E) is from an equal one."""
     load = expert_load(choice)
     entropy = torch.special.entr(load).sum().item() / math.log(len(load)) if len(load) > 1 else 1.0
     return Collapse(load.max().item() * len(load), int((load == 0).sum()), entropy)
@@ -560,8 +561,19 @@ def representation_collapse(hidden: Tensor, label: Tensor) -> Tensor:
     if len(groups) < 2:
         raise ValueError("label must name at least 2 groups")
     means = torch.stack([group.mean(0) for group in groups])
-    within = torch.stack([group.T.cov(correction=0) for group in groups]).mean(0)  # (D, D)
-    return torch.trace(within @ torch.linalg.pinv(means.T.cov(correction=0), hermitian=True))
+    within = torch.stack([_covariance(group) for group in groups]).mean(0)
+    return torch.trace(within @ torch.linalg.pinv(_covariance(means), hermitian=True))
+
+
+def _covariance(rows: Tensor) -> Tensor:
+    """(n, D) -> (D, D), for D = 1 as well, where that of torch has no dimensions."""
+    centred = rows - rows.mean(0)
+    return centred.T @ centred / len(rows)
+
+
+def _mean(rows: Tensor) -> Tensor:
+    """Mean over the first dimension, 0 of none; in one step, as a sum in half precision overflows early."""
+    return rows.mean(0) if len(rows) else rows.sum(0)
 
 
 def _only(chosen: Tensor, logits: Tensor, weights: Tensor) -> Choice:
@@ -577,7 +589,7 @@ def _zeros(logits: Tensor) -> Tensor:
 
 
 def _ceil(x: float) -> int:
-    return math.ceil(round(x, 6))  # in floating point, 1.1 · 10 is more than 11
+    return math.ceil(x * (1 - 1e-12))  # in floating point, 1.1 · 10 is more than 11
 
 
 def _check_capacity_factor(capacity_factor: float) -> None:

@@ -21,7 +21,10 @@ def setup(seed: int = 0) -> int:
 
     Returns: the seed; the environment variable LECTURE_SEED, where it is set, takes the place of `seed`.
     """
-    seed = int(os.environ.get("LECTURE_SEED", seed))
+    seed = os.environ.get("LECTURE_SEED", seed)
+    if not str(seed).isdecimal():
+        raise ValueError(f"seed, or LECTURE_SEED, must be an integer of at least 0, got {seed!r}")
+    seed = int(seed)
     torch.manual_seed(seed)
     torch.set_num_threads(1)
     sns.set_theme(

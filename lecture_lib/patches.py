@@ -55,6 +55,8 @@ class PatchSelector(nn.Module):
         """`kept` (B, T), if given, is what an earlier selector kept: what it discarded does not come back."""
         if x.ndim != 3 or x.shape[1] < 1:
             raise ValueError(f"x must be (B, T, D) with a class token first, got {tuple(x.shape)}")
+        if kept is not None:
+            _check(x, kept)
         patches, choice = self.gate(x[:, 1:])  # (B, T - 1, 1), of logits (B, T - 1, 1, 2)
         choice = Choice(choice.logits.squeeze(-2), choice.weights.squeeze(-2), choice.log_prob.squeeze(-1))
         now = torch.cat([x.new_ones(len(x), 1), patches.squeeze(-1)], dim=1)  # (B, T)

@@ -3,6 +3,7 @@
 Series differ by colour, line and marker, and carry their name: no meaning by colour alone.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -31,11 +32,16 @@ def triangle(ax: Axes, labels: Sequence[str]) -> Axes:
 
 def on_triangle(weights) -> np.ndarray:
     """Points of the simplex (..., 3) as points of the plane (..., 2)."""
-    return np.asarray(weights) @ _CORNERS
+    weights = np.asarray(weights)
+    if weights.shape[-1:] != (3,):
+        raise ValueError(f"weights must be (..., 3), got {weights.shape}")
+    return weights @ _CORNERS
 
 
 def bars(ax: Axes, groups: Sequence[str], series: Mapping[str, Sequence[float]], *, fmt: str = "{:.2f}") -> Axes:
     """One group of bars for each of `groups`, one bar in it for each of `series`, with its value above."""
+    if not series:
+        raise ValueError("series must hold at least one series of values, got none")
     width = 0.8 / len(series)
     for i, (name, values) in enumerate(series.items()):
         x = np.arange(len(groups)) + (i - (len(series) - 1) / 2) * width
@@ -62,7 +68,9 @@ def curves(ax: Axes, x: Sequence[float], series: Mapping[str, np.ndarray], *, le
 
 def scene(ax: Axes, patches, scores, truth: int, picked: int) -> Axes:
     """Patches (K, 8, 8) in a square grid with their scores (K,): the picked one framed, the true one in dots."""
-    side = int(len(patches) ** 0.5)
+    side = math.isqrt(len(patches))
+    if side**2 != len(patches):
+        raise ValueError(f"patches must fill a square grid, got {len(patches)}")
     step = 12  # 8 pixels, and room for the score
     corners = [(step * (k % side), step * (k // side)) for k in range(len(patches))]
     for k, (x, y) in enumerate(corners):

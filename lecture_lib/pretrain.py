@@ -13,6 +13,7 @@ import lzma
 import math
 import os
 import platform
+import re
 import sys
 import time
 from datetime import date
@@ -22,21 +23,30 @@ import torch
 import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from lecture_lib.data import python_sources
+from lecture_lib.data import digits, python_sources
 from lecture_lib.decoder import Decoder, token_losses
+from lecture_lib.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losses, modality_share, retrieval
 
 HERE = Path(__file__).parent / "checkpoints"
-NAMES = ("language_model",)
+NAMES = {"language_model": "an hour", "limoe": "ten minutes"}  # and how long each takes
 MODEL = {"d_model": 176, "n_heads": 2, "n_layers": 6}
 CONTEXT, BATCH, LR = 256, 12, 6e-3
+SPARSE = {"d_model": 32, "n_heads": 2, "n_layers": 4, "n_experts": 8, "d_hidden": 16}
+LIMOE = {"both losses": SPARSE, "local only": SPARSE, "no losses": SPARSE, "dense": SPARSE | {"n_experts": None}}
+THRESHOLDS = {"both losses": math.log(6), "local only": 0.0}  # of the global entropy
+ENTROPY, PAIRS, SEEDS = 0.2, 64, 3
 
 
-def load(name: str, *, folder: Path = HERE) -> Decoder:
-    """The trained model `name`, in evaluation mode, in float32 on the CPU; its record is `record(name)`."""
-    model = Decoder(**record(name, folder=folder)["model"])
+def load(name: str, *, folder: Path = HERE) -> Decoder | nn.ModuleDict:
+    """The trained model `name`, in evaluation mode, in float32 on the CPU; its record is `record(name)`.
+
+    language_model is a Decoder; limoe a ModuleDict, for each way of training a list of LIMoE, one for each seed.
+    """
+    made = record(name, folder=folder)
+    model = Decoder(**made["model"]) if name == "language_model" else _limoes(made["model"], len(made["seeds"]))
     path = folder / f"{name}.safetensors"
     try:
         model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
@@ -58,25 +68,33 @@ def record(name: str, *, folder: Path = HERE) -> dict:
 def pretrain(
     name: str,
     *,
-    steps: int = 6_000,
+    steps: int | None = None,
     seed: int = 0,
     compiled: bool = False,
     folder: Path = HERE,
     state_folder: Path = Path("build/pretrain"),
     every: int = 100,
 ) -> dict:
-    """Train `name` on the Python standard library's sources, write weights and record into `folder`, return the record.
+    """Train `name`, write weights and record into `folder`, return the record.
 
-    All exits are trained at once, by Σ_l l · L_l / Σ_l l (Schuster et al. 2022, eq. 6). Matrices of the layers by Muon,
-    everything else by AdamW. Uses a CUDA GPU where there is one.
+    language_model: a Decoder on the Python standard library's sources. All exits are trained at once, by
+    Σ_l l · L_l / Σ_l l (Schuster et al. 2022, eq. 6). Matrices of the layers by Muon, everything else by AdamW. Uses a
+    CUDA GPU where there is one.
+
+    limoe: LIMoE in each of the ways of `LIMOE`, from three seeds, on the CPU. It takes minutes: a stopped run starts
+    anew, and `compiled`, `state_folder` and `every` are not used. Matrices of attention by Muon, the others by AdamW.
 
     Args:
+        steps: 6,000 for language_model and 300 for limoe if None.
         compiled: by torch.compile, which needs a C++ compiler: faster, with the same mathematics in another rounding.
         state_folder: holds what a stopped run needs to go on; `every` so many steps it is written.
     """
     _check(name)
+    steps = {"language_model": 6_000, "limoe": 300}[name] if steps is None else steps
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every must be at least 1, got {steps} and {every}")
+    if name == "limoe":
+        return _pretrain_limoe(steps, seed, folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = python_sources()
     train = data.train.to(device)
@@ -84,7 +102,8 @@ def pretrain(
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = Decoder(**MODEL).to(device)
-    optimizers = _optimizers(model)
+    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
+    optimizers = _optimizers(model, matrices, LR)
     warm_up = min(100, steps // 10 + 1)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(o, lambda step: min((step + 1) / warm_up, 1 - step / steps))
@@ -143,11 +162,87 @@ def pretrain(
         "bits_per_byte": [round(value, 4) for value in bits.tolist()],
         "bits_per_byte_of": {kind: round(8 * len(pack(text)) / len(text), 4) for kind, pack in packers.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(weights, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_text(json.dumps(made, indent=2) + "\n", "utf-8")
+    _write(name, weights, made, folder)
     path.unlink(missing_ok=True)
     return made
+
+
+def _pretrain_limoe(steps: int, seed: int, folder: Path) -> dict:
+    data, seeds = digits(), list(range(seed, seed + SEEDS))
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        models = _limoes(LIMOE, len(seeds))
+    seen = draw_pairs(data.test_x, data.test_y, size=128, generator=torch.Generator().manual_seed(seed))
+    clock, cpu_clock, history, results = time.monotonic(), time.process_time(), {}, {}
+    with tqdm(total=steps * len(seeds) * len(LIMOE), file=sys.stdout, desc="limoe", ascii=True, mininterval=5) as bar:
+        for way, of_seeds in models.items():
+            history[way] = []
+            for model, its_seed in zip(of_seeds, seeds, strict=True):
+                generator, shares = torch.Generator().manual_seed(its_seed), []
+                matrices = [p for name, p in model.body.named_parameters() if p.ndim == 2 and "attention" in name]
+                optimizers = _optimizers(model, matrices, 1e-2)
+                for step in range(steps):
+                    if model.sparse and step % 25 == 0:
+                        shares.append(_shares(model, seen))
+                    pairs = draw_pairs(data.train_x, data.train_y, size=PAIRS, generator=generator)
+                    found = model(pairs.images, pairs.captions)
+                    same = pairs.kind[:, None] == pairs.kind
+                    loss = contrastive_loss(found.images, found.captions, model.log_scale.exp(), same)
+                    if way in THRESHOLDS:
+                        terms = [entropy_losses(c, found.is_text, THRESHOLDS[way]) for c in found.choices]
+                        loss = loss + ENTROPY * sum(terms)
+                    for optimizer, lr in zip(optimizers, (1e-2, 5e-3), strict=True):
+                        optimizer.param_groups[0]["lr"] = lr * min((step + 1) / 20, 1 - step / steps)
+                        optimizer.zero_grad()
+                    loss.backward()
+                    for optimizer in optimizers:
+                        optimizer.step()
+                    bar.update()
+                history[way].append([*shares, _shares(model, seen)] if model.sparse else [])
+    minutes = (time.monotonic() - clock) / 60, (time.process_time() - cpu_clock) / 60
+    weights = {key: value.detach().half().contiguous() for key, value in models.state_dict().items()}
+    models.load_state_dict(weights)  # the result is that of the weights that ship
+    for way, of_seeds in models.items():
+        rows = [retrieval(model.eval(), data.test_x, data.test_y) for model in of_seeds]
+        results[way] = {key: [round(getattr(row, key), 4) for row in rows] for key in rows[0]._fields}
+    made = {
+        "command": "python -m lecture_lib.pretrain limoe",
+        "seeds": seeds,
+        "model": LIMOE,
+        "parameters": {way: sum(p.numel() for p in of_seeds[0].parameters()) for way, of_seeds in models.items()},
+        "steps": steps,
+        "pairs_per_step": PAIRS,
+        "entropy": {"weight": ENTROPY, "thresholds": THRESHOLDS},
+        "date": date.today().isoformat(),
+        "minutes": round(minutes[0], 1),
+        "processor_minutes": round(minutes[1], 1),
+        "device": f"CPU, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "train": {"images": len(data.train_x), "sha256": _fingerprint(data.train_x)},
+        "test": {"images": len(data.test_x), "sha256": _fingerprint(data.test_x)},
+        "retrieval": results,
+        "history": {"step": [*range(0, steps, 25), steps], "modality_share": history},  # (seeds, steps, layers, 2, E)
+    }
+    _write("limoe", weights, made, folder)
+    return made
+
+
+def _limoes(settings: dict, n_seeds: int) -> nn.ModuleDict:
+    return nn.ModuleDict({way: nn.ModuleList(LIMoE(**its) for _ in range(n_seeds)) for way, its in settings.items()})
+
+
+@torch.no_grad()
+def _shares(model: LIMoE, pairs) -> list:
+    found = model(pairs.images, pairs.captions)
+    return [[[round(v, 4) for v in row] for row in modality_share(c, found.is_text).tolist()] for c in found.choices]
+
+
+def _write(name: str, weights: dict, made: dict, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(weights, folder / f"{name}.safetensors")
+    text = json.dumps(made, indent=2)
+    text = re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)  # a row of numbers is one line
+    (folder / f"{name}.json").write_text(text + "\n", "utf-8")
 
 
 def _loss(model: Decoder, text: Tensor) -> Tensor:
@@ -156,12 +251,12 @@ def _loss(model: Decoder, text: Tensor) -> Tensor:
     return sum(k * loss for k, loss in enumerate(losses, 1)) / sum(range(1, len(losses) + 1))
 
 
-def _optimizers(model: Decoder) -> list[torch.optim.Optimizer]:
-    matrices = [p for p in model.layers.parameters() if p.ndim == 2]
-    others = [p for name, p in model.named_parameters() if not (name.startswith("layers") and p.ndim == 2)]
+def _optimizers(model: nn.Module, matrices: list[Tensor], lr: float) -> list[torch.optim.Optimizer]:
+    of_muon = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in of_muon]
     return [
-        torch.optim.Muon(matrices, lr=LR, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=LR / 2, betas=(0.9, 0.95), weight_decay=0.0),
+        torch.optim.Muon(matrices, lr=lr, weight_decay=0.05, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=lr / 2, betas=(0.9, 0.95), weight_decay=0.0),
     ]
 
 
@@ -199,14 +294,14 @@ def _unreadable(path: Path, name: str, error: Exception) -> RuntimeError:
     reason = str(error).splitlines()[0]
     return RuntimeError(
         f"{path} is missing or damaged ({reason}): "
-        f"`python -m lecture_lib.pretrain {name}` makes it anew, in about an hour"
+        f"`python -m lecture_lib.pretrain {name}` makes it anew, in about {NAMES[name]}"
     )
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m lecture_lib.pretrain", description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--steps", type=int, default=6_000)
+    parser.add_argument("--steps", type=int, help="6000 for language_model, 300 for limoe, if not given")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compiled", action="store_true", help="faster, where there is a C++ compiler")
     options = parser.parse_args()

@@ -144,6 +144,8 @@ class MixtureOfDepths(nn.Module):
         self.body, self.capacity, self.choose = body, capacity, choose
 
     def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
+        if x.ndim != 3 or x.shape[1] < 1:
+            raise ValueError(f"x must be (B, T, D) with at least one token, got {tuple(x.shape)}")
         logits = keep_or_discard(self.router(x).squeeze(-1))  # (B, T, 2)
         choice = (self.choose if self.training else softmax)(logits)
         r = choice.weights[..., 0]
@@ -163,6 +165,9 @@ class MixtureOfDepths(nn.Module):
 
 def predictor_loss(predicted: Tensor, choice: Choice) -> Tensor:
     """Cross-entropy of predicting, token by token, who was chosen. `predicted` (B, T), `choice` (B, T, 2)."""
+    if predicted.shape != choice.weights.shape[:-1] or not predicted.numel():
+        wanted, got = tuple(choice.weights.shape[:-1]), tuple(predicted.shape)
+        raise ValueError(f"predicted must have one logit for each of at least one token, {wanted}, got {got}")
     return F.binary_cross_entropy_with_logits(predicted, (choice.weights[..., 0] > 0).to(predicted.dtype))
 
 

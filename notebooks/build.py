@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 import time
 from pathlib import Path
@@ -357,27 +356,22 @@ def figures(root=ROOT):
 
 def photograph(nb, cell):
     """A cell's widget as PNG, as a browser shows it on a slide."""
-    from playwright.sync_api import sync_playwright
-
     from lecture_lib.slides import LiveSlidesExporter
+    from lecture_lib.slides.handout import BrowserError, launch
 
-    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
-    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if path is None:
-        raise BuildError("a widget's picture needs a browser: install Chromium, or set CHROMIUM to its path")
     alone = nbformat.v4.new_notebook(cells=[cell], metadata=nb.metadata)
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        deck = Path(folder) / "deck.html"
-        deck.write_text(LiveSlidesExporter().from_notebook_node(alone)[0], "utf-8")
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1280, "height": 720}, device_scale_factor=1.5)
-        page.goto(deck.as_uri())
-        page.wait_for_selector(".widget svg")
-        box = page.locator(".widget").bounding_box()  # and a margin of 24 pixels
-        clip = {"x": box["x"] - 24, "y": box["y"] - 24, "width": box["width"] + 48, "height": box["height"] + 48}
-        image = page.screenshot(clip=clip)
-        browser.close()
-    return image
+    try:
+        with tempfile.TemporaryDirectory() as folder, launch() as browser:
+            deck = Path(folder) / "deck.html"
+            deck.write_text(LiveSlidesExporter().from_notebook_node(alone)[0], "utf-8")
+            page = browser.new_page(viewport={"width": 1280, "height": 720}, device_scale_factor=1.5)
+            page.goto(deck.as_uri())
+            page.wait_for_selector(".widget svg")
+            box = page.locator(".widget").bounding_box()  # and a margin of 24 pixels
+            clip = {"x": box["x"] - 24, "y": box["y"] - 24, "width": box["width"] + 48, "height": box["height"] + 48}
+            return page.screenshot(clip=clip)
+    except BrowserError as error:
+        raise BuildError(f"a widget's picture needs a browser: {error}") from error
 
 
 def main(argv=None):

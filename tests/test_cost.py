@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib.cost import count_flops, wall_time
+from lecture_lib.cost import Machine, count_flops, measure_machine, roofline, wall_time
 from lecture_lib.models import Transformer
 
 B, H, T, S, D = 2, 3, 5, 7, 8  # batch, heads, queries, keys, width of a head
@@ -81,3 +81,41 @@ def test_wall_time_is_a_number_of_seconds_with_a_spread():
     assert "ms (" in str(seconds)
     with pytest.raises(ValueError, match="min_seconds must be > 0, got 0"):
         wall_time(time.sleep, 0.01, min_seconds=0)
+
+
+MACHINE = Machine(matmul_rate=1e9, copy_rate=1e8)  # calculates while ten times fewer bytes move: a ridge at 10
+
+
+@pytest.mark.parametrize(
+    ("flops", "n_bytes", "seconds", "binds"),
+    [(2e9, 1e7, 2, "compute"), (1e8, 5e7, 0.5, "memory"), (1e9, 1e8, 1, "compute"), (0, 1e8, 1, "memory")],
+)
+def test_the_slower_of_calculating_and_moving_is_the_bound(flops, n_bytes, seconds, binds):
+    bound = roofline(flops, n_bytes, MACHINE)
+    assert bound == (flops / 1e9, n_bytes / 1e8)
+    assert (bound.seconds, bound.binds) == (seconds, binds)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((-1, 1, MACHINE), "flops must be a finite number of at least 0, got -1"),
+        ((1, float("nan"), MACHINE), "n_bytes must be a finite number of at least 0, got nan"),
+        ((1, 1, Machine(0, 1)), "matmul_rate of the machine must be a finite number > 0, got 0"),
+        ((1, 1, Machine(1, float("inf"))), "copy_rate of the machine must be a finite number > 0, got inf"),
+    ],
+)
+def test_roofline_refuses_by_name(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        roofline(*arguments)
+
+
+def test_no_product_beats_the_measured_machine_by_much():
+    machine = measure_machine(size=512, megabytes=16)
+    a, b = torch.rand(512, 512), torch.rand(512, 512)
+    assert wall_time(torch.mm, a, b) > 0.2 * roofline(2 * 512**3, 4 * 3 * 512**2, machine).seconds
+    assert 1e7 < machine.copy_rate and 1e7 < machine.matmul_rate
+    with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
+        measure_machine(size=0)
+    with pytest.raises(ValueError, match=r"megabytes must be an integer of at least 1, got 0\.5"):
+        measure_machine(megabytes=0.5)

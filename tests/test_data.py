@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from lecture_lib.data import KINDS, batches, digits, find_the_digit, python_sources, token_kinds
+from lecture_lib.data import KINDS, batches, digit_tasks, digits, find_the_digit, python_sources, token_kinds
 
 
 def test_digits_are_a_fixed_fair_split():
@@ -16,6 +16,28 @@ def test_digits_are_a_fixed_fair_split():
     shares = [y.bincount(minlength=10) / len(y) for y in (data.train_y, data.test_y)]
     torch.testing.assert_close(shares[0], shares[1], atol=2e-3, rtol=0)
     assert torch.equal(digits().test_x, data.test_x)
+
+
+def test_tasks_are_the_same_digits_with_other_views_and_questions():
+    data, tasks = digits(), digit_tasks()
+    assert list(tasks) == ["class", "parity", "ink", "turned", "inverted", "mirrored"]
+    assert all(
+        torch.equal(part, whole) for part, whole in zip(tasks["class"], data, strict=True)
+    )  # the task that needs no change
+    for task in tasks.values():
+        assert [part.shape for part in task] == [part.shape for part in data]
+        assert task.train_x.min() == 0 and task.train_x.max() == 1 and task.train_y.dtype == torch.int64
+    for name in ("turned", "inverted", "mirrored"):
+        assert torch.equal(tasks[name].test_y, data.test_y)
+    for i, j in itertools.product(range(8), range(8)):
+        assert torch.equal(tasks["turned"].test_x[:, i, j], data.test_x[:, 7 - i, 7 - j])
+        assert torch.equal(tasks["mirrored"].test_x[:, i, j], data.test_x[:, i, 7 - j])
+    assert torch.equal(tasks["inverted"].train_x + data.train_x, torch.ones(1257, 8, 8))
+    assert torch.equal(tasks["parity"].test_y, data.test_y % 2)
+    ink, heavy = data.train_x.sum((-1, -2)), tasks["ink"].train_y.bool()
+    assert ink[heavy].min() > ink[~heavy].max() and 0.45 < heavy.float().mean() < 0.5  # some have just the median
+    test_ink, test_heavy = data.test_x.sum((-1, -2)), tasks["ink"].test_y.bool()
+    assert test_ink[test_heavy].min() > ink[~heavy].max()  # the threshold of the training images
 
 
 def test_batches_are_whole_and_each_pass_is_a_new_order():

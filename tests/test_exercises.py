@@ -54,6 +54,42 @@ def agreements(said, patience, count=lambda c, same: (c + 1) * same, never=None,
     return torch.tensor(exits)
 
 
+def chosen_rows(x, z, modules, weigh=True, stack=False):
+    """Σ_k z_k · f_k(x) on the rows that chose k, with room for mistakes."""
+    parts, y = [], torch.zeros(len(x), 3)
+    for k, f in enumerate(modules):
+        rows = z[:, k].nonzero()[:, 0]
+        if len(rows):
+            part = f(x[rows]) * (z[rows, k, None] if weigh else 1)
+            parts.append(part)
+            y[rows] += part
+    return torch.cat(parts)[:5] if stack else y
+
+
+def in_the_order_of_modules(x, z, modules):
+    y = chosen_rows(x, z, modules)
+    return y[z.argmax(-1).argsort(stable=True)]
+
+
+def elected(tau, sign):
+    agrees = tau * sign > 0
+    return (tau * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+
+
+def best_first(alone):
+    return sorted(range(len(alone)), key=lambda i: -alone[i])
+
+
+def souped(order, score, joins=lambda new, old: new >= old, stop=False):
+    members = list(order[:1])
+    for i in order[1:]:
+        if joins(score([*members, i]), score(members)):
+            members.append(i)
+        elif stop:
+            break
+    return members
+
+
 def weighted(weights, costs):
     return (weights * costs).sum() / weights.sum()
 
@@ -76,7 +112,80 @@ def dropped(n, e, room):
     return e * binomial(n, e, lambda m: max(m - room, 0)) / n
 
 
+def ends(chosen, n_experts):
+    return chosen.flatten().bincount(minlength=n_experts).cumsum(0)
+
+
+def moved(n, e, d, h):
+    return n * d * h / (2 * min(n, e) * d * h + 2 * n * (d + h))
+
+
+def stacked(first, second, w, flip=False, ranks=None):
+    """One adapter of two, with the weights in B."""
+    (A1, B1), (A2, B2) = first, second
+    parts = [w[0] * B1, w[1] * B2]
+    return torch.cat([A1, A2])[:ranks], torch.cat(parts[::-1] if flip else parts, 1)[:, :ranks]
+
+
+def shares_of(a, b, n=3):
+    """p(a, b), p(a) and p(b) of two lists."""
+    joint = torch.zeros(n, n).index_put((a, b), torch.ones(()), accumulate=True) / len(a)
+    return joint, joint.sum(1), joint.sum(0)
+
+
+def uncertainty(p):
+    return torch.special.entr(p).sum() / math.log(2)
+
+
+def told_bits(a, b, n=3):
+    joint, of_a, of_b = shares_of(a, b, n)
+    return uncertainty(of_a) + uncertainty(of_b) - uncertainty(joint)
+
+
+def beaten(cost, accuracy, strictly=False, itself=False, later=False):
+    """Which settings are beaten by another, with room for mistakes."""
+    rows, columns = cost[:, None], accuracy[:, None]
+    if strictly:
+        return ((rows < cost) & (columns > accuracy)).any(0)
+    better = (rows < cost) | (columns > accuracy)
+    if itself:
+        better = torch.ones_like(better)
+    elif later:
+        better = better | torch.ones_like(better).triu(1)
+    return ((rows <= cost) & (columns >= accuracy) & better).any(0)
+
+
+def under_the_line(cost, accuracy):
+    """Which settings lie below a line between two others."""
+    below = beaten(cost, accuracy)
+    for a in range(len(cost)):
+        for b in range(len(cost)):
+            if cost[a] < cost[b]:
+                line = accuracy[a] + (accuracy[b] - accuracy[a]) * (cost - cost[a]) / (cost[b] - cost[a])
+                below |= (cost > cost[a]) & (cost < cost[b]) & (accuracy < line - 1e-6)
+    return below
+
+
+def best_that_fits(cost, accuracy, budgets, value=lambda c, a: a.max(), none=0.0, fits=lambda c, b: c <= b):
+    """What each budget gets, with room for mistakes."""
+    got = [value(cost[fits(cost, b)], accuracy[fits(cost, b)]) if fits(cost, b).any() else none for b in budgets]
+    return torch.tensor([float(value) for value in got if value is not None])
+
+
 WRONG = {
+    "run_what_is_chosen": {
+        "dense": (lambda x, z, f: sum(z[:, k, None] * f[k](x) for k in range(3)), "15 rows were run"),
+        "without weights": (lambda x, z, f: chosen_rows(x, z, f, weigh=False), "where does its weight enter"),
+        "one module a row": (
+            lambda x, z, f: chosen_rows(x, torch.where(z == z.amax(-1, keepdim=True), z, 0), f),
+            "may have chosen two",
+        ),
+        "in the order of the modules": (in_the_order_of_modules, "in other rows"),
+        "as they were computed": (lambda x, z, f: chosen_rows(x, z, f, stack=True), "row"),
+        "the mean": (lambda x, z, f: chosen_rows(x, z, f) / 3, "should be"),
+        "in place": (lambda x, z, f: x.add_(1) @ torch.ones(2, 3), "changed what it was given"),
+        "a sum of all": (lambda x, z, f: chosen_rows(x, z, f).sum(), "should be a tensor of shape"),
+    },
     "forbid": {
         "multiplied by the mask": (lambda s, a: s * a, "score of 0"),
         "minus a number that is not large enough": (lambda s, a: s - 10.0 * ~a, "still has probability"),
@@ -325,6 +434,132 @@ WRONG = {
             "it should be",
         ),
         "text": (lambda n, e, c: "few", "should be a number"),
+    },
+    "groups": {
+        "sizes": (lambda c, e: (c.flatten().argsort() // c.shape[1], c.flatten().bincount(minlength=e)), "the sizes"),
+        "starts": (
+            lambda c, e: (c.flatten().argsort() // c.shape[1], ends(c, e) - ends(c, e).diff(prepend=c.new_zeros(1))),
+            "each group starts",
+        ),
+        "pairs": (lambda c, e: (c.flatten().argsort(), ends(c, e)), "numbers of pairs, not of tokens"),
+        "the last is idle": (
+            lambda c, e: (c.flatten().argsort() // c.shape[1], c.flatten().bincount().cumsum(0)),
+            "the last has no token",
+        ),
+        "by column": (lambda c, e: (c.T.flatten().argsort() // c.shape[1], ends(c, e)), "should have tokens"),
+        "not sorted": (lambda c, e: (torch.arange(c.numel()) // c.shape[1], ends(c, e)), "should have tokens"),
+        "first choices": (lambda c, e: (c[:, 0].argsort(), ends(c[:, :1], e)), "should be a tensor of shape"),
+        "one tensor": (lambda c, e: ends(c, e), "two tensors"),
+        "lists": (lambda c, e: ([0], [1]), "should be a tensor"),
+    },
+    "intensity": {
+        "numbers": (lambda n, e, d, h: 4 * moved(n, e, d, h), "has 4 bytes."),
+        "bfloat16": (lambda n, e, d, h: 2 * moved(n, e, d, h), "4 bytes, not 2"),
+        "multiply-adds": (lambda n, e, d, h: moved(n, e, d, h) / 2, "is 2 FLOPs"),
+        "upside down": (lambda n, e, d, h: 1 / moved(n, e, d, h), "the other way round"),
+        "no rows": (lambda n, e, d, h: n / min(n, e) / 2, "the rows are missing"),
+        "no weights": (lambda n, e, d, h: d * h / (2 * (d + h)), "the weights are missing"),
+        "one expert": (lambda n, e, d, h: moved(n, 1, d, h), "of one expert"),
+        "rows once": (lambda n, e, d, h: n * d * h / (2 * min(n, e) * d * h + n * (d + h)), "two products"),
+        "weights for each token": (lambda n, e, d, h: n * d * h / (2 * n * d * h + 2 * n * (d + h)), "not by each"),
+        "all experts run": (lambda n, e, d, h: e * moved(n, e, d, h), "not all of them"),
+        "all experts read": (
+            lambda n, e, d, h: n * d * h / (2 * e * d * h + 2 * n * (d + h)),
+            "4 tokens touch 4 of 32",
+        ),
+        "t / 2": (lambda n, e, d, h: n / e / 2, "the rows are missing"),
+        "one case": (lambda n, e, d, h: moved(512, 8, 64, 256), "for 4 tokens"),
+        "text": (lambda n, e, d, h: "high", "should be a number"),
+    },
+    "elect_and_merge": {
+        "plain mean": (lambda t: t.mean(0), "the plain mean"),
+        "mean of what is there": (lambda t: t.sum(0) / (t != 0).sum(0).clamp(min=1), "all that is not zero"),
+        "votes": (lambda t: elected(t, t.sign().sum(0)), "not of the majority"),
+        "sum": (lambda t: (t * (t * t.sum(0) > 0)).sum(0), "take their mean"),
+        "divided by K": (lambda t: (t * (t * t.sum(0) > 0)).mean(0), "divided by too many"),
+        "zero over zero": (lambda t: (t * (t * t.sum(0) > 0)).sum(0) / (t * t.sum(0) > 0).sum(0), "a NaN"),
+        "those who lost": (lambda t: elected(t, -t.sum(0)), "that disagree"),
+        "largest": (lambda t: t.gather(0, t.abs().argmax(0, keepdim=True))[0], "which sign has their sum"),
+        "in place": (lambda t: t.clamp_(min=0).mean(0), "changed the vectors"),
+        "a number": (lambda t: t.mean(), "should be a tensor of shape (7,)"),
+    },
+    "soup_members": {
+        "not sorted": (lambda a, s: souped(range(len(a)), s), "in the order of the list"),
+        "worst first": (lambda a, s: souped(best_first(a)[::-1], s), "from the worst up"),
+        "only if better": (lambda a, s: souped(best_first(a), s, lambda new, old: new > old), "as it is should join"),
+        "against the best": (
+            lambda a, s: souped(best_first(a), s, lambda new, old: new >= max(a)),
+            "not with the best network",
+        ),
+        "stops": (lambda a, s: souped(best_first(a), s, stop=True), "go on with the next"),
+        "all": (lambda a, s: list(range(len(a))), "the uniform soup"),
+        "the best": (lambda a, s: [best_first(a)[0]], "only the best"),
+        "some": (lambda a, s: [0, 5], "others than [0, 5]"),
+        "a number": (lambda a, s: max(a), "a list of places"),
+    },
+    "two_in_one": {
+        "means": (lambda f, s, w: (f[0] / 2 + s[0] / 2, f[1] / 2 + s[1] / 2), "have cross terms"),
+        "weighted sums": (lambda f, s, w: (w[0] * f[0] + w[1] * s[0], w[0] * f[1] + w[1] * s[1]), "have cross terms"),
+        "no weights": (lambda f, s, w: stacked(f, s, (1, 1)), "where are the weights"),
+        "weights twice": (
+            lambda f, s, w: (torch.cat([w[0] * f[0], w[1] * s[0]]), stacked(f, s, w)[1]),
+            "each weight counts twice",
+        ),
+        "roots": (
+            lambda f, s, w: (
+                torch.cat([a * torch.tensor(v).sqrt() for a, v in ((f[0], w[0]), (s[0], w[1]))]),
+                torch.cat([b * torch.tensor(v).sqrt() for b, v in ((f[1], w[0]), (s[1], w[1]))], 1),
+            ),
+            "has no square root",
+        ),
+        "exchanged weights": (lambda f, s, w: stacked(f, s, w[::-1]), "the weight of the other"),
+        "strangers meet": (lambda f, s, w: stacked(f, s, w, flip=True), "must meet the column"),
+        "beside each other": (lambda f, s, w: (torch.cat([f[0], s[0]], 1), torch.cat([f[1], s[1]], 1)), "should be of"),
+        "the matrix": (lambda f, s, w: (torch.eye(7), w[0] * f[1] @ f[0] + w[1] * s[1] @ s[0]), "should be of shape"),
+        "one tensor": (lambda f, s, w: w[0] * f[1] @ f[0] + w[1] * s[1] @ s[0], "a pair of tensors"),
+        "equal ranks only": (lambda f, s, w: stacked(f, s, w, ranks=2 * len(s[0])), "not for ranks 2 and 1"),
+    },
+    "expert_bits": {
+        "nats": (lambda a, b: told_bits(a, b) * math.log(2), "in nats"),
+        "sign": (lambda a, b: -told_bits(a, b), "the sign is wrong"),
+        "counts": (lambda a, b: told_bits(a, b) * len(a), "divided by N"),
+        "of the label": (lambda a, b: uncertainty(shares_of(a, b)[2]), "the entropy of the label"),
+        "of the expert": (lambda a, b: uncertainty(shares_of(a, b)[1]), "the entropy of the expert"),
+        "what remains": (lambda a, b: uncertainty(shares_of(a, b)[2]) - told_bits(a, b), "remains unknown"),
+        "joint": (lambda a, b: uncertainty(shares_of(a, b)[0]), "the joint entropy"),
+        "0 log 0": (lambda a, b: (shares_of(a, b)[0] * shares_of(a, b)[0].log2()).sum(), "has to count as 0"),
+        "accuracy": (lambda a, b: (a == b).float().mean(), "it should be"),
+        "a table": (lambda a, b: shares_of(a, b)[0], "should be one number"),
+        "always": (lambda a, b: told_bits(a, b if b.any() else a), "nothing to tell"),
+        "three": (lambda a, b: told_bits(a.clamp(max=2), b.clamp(max=2)), "not for 4 of each"),
+    },
+    "pareto_front": {
+        "better in both": (lambda c, a: ~beaten(c, a, strictly=True), "better in *one* of the two"),
+        "beaten by itself": (lambda c, a: ~beaten(c, a, itself=True), "does each beat itself"),
+        "one of two equals": (lambda c, a: ~beaten(c, a, later=True), "neither beats the other"),
+        "the beaten": (lambda c, a: beaten(c, a), "the wrong way round"),
+        "the hull": (lambda c, a: ~under_the_line(c, a), "nobody offers a point of that line"),
+        "indices": (lambda c, a: (~beaten(c, a)).nonzero()[:, 0], "should be a tensor of shape (9,)"),
+        "accuracies": (lambda c, a: a * ~beaten(c, a), "a mask of True and False"),
+        "as if sorted": (lambda c, a: a >= a.cummax(0).values, "neither beats the other"),
+        "never alone": (lambda c, a: ~beaten(c, a) & (len(a) > 1), "beaten by nobody"),
+        "most accurate": (lambda c, a: (a == a.max()) | (a == 0.5), "is enough"),
+    },
+    "random_budget": {
+        "sum": (lambda c, a, b: best_that_fits(c, a, b).sum(), "the sum over the budgets"),
+        "those that are served": (lambda c, a, b: best_that_fits(c, a, b, none=None).mean(), "counts too"),
+        "strictly": (lambda c, a, b: best_that_fits(c, a, b, fits=lambda c, b: c < b).mean(), "exactly the budget"),
+        "the dearest": (
+            lambda c, a, b: best_that_fits(c, a, b, lambda c, a: a[c.argmax()]).mean(),
+            "need not be the most accurate",
+        ),
+        "the mean": (lambda c, a, b: best_that_fits(c, a, b, lambda c, a: a.mean()).mean(), "not the mean of all"),
+        "the mean budget": (lambda c, a, b: best_that_fits(c, a, b.mean()[None]), "the mean of the best"),
+        "any budget": (lambda c, a, b: a.max(), "every budget is ample"),
+        "the cheapest": (lambda c, a, b: best_that_fits(c, a, b, none=0.6).mean(), "still too dear"),
+        "six": (lambda c, a, b: best_that_fits(c, a, b).sum() / 6, "not for four and two"),
+        "each": (lambda c, a, b: best_that_fits(c, a, b), "one number"),
+        "chance": (lambda c, a, b: best_that_fits(c, a, b, none=0.1).mean(), "it should be 0.6833"),
     },
 }
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from lecture_lib.adapters import LoRA, MixtureOfAdapters
 from lecture_lib.choice import (
     argmax,
     entmax,
@@ -87,6 +88,24 @@ def experts(choose, evaluate):
         return *moe(x), moe.router, moe.experts
     choice = choose(moe.router(x))
     return evaluate(x, choice.weights, moe.experts), choice, moe.router, moe.experts
+
+
+def adapters(choose, evaluate):
+    """Small changes beside a layer that all share: sparse by running the chosen, dense with every change computed."""
+    base = nn.Linear(D, D_OUT)
+    layer = MixtureOfAdapters(base, [LoRA(base, 2) for _ in range(K)], choose)
+    for adapter in layer.adapters:
+        nn.init.normal_(adapter.B)
+    x = torch.randn(2, 7, D)
+    if evaluate is mix_sparse:
+        return *layer(x), layer.router, layer.adapters.requires_grad_(True)
+    choice = choose(layer.router(x))
+    return (
+        base(x) + evaluate(x, choice.weights, layer.changes),
+        choice,
+        layer.router,
+        layer.adapters.requires_grad_(True),
+    )
 
 
 def exits(choose, evaluate):
@@ -177,7 +196,7 @@ def depths(choose, evaluate):
 
 
 PLACES = {"exits": exits, "experts": experts, "mixture": mixture, "patches": patches, "skipped block": skipped_block}
-PLACES |= {"heads": heads, "channels": channels, "depths": depths}
+PLACES |= {"adapters": adapters, "heads": heads, "channels": channels, "depths": depths}
 # a mixture of depths takes the tokens of the largest weights: ways that answer 0 or 1 give it no order
 HARD = {"argmax", "top_k, 1", "straight_through", "gumbel_rao", "sample"}
 NO_SENSE = {(way, "depths"): "a hard choice leaves no order" for way in HARD}

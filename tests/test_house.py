@@ -15,6 +15,7 @@ PACKAGE = ROOT / "lecture_lib"
 # who may import whom: simplex → choice → {estimators, mixture} → techniques; what stands alone imports no technique
 BASE = {"simplex": 0, "choice": 1, "estimators": 2, "mixture": 2}
 TECHNIQUES = {"patches": 3, "skipping": 4, "exits": 3, "moe": 3, "adapters": 3, "decoder": 4, "expert_parallel": 4}
+TECHNIQUES |= {"specialise": 4, "limoe": 4}
 ALONE = {"merging", "cost", "calibration", "data", "models", "training", "plots", "widgets"}
 
 

@@ -406,3 +406,11 @@ def test_figures_need_an_image_in_the_tagged_cell(executed, once):
 def test_the_command_line_ends_with_one_message():
     with pytest.raises(SystemExit, match=r"^build\.py: no source for nope"):
         build.main(["execute", "nope"])
+
+
+def test_the_first_notebook_and_the_readme_agree_on_times():
+    start = (ROOT / "notebooks/source/00_start_here.py").read_text("utf-8")
+    told = dict(re.findall(r"\]\((\w+)\.ipynb\) (\d+) s", start))
+    readme = dict(re.findall(r"\]\(notebooks/(\w+)\.ipynb\).*\| (\d+) s \|", (ROOT / "README.md").read_text("utf-8")))
+    readme.pop("00_start_here")
+    assert told == readme and set(told) == {path.stem for path in NOTEBOOKS} - {"00_start_here"}

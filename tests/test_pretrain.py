@@ -7,8 +7,9 @@ import pytest
 import torch
 
 from lecture_lib import pretrain
-from lecture_lib.data import Sources, python_sources
+from lecture_lib.data import Digits, Sources, digits, python_sources
 from lecture_lib.decoder import token_losses
+from lecture_lib.limoe import retrieval
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_missing_and_damaged_weights_name_the_command_that_makes_them(small, tmp
     (tmp_path / "language_model.json").write_text("{")
     with pytest.raises(RuntimeError, match=r"language_model.json is missing or damaged"):
         pretrain.load("language_model", folder=tmp_path)
-    with pytest.raises(ValueError, match="name must be one of language_model, got 'large'"):
+    with pytest.raises(ValueError, match="name must be one of language_model, limoe, got 'large'"):
         pretrain.load("large")
 
 
@@ -84,3 +85,45 @@ def test_the_weights_that_ship_are_small_and_as_good_as_their_record_says():
     measured = token_losses(model, part).mean(-1) / torch.log(torch.tensor(2.0))
     assert (measured.diff() < 0.02).all() and measured[-1] < 0.85 * measured[0]
     json.dumps(record)
+
+
+# ---- limoe
+
+
+def test_the_networks_of_limoe_are_those_of_their_record(monkeypatch, tmp_path):
+    data = digits()
+    monkeypatch.setattr(
+        pretrain, "digits", lambda: Digits(data.train_x, data.train_y, data.test_x[:60], data.test_y[:60])
+    )
+    monkeypatch.setattr(pretrain, "SEEDS", 2)
+    small = {"d_model": 8, "n_heads": 2, "n_layers": 2, "n_experts": 3, "d_hidden": 4}
+    ways = {"both losses": small, "no losses": small, "dense": small | {"n_experts": None}}
+    monkeypatch.setattr(pretrain, "LIMOE", ways)
+    made = [pretrain.pretrain("limoe", steps=3, folder=tmp_path / name) for name in ("once", "again")]
+    assert made[0] == pretrain.record("limoe", folder=tmp_path / "once") and made[0]["seeds"] == [0, 1]
+    first, second = ((tmp_path / name / "limoe.safetensors").read_bytes() for name in ("once", "again"))
+    assert first == second
+    models = pretrain.load("limoe", folder=tmp_path / "once")
+    assert list(models) == list(ways) and not models.training
+    for way, found in made[0]["retrieval"].items():
+        again = [retrieval(model, data.test_x[:60], data.test_y[:60]) for model in models[way]]
+        assert found == {key: [round(getattr(row, key), 4) for row in again] for key in found}
+    history = made[0]["history"]
+    share = torch.tensor(history["modality_share"]["both losses"])
+    assert share.shape == (2, len(history["step"]), 1, 2, 3) and history["modality_share"]["dense"] == [[], []]
+    torch.testing.assert_close(share.sum((-1, -2)), torch.ones(2, 2, 1), atol=1e-3, rtol=0)
+    (tmp_path / "again" / "limoe.safetensors").unlink()
+    with pytest.raises(
+        RuntimeError, match=r"`python -m lecture_lib.pretrain limoe` makes it anew, in about ten minutes"
+    ):
+        pretrain.load("limoe", folder=tmp_path / "again")
+
+
+def test_the_networks_of_limoe_that_ship_are_as_good_as_their_record_says():
+    assert (pretrain.HERE / "limoe.safetensors").stat().st_size <= 1e6
+    record, models, data = pretrain.record("limoe"), pretrain.load("limoe"), digits()
+    found = {way: torch.tensor(values["image_to_text"]) for way, values in record["retrieval"].items()}
+    assert (found["both losses"] > found["dense"]).all() and (found["local only"] < found["no losses"]).all()
+    for way in ("both losses", "dense"):
+        measured = retrieval(models[way][0], data.test_x, data.test_y).image_to_text
+        assert measured == pytest.approx(found[way][0].item(), abs=0.02)

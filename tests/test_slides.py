@@ -1,26 +1,30 @@
 """Decks: one file, nothing fetched, everything live. The browser tests open every notebook's deck with no network."""
 
 import base64
+import contextlib
 import json
 import re
 import shutil
 import stat
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import nbformat
 import pytest
+from browser import REDRAW_MS
 from bs4 import BeautifulSoup
 from nbclient import NotebookClient
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lecture_lib.slides import AssetsError, LiveSlidesExporter, SlidesError, browser_assets
+from lecture_lib.slides import AssetsError, LiveSlidesExporter, SlidesError, __main__, browser_assets, handout, talk
 from lecture_lib.slides.assets import styles
 
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LIMIT_BYTES = 1_500_000
+TALK_LIMIT_BYTES = 4_000_000
 PNG = base64.b64encode(
     bytes.fromhex(
         "89504e470d0a1a0a0000000d4948445200000001000000010802000000907753de"
@@ -181,6 +185,73 @@ def test_links_and_embedded_pictures_are_allowed():
     assert "https://example.org" in export(shown({"text/html": html}))
 
 
+# ---- the talk
+
+
+@pytest.fixture
+def lectures(tmp_path):
+    """A folder of two notebooks whose widgets have the same id, and the order of a talk."""
+    for name, answer in (("01_one", 1), ("02_two", 2)):
+        notebook = widget_view("anywidget")
+        notebook.metadata.widgets["application/vnd.jupyter.widget-state+json"]["state"]["abc"]["state"] = {"is": answer}
+        notebook.cells = [
+            cell("print('skipped')", "skip", code=True),
+            cell(f"# Lecture {answer}", "slide"),
+            cell("## Not in the talk", "subslide"),
+            cell("## Chosen", "slide"),
+            *notebook.cells,
+            cell(f"said in {answer}", "notes"),
+            cell("## Twice", "slide"),
+            cell("## Twice", "slide"),
+        ]
+        nbformat.write(notebook, tmp_path / f"{name}.ipynb")
+    order = "".join(f'[{name}]\nminutes = 1\nslides = ["Chosen"]\n' for name in ("02_two", "01_one"))
+    (tmp_path / "talk.toml").write_text(order, "utf-8")
+    return tmp_path
+
+
+def test_talk_takes_the_named_slides_in_order_and_keeps_widgets_apart(lectures):
+    deck = BeautifulSoup(export(talk(lectures), "talk"), "html.parser")
+    headings = [heading.text for heading in deck.select(".slides :is(h1, h2)")]
+    assert headings == ["Lecture 2", "Chosen", "Lecture 1", "Chosen"]
+    assert [notes.text.strip() for notes in deck.select("aside.notes")] == ["said in 2", "said in 1"]
+    assert [slide["data-timing"] for slide in deck.select("section[data-timing]")] == ["10", "50", "10", "50"]
+    models = json.loads(deck.find(id="models").string)
+    assert [models[view["data-model"]]["state"]["is"] for view in deck.select(".widget")] == [2, 1]
+
+
+@pytest.mark.parametrize(
+    ("order", "part"),
+    [
+        ('[03_three]\nminutes = 1\nslides = ["Chosen"]', "there is no notebook 03_three"),
+        ('[01_one]\nminutes = 1\nslides = ["Forgotten"]', "01_one has 0 slides with the heading 'Forgotten', not one"),
+        ('[01_one]\nminutes = 1\nslides = ["Twice"]', "01_one has 2 slides with the heading 'Twice', not one"),
+    ],
+)
+def test_talk_refuses_what_is_not_there_exactly_once(lectures, order, part):
+    (lectures / "talk.toml").write_text(order, "utf-8")
+    with pytest.raises(SystemExit, match=f"^slides: talk.toml: {part}"):
+        __main__.main([str(lectures), str(lectures / "out")])
+
+
+def test_the_talk_goes_through_every_notebook_in_45_minutes():
+    sections = tomllib.loads((ROOT / "notebooks" / "talk.toml").read_text("utf-8"))
+    assert list(sections) == [path.stem for path in NOTEBOOKS]
+    assert sum(section["minutes"] for section in sections.values()) <= 45
+    for name, section in sections.items():
+        assert 60 * section["minutes"] >= 10 + 45 * len(section["slides"]), f"{name} is too fast"
+
+
+def test_without_a_browser_there_are_decks_and_a_word_about_handouts(lectures, monkeypatch, capsys):
+    def nothing():
+        raise handout.BrowserError("no Chromium or Chrome found")
+
+    monkeypatch.setattr(handout, "find_browser", nothing)
+    __main__.main([str(lectures), str(lectures / "out")])
+    assert sorted(path.name for path in (lectures / "out").iterdir()) == ["01_one.html", "02_two.html", "talk.html"]
+    assert capsys.readouterr().out.splitlines()[-1] == "no PDF handouts: no Chromium or Chrome found"
+
+
 # ---- where reveal.js and KaTeX come from
 
 
@@ -266,18 +337,6 @@ GEOMETRY = """() => {
 AXE = """async () => (await axe.run(Reveal.getCurrentSlide(), {resultTypes: ["violations"]})).violations
   .filter((v) => ["serious", "critical"].includes(v.impact))
   .map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 150)).join(" | ")}`)"""
-REDRAW_MS = """async (slider) => {
-  const times = [];
-  for (let k = 0; k < 60; k++) {
-    slider.value = Number(slider.min) + (slider.max - slider.min) * k / 59;
-    const start = performance.now();
-    slider.dispatchEvent(new Event("input", {bubbles: true}));
-    slider.closest(".widget").getBoundingClientRect(); // waits for the layout
-    times.push(performance.now() - start);
-    await new Promise(requestAnimationFrame);
-  }
-  return times.sort((a, b) => a - b)[56];
-}"""
 
 
 class Deck:
@@ -303,14 +362,17 @@ class Deck:
             yield f"{self.name}, slide {h + 1}.{v + 1}"
 
 
-@pytest.fixture(scope="module", params=["small", *(path.stem for path in NOTEBOOKS)])
+@pytest.fixture(scope="module", params=["small", *(path.stem for path in NOTEBOOKS), "talk"])
 def deck(request, small, chromium, tmp_path_factory):
     text = small
-    if request.param != "small":
+    if request.param == "talk":
+        text = export(talk(ROOT / "notebooks"), "talk")
+    elif request.param != "small":
         text = export(nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", 4), request.param)
     path = tmp_path_factory.mktemp("deck") / f"{request.param}.html"
     path.write_text(text, "utf-8")
-    assert path.stat().st_size < LIMIT_BYTES, f"{path.name} is larger than {LIMIT_BYTES / 1e6} MB"
+    limit = TALK_LIMIT_BYTES if request.param == "talk" else LIMIT_BYTES
+    assert path.stat().st_size < limit, f"{path.name} is larger than {limit / 1e6} MB"
     opened = Deck(path, chromium)
     yield opened
     opened.page.context.close()
@@ -402,6 +464,19 @@ def test_keys_turn_slides_also_after_a_slider_was_used(chromium, small, tmp_path
 
 
 @pytest.mark.browser
+def test_arrow_keys_skip_no_slide_of_the_talk(chromium, lectures):
+    path = lectures / "talk.html"
+    path.write_text(export(talk(lectures), "talk"), "utf-8")
+    deck = Deck(path, chromium)
+    shown = []
+    for _ in range(4):
+        shown.append(deck.page.evaluate("Reveal.getSlidePastCount()"))
+        deck.page.keyboard.press("ArrowRight")
+    assert shown == [0, 1, 2, 3]
+    deck.page.context.close()
+
+
+@pytest.mark.browser
 def test_views_of_one_widget_move_together(chromium, small, tmp_path):
     path = tmp_path / "views.html"
     path.write_text(small, "utf-8")
@@ -423,6 +498,19 @@ def test_handout_has_a_page_for_each_slide(chromium, small, tmp_path):
     page.emulate_media(media="print")
     assert page.locator("h2").first.bounding_box()["x"] == 76
     assert all(image.bounding_box()["height"] > 100 for image in page.locator("img").all())
-    pdf = page.pdf(prefer_css_page_size=True, print_background=True)
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 7
     page.close()
+    pdf = handout.write_handout(chromium, path).read_bytes()
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 7
+    assert pdf.count(b"/Dest") == 7, "the outline has an entry for each heading"
+    assert b"/S /Figure" in pdf and b"/Alt (a <black> dot)" in pdf, "figures are tagged, with their text"
+
+
+@pytest.mark.browser
+def test_every_deck_and_the_talk_get_a_handout(chromium, lectures, monkeypatch):
+    for path in lectures.glob("*.ipynb"):  # their widgets have no module to run
+        notebook = nbformat.read(path, 4)
+        notebook.cells = [cell for cell in notebook.cells if cell.source != "show()"]
+        nbformat.write(notebook, path)
+    monkeypatch.setattr(__main__, "launch", lambda: contextlib.nullcontext(chromium))
+    __main__.main([str(lectures), str(lectures / "out")])
+    assert sorted(path.name for path in (lectures / "out").glob("*.pdf")) == ["01_one.pdf", "02_two.pdf", "talk.pdf"]

@@ -17,7 +17,7 @@ from scipy import stats
 from traitlets import TraitError
 
 from lecture_lib.choice import Choice
-from lecture_lib.cost import count_flops
+from lecture_lib.cost import Machine, count_flops, roofline
 from lecture_lib.estimators import exact_expectation, surrogate
 from lecture_lib.moe import MoE, within_capacity
 from lecture_lib.simplex import entmax
@@ -26,6 +26,9 @@ from lecture_lib.widgets import (
     Exits,
     ExitText,
     ExpertCalculator,
+    Interpolation,
+    Modalities,
+    Roofline,
     Routing,
     Savings,
     SparseMaps,
@@ -150,7 +153,11 @@ def test_where_no_javascript_runs_the_probabilities_are_shown():
 
 
 @pytest.mark.parametrize(
-    "widget", [Temperature, Estimators, SparseMaps, Savings, Exits, ExitText, Routing, ExpertCalculator]
+    "widget",
+    [
+        *(Temperature, Estimators, SparseMaps, Savings, Exits),
+        *(ExitText, Routing, ExpertCalculator, Interpolation, Modalities),
+    ],
 )
 def test_module_is_small_and_imports_nothing(widget):
     module = widget._esm
@@ -735,3 +742,190 @@ def test_exit_text_in_python():
     assert widget.threshold == 0.9 and repr(widget) == f"ExitText({len(TEXT)} bytes, 4 layers)"
     moves_to(widget, "threshold", 0.5)
     assert "<pre>" + html.escape(TEXT.decode()) + "</pre>" in widget._fallback()
+
+
+# ---- Interpolation
+
+LINE = {
+    "positions": [0.0, 0.25, 0.5, 1.0],
+    "loss": [[0.1, 0.9, 1.4, 0.3], [0.1, 0.12, 0.25, 0.3]],
+    "accuracy": torch.rand(2, 4, generator=torch.Generator().manual_seed(4)),
+    "units": torch.randn(3, 5, 8, 8, generator=torch.Generator().manual_seed(5)),
+}
+
+
+@pytest.fixture(scope="module")
+def interpolation(tmp_path_factory):
+    return node_with(Interpolation, tmp_path_factory.mktemp("widget"))
+
+
+def test_units_between_two_networks_are_those_of_torch(interpolation):
+    data = json.dumps(Interpolation(**LINE)._data)
+    a, b, matched = LINE["units"].flatten(1).double()
+    for t in (0, 0.25, 1):
+        found = interpolation(
+            f"(([a, b, matched]) => [w.between(a, b, {t}), w.between(a, matched, {t})])(w.unpack({data}))"
+        )
+        same(found, torch.stack([torch.lerp(a, b, t), torch.lerp(a, matched, t)]))
+
+
+def test_the_barrier_is_what_lies_above_the_line_between_the_ends(interpolation):
+    found = interpolation(f"{LINE['loss']}.map((l) => l.map((_, i) => w.excess({LINE['positions']}, l, i)))")
+    np.testing.assert_allclose(found, [[0, 0.75, 1.2, 0], [0, -0.03, 0.05, 0]], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"positions": [0, 1, 0.5, 2]}, ["positions", "ascending", "[0.0, 1.0, 0.5, 2.0]"]),
+        ({"loss": LINE["loss"][0]}, ["loss", "plain and matched, for 4 positions", "of shape (4,)"]),
+        ({"loss": -np.ones((2, 4))}, ["loss", "at least 0", "from -1 to -1"]),
+        ({"accuracy": 100 * LINE["accuracy"]}, ["accuracy", "from 0 to 1"]),
+        ({"units": LINE["units"][:2]}, ["units", "A, B and B matched", "(2, 5, 8, 8)"]),
+        ({"units": LINE["units"][..., :7]}, ["units", "side", "(3, 5, 8, 7)"]),
+        ({"units": 0 * LINE["units"]}, ["units", "0 everywhere"]),
+        ({"position": 0.3}, ["position", "one of the positions, [0.0, 0.25, 0.5, 1.0]", "0.3"]),
+    ],
+)
+def test_interpolation_refuses_by_name(arguments, parts):
+    refuses(Interpolation, LINE | arguments, parts)
+
+
+def test_interpolation_in_python():
+    widget = Interpolation(**LINE)
+    assert widget.position == 0.5 and repr(widget) == "Interpolation(4 positions, 5 units)"
+    moves_to(widget, "position", 1.0)
+    accuracy = LINE["accuracy"][:, 1]
+    row = f"<td>0.25</td><td>0.90</td><td>{accuracy[0]:.1%}</td><td>0.12</td><td>{accuracy[1]:.1%}</td>"
+    assert row in widget._fallback()
+
+
+# ---- Roofline
+
+ROOF = {
+    "machine": Machine(2e9, 1e8),
+    "counts": [1, 4, 16, 64],
+    "tokens": [16, 4096],
+    "flops": [1e6, 256e6],
+    "n_bytes": [[1e5, 2e6], [4e5, 3e6], [1e6, 6e6], [1e6, 20e6]],
+    "seconds": [[2e-3, 0.2], [5e-3, 0.2], [0.01, 0.21], [0.02, 0.3]],
+}
+
+
+@pytest.fixture(scope="module")
+def roof(tmp_path_factory):
+    return node_with(Roofline, tmp_path_factory.mktemp("widget"))
+
+
+def test_what_binds_in_the_browser_is_what_binds_in_python(roof):
+    data = json.dumps(Roofline(**ROOF)._data)
+    found = roof(
+        f"(({{ flops, bytes, machine }}) => bytes.map((r) => r.map((b, k) => w.bound(flops[k], b, machine))))({data})"
+    )
+    for row, moved in zip(found, ROOF["n_bytes"], strict=True):
+        for cell, flops, n_bytes in zip(row, ROOF["flops"], moved, strict=True):
+            wanted = roofline(flops, n_bytes, ROOF["machine"])
+            assert (cell["seconds"], cell["binds"]) == (pytest.approx(wanted.seconds), wanted.binds)
+    assert {cell["binds"] for row in found for cell in row} == {"compute", "memory"}
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "marks"),
+    [(0.3, 250, [1, 10, 100]), (1, 10, [1, 2, 5, 10]), (0.05, 0.6, [0.05, 0.1, 0.2, 0.5]), (11, 19, [])],
+)
+def test_axes_have_round_numbers_inside(roof, low, high, marks):
+    assert roof(f"w.marksFor({low}, {high})") == pytest.approx(marks)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"machine": (0, 1)}, ["machine", "above 0", "from 0 to 1"]),
+        ({"counts": [4, 1, 16, 64]}, ["counts", "ascending", "[4.0, 1.0, 16.0, 64.0]"]),
+        ({"tokens": [16]}, ["tokens", "2 or 3", "(1,)"]),
+        ({"flops": [1, 2, 3]}, ["flops", "2 numbers above 0", "(3,)"]),
+        ({"n_bytes": ROOF["seconds"][:3]}, ["n_bytes", "4 rows of 2", "(3, 2)"]),
+        ({"seconds": -np.ones((4, 2))}, ["seconds", "above 0", "from -1 to -1"]),
+        ({"count": 5}, ["count", "one of the counts", "5"]),
+    ],
+)
+def test_roofline_refuses_by_name(arguments, parts):
+    refuses(Roofline, ROOF | arguments, parts)
+
+
+def test_roofline_in_python():
+    widget = Roofline(**ROOF)
+    assert widget.count == 1 and repr(widget) == "Roofline(4 numbers of experts, 2 of tokens)"
+    moves_to(widget, "count", 16)
+    row = "<td>16</td><td>0.1 GFLOP/s, memory binds</td><td>1.22 GFLOP/s, compute binds</td>"
+    assert row in widget._fallback()
+
+
+# ---- Modalities
+
+INPUTS = {
+    "inputs": [RNG.random((8, 8)), "a bold <seven>", RNG.random((8, 8)), "a"],
+    "experts": [RNG.integers(0, 4, (2, n)) for n in (16, 14, 16, 1)],
+    "share": RNG.dirichlet(np.ones(4), (2, 2)),
+    "layers": ["2", "<4>"],
+    "titles": ["image", "caption", "<image>", "short"],
+}
+
+
+@pytest.fixture(scope="module")
+def modalities(tmp_path_factory):
+    return node_with(Modalities, tmp_path_factory.mktemp("widget"))
+
+
+def test_the_browser_has_the_experts_that_python_gave(modalities):
+    data = json.dumps(Modalities(**INPUTS)._data, sort_keys=True)
+    found = modalities(f"(({{ experts }}) => experts.map((rows) => rows.map(w.used)))({data})")
+    assert found == [[len(np.unique(row)) for row in rows] for rows in INPUTS["experts"]]
+    assert json.loads(data)["experts"] == [rows.tolist() for rows in INPUTS["experts"]]
+
+
+@pytest.mark.parametrize(("i", "columns"), [(0, 4), (1, 9), (3, 1)])
+def test_tokens_fill_their_picture_row_by_row_without_overlap(modalities, i, columns):
+    data = Modalities(**INPUTS)._data
+    count = len(data["experts"][i][0])
+    cells = np.array(modalities(f"w.places({json.dumps(data['inputs'][i])}, {count})"))
+    assert cells.shape == (count, 4) and (cells[:, :2] >= 0).all()
+    assert (cells[:, 0] + cells[:, 2]).max() <= 350 + 1e-6 and (cells[:, 1] + cells[:, 3]).max() < 240
+    assert len(np.unique(cells[:, 0].round(3))) == min(columns, count)
+    assert len(np.unique(cells[:, :2].round(3), axis=0)) == count
+
+
+def other(name, place, value):
+    values = [*INPUTS[name]]
+    values[place] = value
+    return {name: values}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ({"inputs": INPUTS["inputs"][:1]}, ["inputs", "2 to 32", "1 of them"]),
+        (other("inputs", 1, "é" * 14), ["inputs[1]", "1 to 27 printable ASCII"]),
+        (other("inputs", 0, np.ones((8, 7))), ["inputs[0]", "(side, side)", "(8, 7)"]),
+        (other("inputs", 2, 2 * np.ones((8, 8))), ["inputs[2]", "from 0 to 1"]),
+        ({"experts": INPUTS["experts"][:3]}, ["experts", "each of 4 inputs", "3 of them"]),
+        (other("experts", 0, np.zeros((2, 9))), ["experts[0]", "1 or 4 or 16 or 64 tokens", "(2, 9)"]),
+        (other("experts", 1, np.full((2, 14), 4)), ["experts[1]", "integers from 0 to 3"]),
+        (other("experts", 1, np.full((2, 14), 0.5)), ["experts[1]", "no integers"]),
+        ({"share": np.ones((2, 2, 4))}, ["share", "of sum 1"]),
+        ({"share": np.ones((3, 2, 4)) / 4}, ["share", "1 or 2 layers", "(3, 2, 4)"]),
+        ({"layers": ["2"]}, ["layers", "2 texts", "1"]),
+        ({"titles": ["", *"abc"]}, ["titles[0]", "not empty"]),
+        ({"input": 5}, ["input", "from 1 to 4", "5"]),
+    ],
+)
+def test_modalities_refuses_by_name(arguments, parts):
+    refuses(Modalities, INPUTS | arguments, parts)
+
+
+def test_modalities_in_python():
+    widget = Modalities(**INPUTS)
+    assert widget.input == 1 and repr(widget) == "Modalities(4 inputs, 2 layers)"
+    moves_to(widget, "input", 3)
+    row = "".join(f"<td>{share:.0%}</td>" for share in INPUTS["share"][1, 1])
+    assert f"<td>&lt;4&gt;</td><td>text</td>{row}" in widget._fallback()

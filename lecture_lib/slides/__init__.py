@@ -1,19 +1,21 @@
-"""Slides in one HTML file: `jupyter nbconvert --to live_slides notebook.ipynb`.
+"""Slides in one HTML file: `jupyter nbconvert --to live_slides notebook.ipynb`; __main__.py makes all of a folder.
 
 reveal.js, KaTeX and a host for the widgets are inlined, so that a deck opens from disk with no kernel and no network,
 and its sliders work. A deck that would fetch anything, or show a figure without alternative text, is refused.
 """
 
 import re
+import tomllib
 from html.parser import HTMLParser
 from pathlib import Path
 
+import nbformat
 from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
 from lecture_lib.slides.assets import AssetsError, browser_assets, scripts, styles
 
-__all__ = ["AssetsError", "LiveSlidesExporter", "SlidesError", "browser_assets"]
+__all__ = ["AssetsError", "LiveSlidesExporter", "SlidesError", "browser_assets", "talk"]
 
 _VIEW = "application/vnd.jupyter.widget-view+json"
 _STATE = "application/vnd.jupyter.widget-state+json"
@@ -74,6 +76,38 @@ class LiveSlidesExporter(HTMLExporter):
         return head + scripts(models) + tail, resources
 
 
+def talk(folder: Path) -> nbformat.NotebookNode:
+    """One notebook of the slides that `talk.toml` of a folder of notebooks names, for the deck of a whole talk.
+
+    Each section of talk.toml is a notebook: first its title slide, then the slides of these headings; its minutes set
+    the pace that the speaker's window shows.
+
+    Raises:
+        SlidesError: a notebook is not there, or has not exactly one slide of a heading.
+    """
+    cells, state = [], {}
+    for name, section in tomllib.loads((folder / "talk.toml").read_text("utf-8")).items():
+        if not (path := folder / f"{name}.ipynb").exists():
+            raise SlidesError(f"talk.toml: there is no notebook {name}")
+        nb = nbformat.read(path, 4)
+        slides = [[cell for block in blocks for cell in block["cells"]] for slide in _slides(nb) for blocks in slide]
+        chosen = slides[:1]
+        for heading in section["slides"]:
+            found = [slide for slide in slides if slide[0].source.partition("\n")[0].strip() == f"## {heading}"]
+            if len(found) != 1:
+                raise SlidesError(f"talk.toml: {name} has {len(found)} slides with the heading {heading!r}, not one")
+            chosen += found
+        for k, slide in enumerate(chosen):
+            seconds = round((60 * section["minutes"] - 10) / len(chosen[1:])) if k else 10
+            slide[0].metadata.slideshow = {"slide_type": "subslide" if k else "slide", "seconds": seconds}
+            cells += slide
+        saved = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
+        state |= {f"{name}-{key}": model for key, model in saved.items()}  # other notebooks have the same ids
+        for view in _views(cell for slide in chosen for cell in slide):
+            view["model_id"] = f"{name}-{view['model_id']}"
+    return nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {_STATE: {"state": state}}})
+
+
 def _slides(nb) -> list[list[list[dict]]]:
     """The cells shown, as slides of subslides of blocks; a fragment, or a row of halves, is a block of many cells."""
     slides = []
@@ -106,9 +140,8 @@ def _models(nb, slides, name: str) -> dict:
     saved = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
     cells = [cell for slide in slides for blocks in slide for block in blocks for cell in block["cells"]]
     shown = [cell for cell in cells if "hide-output" not in cell.metadata.get("tags", [])]
-    outputs = [output for cell in shown for output in cell.get("outputs", [])]
     models = {}
-    for view in (output["data"][_VIEW] for output in outputs if _VIEW in output.get("data", {})):
+    for view in _views(shown):
         if (key := view["model_id"]) not in saved:
             raise SlidesError(
                 f"{name}: a widget has no saved state: execute the notebook with `make notebooks` (or with nbclient)"
@@ -120,6 +153,12 @@ def _models(nb, slides, name: str) -> dict:
             )
         models[key] = {"state": saved[key]["state"], "buffers": saved[key].get("buffers", [])}
     return models
+
+
+def _views(cells) -> list[dict]:
+    """The views of widgets among the outputs of cells."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output["data"][_VIEW] for output in outputs if _VIEW in output.get("data", {})]
 
 
 class _Faults(HTMLParser):

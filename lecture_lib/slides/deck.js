@@ -23,9 +23,17 @@ addEventListener("keydown", (event) => {
 }, true);
 const pressing = (event) => [" ", "Enter"].includes(event.key) && document.activeElement?.closest("button, summary, a");
 
+// In print reveal.js leaves all slides but one hidden from assistive technology, and so from a PDF's tags and outline.
+Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section").forEach((slide) => {
+  slide.removeAttribute("aria-hidden");
+  slide.removeAttribute("hidden");
+}));
+
 await Reveal.initialize({
   width: 1280, height: 720, margin: 0, center: false, display: "flex",
   hash: true, slideNumber: "c/t", transition: "none", controlsTutorial: false,
+  // a talk: the speaker's window shows the pace, and no arrow key skips a slide
+  ...(document.querySelector("[data-timing]") && { defaultTiming: 60, navigationMode: "linear" }),
   pdfSeparateFragments: false, pdfMaxPagesPerSlide: 1,
   keyboardCondition: (event) => !pressing(event),
   plugins: [RevealNotes],

@@ -10,10 +10,22 @@ import operator
 
 import traitlets
 
-from lecture_lib.widgets.base import Checked, Widget, finite, module, require, style
-from lecture_lib.widgets.measured import Exits, ExitText, Routing, Savings
+from lecture_lib.widgets.base import Checked, Widget, module, require, style
+from lecture_lib.widgets.measured import Exits, ExitText, Interpolation, Modalities, Roofline, Routing, Savings
 
-__all__ = ["Estimators", "ExitText", "Exits", "ExpertCalculator", "Routing", "Savings", "SparseMaps", "Temperature"]
+__all__ = [
+    "Estimators",
+    "ExitText",
+    "Exits",
+    "ExpertCalculator",
+    "Interpolation",
+    "Modalities",
+    "Roofline",
+    "Routing",
+    "Savings",
+    "SparseMaps",
+    "Temperature",
+]
 
 
 def _numbers(values) -> list[float]:
@@ -24,6 +36,17 @@ def _three_numbers(values) -> list[float]:
     numbers = _numbers(values)
     require(len(numbers) == 3 and all(map(math.isfinite, numbers)))
     return numbers
+
+
+def _three_worths(values) -> list[float]:
+    numbers = _three_numbers(values)
+    require(all(abs(number) <= 1e6 for number in numbers))  # their squares are computed
+    return numbers
+
+
+def _target(value) -> float:
+    require(abs(float(value)) <= 1e6)
+    return float(value)
 
 
 def _three_names(values) -> list[str]:
@@ -202,8 +225,8 @@ class Estimators(Widget):
 
     _esm = module("estimators")
     logits = Checked([1.3, 0.2, 0.7], _three_numbers, "three finite numbers")
-    worth = Checked([2.0, 0.0, 1.0], _three_numbers, "three finite numbers, one for each option")
-    target = Checked(0.9, finite, "a finite number")
+    worth = Checked([2.0, 0.0, 1.0], _three_worths, "three finite numbers, one for each option, up to 10**6")
+    target = Checked(0.9, _target, "a finite number up to 10**6")
     labels = Checked(["a", "b", "c"], _three_names, "three names, one for each logit")
     baseline = Checked(0.0, _baseline, "a number from -1 to 2 (the slider's range)")
     temperature = Checked(0.5, _temperature, "a number from 0.05 to 10 (the slider's range)")

@@ -30,7 +30,7 @@ class Checked(traitlets.TraitType):
     def validate(self, obj, value):
         try:
             return self.convert(value)
-        except (TypeError, ValueError, RuntimeError):  # torch raises the last
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # torch raises the last
             name = f"{type(obj).__name__}: {self.name}"
             raise traitlets.TraitError(f"{name} must be {self.allowed}, and is {value!r}") from None
 

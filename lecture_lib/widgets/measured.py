@@ -15,6 +15,7 @@ from lecture_lib.widgets.base import Checked, Widget, finite, module, style
 _SETTINGS = range(2, 102)  # how many stops a slider may have
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1)  # thresholds, closer towards 1
 _ABOVE_0 = 5e-324  # the smallest positive number
+_FLOAT32 = float(np.finfo(np.float32).max)
 
 
 class _Measured(Widget):
@@ -32,7 +33,7 @@ class _Measured(Widget):
         """`values` as finite numbers from `low` to `high`; `lengths`: per dimension one, or a range."""
         try:
             array = np.asarray(values, dtype=float)
-        except (TypeError, ValueError, RuntimeError):  # torch raises the last
+        except (TypeError, ValueError, OverflowError, RuntimeError):  # torch raises the last
             raise cls._error(name, allowed, _short(repr(values))) from None
         shape = [range(n, n + 1) if isinstance(n, int) else n for n in lengths]
         if array.ndim != len(shape) or not all(n in some for n, some in zip(array.shape, shape, strict=True)):
@@ -93,7 +94,8 @@ class _Tradeoff(_Measured):
 
     @classmethod
     def _stops(cls, settings) -> np.ndarray:
-        return cls._ascending("settings", settings, (_SETTINGS,), "2 to 101 ascending numbers")
+        limits = {"low": -_FLOAT32, "high": _FLOAT32}
+        return cls._ascending("settings", settings, (_SETTINGS,), "2 to 101 ascending numbers", **limits)
 
     @traitlets.validate("setting")
     def _one_of_the_settings(self, proposal):
@@ -217,7 +219,8 @@ class Exits(_Tradeoff):
     ):
         settings = self._stops(settings)
         allowed = "(N, B) numbers for 1 to 600 examples at 2 to 8 exits"
-        confidence = self._array("confidence", confidence, (range(1, 601), range(2, 9)), allowed).astype("<f4")
+        sizes = (range(1, 601), range(2, 9))
+        confidence = self._array("confidence", confidence, sizes, allowed, -_FLOAT32, _FLOAT32).astype("<f4")
         allowed = f"booleans of the shape of confidence, {confidence.shape}"
         right = self._booleans("right", right, confidence.shape, allowed)
         allowed = f"ascending positive numbers, one for each of the {confidence.shape[1]} exits"
@@ -367,6 +370,8 @@ class ExitText(_Measured):
     def __init__(self, text_bytes, confidence, agrees, flops, *, thresholds=_SHARES, threshold=None):
         text = list(text_bytes) if isinstance(text_bytes, (bytes, bytearray)) else text_bytes
         text = self._array("text_bytes", text, (range(1, 601),), "1 to 600 bytes, or integers from 0 to 255", 0, 255)
+        if (text % 1).any():
+            raise self._error("text_bytes", "1 to 600 bytes, or integers from 0 to 255", "no integer in some place")
         allowed = f"(T, L) numbers from -1 to 1 for {len(text)} bytes at 2 to 12 layers"
         confidence = self._array("confidence", confidence, (len(text), range(2, 13)), allowed, -1, 1).astype("<f4")
         agrees = self._booleans("agrees", agrees, confidence.shape, f"booleans of the shape {confidence.shape}")
@@ -374,7 +379,8 @@ class ExitText(_Measured):
             raise self._error("agrees", "true at the last layer, which is the full model's", "false there")
         allowed = f"ascending positive numbers, one for each of the {confidence.shape[1]} layers"
         flops = self._ascending("flops", flops, confidence.shape[1:], allowed, low=_ABOVE_0)
-        stops = self._ascending("thresholds", thresholds, (_SETTINGS,), "2 to 101 ascending numbers").tolist()
+        allowed = "2 to 101 ascending numbers"
+        stops = self._ascending("thresholds", thresholds, (_SETTINGS,), allowed, low=-_FLOAT32, high=_FLOAT32).tolist()
         self._record = text.astype(np.uint8), confidence, agrees, flops
         data = {
             "text": _packed(self._record[0]),
@@ -407,6 +413,228 @@ class ExitText(_Measured):
             "<p>An interactive picture of the layers that each byte of a text needs: run the notebook to see it.</p>"
             f"<pre>{html.escape(text.tobytes().decode('utf-8', 'replace'))}</pre>"
             f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+class Interpolation(_Measured):
+    """The loss along the line between two networks: as they are, and with the units of the one matched to the other's.
+
+    A slider goes from network A to network B. Beside the loss, what some hidden units read, at that place of either
+    line: the average of two units is computed, loss and accuracy are those measured.
+
+    Args:
+        positions: S ascending numbers, the slider's stops: the t of (1-t) A + t B.
+        loss, accuracy: (2, S), measured at each on the plain line and on the matched one; not negative.
+        units: (3, U, side, side): the weights with which U units, up to 6, read an image of up to 16 pixels a side, in
+            A, in B, and in B matched to A.
+        position: where the slider stands, and follows it; the middle one if None.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given.
+    """
+
+    _esm = module("measured", "interpolation")
+    position = Checked(0.0, finite, "one of the positions")
+
+    def __init__(self, positions, loss, accuracy, units, *, position=None):
+        stops = self._ascending("positions", positions, (_SETTINGS,), "2 to 101 ascending numbers").tolist()
+        allowed = f"(2, S) numbers of at least 0, plain and matched, for {len(stops)} positions"
+        loss = self._array("loss", loss, (2, len(stops)), allowed, 0)
+        allowed = f"(2, S) numbers from 0 to 1, plain and matched, for {len(stops)} positions"
+        accuracy = self._array("accuracy", accuracy, (2, len(stops)), allowed, 0, 1)
+        allowed = "(3, U, side, side) numbers: A, B and B matched, up to 6 units, up to 16 pixels a side"
+        sizes = (3, range(1, 7), range(1, 17), range(1, 17))
+        units = self._array("units", units, sizes, allowed, -_FLOAT32, _FLOAT32)
+        if units.shape[2] != units.shape[3] or not units.any():
+            raise self._error("units", allowed, f"of shape {units.shape}" if units.any() else "0 everywhere")
+        data = {
+            "positions": stops,
+            "loss": loss.tolist(),
+            "accuracy": accuracy.tolist(),
+            "units": _packed(units.astype("<f4")),
+            "count": units.shape[1],
+            "side": units.shape[2],
+        }
+        super().__init__(_data=data, position=stops[len(stops) // 2] if position is None else position)
+
+    @traitlets.validate("position")
+    def _one_of_the_positions(self, proposal):
+        return self._stop("position", self._data["positions"], proposal["value"])
+
+    def __repr__(self) -> str:
+        return f"Interpolation({len(self._data['positions'])} positions, {self._data['count']} units)"
+
+    def _fallback(self) -> str:
+        data = self._data
+        rows = "".join(
+            f"<tr><td>{t:.4g}</td><td>{plain:.2f}</td><td>{right:.1%}</td><td>{matched:.2f}</td><td>{other:.1%}</td></tr>"
+            for t, plain, matched, right, other in zip(data["positions"], *data["loss"], *data["accuracy"], strict=True)
+        )
+        names = ("from A to B", "plain: loss", "accuracy", "matched: loss", "accuracy")
+        head = "".join(f'<th scope="col">{name}</th>' for name in names)
+        return (
+            "<p>An interactive picture of the loss between two networks: run the notebook to see it.</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+class Roofline(_Measured):
+    """A layer of experts under the roof of the machine that it was measured on; a slider over the number of experts.
+
+    Rates against intensity, one mark for each number of tokens, with the roof: no computation is faster than its FLOPs
+    and its bytes allow. Beside it the time to calculate, the time to move the bytes, and the time that was measured.
+
+    Args:
+        machine: FLOPs a second and bytes a second, as `measure_machine` returns them.
+        counts: S ascending numbers of experts, the slider's stops.
+        tokens: 2 or 3 ascending numbers of tokens, T of them.
+        flops: (T,) of a forward pass, whatever the number of experts.
+        n_bytes: (S, T) read and written.
+        seconds: (S, T) measured.
+        count: where the slider stands, and follows it; the first if None.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given.
+    """
+
+    _esm = module("measured", "roofline")
+    count = Checked(0.0, finite, "one of the counts")
+
+    def __init__(self, machine, counts, tokens, flops, n_bytes, seconds, *, count=None):
+        machine = self._array("machine", machine, (2,), "two numbers above 0: FLOPs and bytes a second", _ABOVE_0)
+        allowed = "2 to 101 ascending numbers of at least 1"
+        counts = self._ascending("counts", counts, (_SETTINGS,), allowed, low=1).tolist()
+        tokens = self._ascending("tokens", tokens, (range(2, 4),), "2 or 3 ascending numbers of at least 1", low=1)
+        allowed = f"{len(tokens)} numbers above 0, one for each number of tokens"
+        flops = self._array("flops", flops, (len(tokens),), allowed, _ABOVE_0)
+        data = {"machine": machine.tolist(), "counts": counts, "tokens": tokens.tolist(), "flops": flops.tolist()}
+        for name, values in {"n_bytes": n_bytes, "seconds": seconds}.items():
+            allowed = f"numbers above 0, {len(counts)} rows of {len(tokens)}"
+            array = self._array(name, values, (len(counts), len(tokens)), allowed, _ABOVE_0)
+            data[name.removeprefix("n_")] = array.tolist()
+        super().__init__(_data=data, count=counts[0] if count is None else count)
+
+    @traitlets.validate("count")
+    def _one_of_the_counts(self, proposal):
+        return self._stop("count", self._data["counts"], proposal["value"])
+
+    def __repr__(self) -> str:
+        return f"Roofline({len(self._data['counts'])} numbers of experts, {len(self._data['tokens'])} of tokens)"
+
+    def _fallback(self) -> str:
+        data = self._data
+        names = ["experts", *(f"{n:,.0f} tokens" for n in data["tokens"])]
+        head = "".join(f'<th scope="col">{name}</th>' for name in names)
+        rows = ""
+        for count, moved, times in zip(data["counts"], data["bytes"], data["seconds"], strict=True):
+            cells = ""
+            for flops, n_bytes, seconds in zip(data["flops"], moved, times, strict=True):
+                binds = "compute" if flops / data["machine"][0] >= n_bytes / data["machine"][1] else "memory"
+                cells += f"<td>{flops / seconds / 1e9:.3g} GFLOP/s, {binds} binds</td>"
+            rows += f"<tr><td>{count:.4g}</td>{cells}</tr>"
+        return (
+            "<p>An interactive picture of experts under a roofline: run the notebook to see it.</p>"
+            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+        )
+
+
+class Modalities(_Measured):
+    """One network for images and captions: the expert of each patch and of each byte, and who else goes there.
+
+    A slider goes through the inputs. Beside the input is a picture for each sparse layer: its tokens with the number
+    and the tint of their expert, and below, for each expert, its share of all image tokens and of all text tokens.
+
+    Args:
+        inputs: up to 32: images (side, side) from 0 to 1, up to 16 pixels a side, or captions of up to 27 characters.
+        experts: for each of the inputs (L, T) integers from 0, the expert of each token in L sparse layers, 1 to 2: for
+            an image its patches, row by row on a square grid, for a caption its characters.
+        share: (L, 2, E) of all image tokens, and of all text tokens, the share of each of 2 to 8 experts.
+        layers: their L names, short ones.
+        titles: one for each of the inputs, such as what was found for it.
+        input: where the slider stands, from 1, and follows it.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given.
+    """
+
+    _esm = module("measured", "modalities")
+    input = Checked(1, int, "the number of an input")
+
+    def __init__(self, inputs, experts, share, *, layers, titles, input=1):
+        lists = {"inputs": inputs, "experts": experts, "layers": layers, "titles": titles}
+        for name, values in lists.items():
+            if isinstance(values, str) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
+                raise self._error(name, "a list", _short(repr(values)))
+        inputs, experts, layers, titles = map(list, lists.values())
+        if not 2 <= len(inputs) <= 32:
+            raise self._error("inputs", "2 to 32 images and captions", f"{len(inputs)} of them")
+        allowed = "(L, 2, E) shares from 0 to 1, for 1 or 2 layers, image and text, and 2 to 8 experts"
+        share = self._array("share", share, (range(1, 3), 2, range(2, 9)), allowed, 0, 1)
+        if not np.allclose(share.sum(-1), 1, atol=1e-3):
+            raise self._error("share", "of sum 1 over the experts", f"of sums {_short(str(share.sum(-1).tolist()))}")
+        for name, values, count in (("layers", layers, len(share)), ("titles", titles, len(inputs))):
+            if len(values) != count:
+                raise self._error(name, f"{count} texts", f"{len(values)}")
+        if len(experts) != len(inputs):
+            raise self._error("experts", f"(L, T) integers for each of {len(inputs)} inputs", f"{len(experts)} of them")
+        data, rows = [], []
+        for i, (value, its_experts) in enumerate(zip(inputs, experts, strict=True)):
+            given, tokens = self._input(f"inputs[{i}]", value)
+            counts = " or ".join(map(str, tokens))
+            allowed = f"(L, T) integers from 0 to {share.shape[2] - 1}, of {len(share)} layers and {counts} tokens"
+            shape, name = (len(share), range(1, 257)), f"experts[{i}]"
+            array = self._array(name, its_experts, shape, allowed, 0, share.shape[2] - 1)
+            if array.shape[1] not in tokens or (array % 1).any():
+                raise self._error(name, allowed, f"of shape {array.shape}, or no integers")
+            data.append(given)
+            rows.append(array.astype(int).tolist())
+        super().__init__(
+            _data={
+                "inputs": data,
+                "experts": rows,
+                "share": share.tolist(),
+                "layers": [self._text(f"layers[{i}]", name) for i, name in enumerate(layers)],
+                "titles": [self._text(f"titles[{i}]", title) for i, title in enumerate(titles)],
+            },
+            input=input,
+        )
+
+    @classmethod
+    def _input(cls, name, value) -> tuple[dict, list[int]]:
+        """An input as the module gets it, and how many tokens it may have: characters, or patches in a square grid."""
+        if isinstance(value, str):
+            if not (1 <= len(value) <= 27 and value.isascii() and value.isprintable()):
+                raise cls._error(name, "a caption of 1 to 27 printable ASCII characters", _short(repr(value)))
+            return {"text": value}, [len(value)]
+        allowed = "a caption, or an image (side, side) from 0 to 1 of up to 16 pixels a side"
+        image = cls._array(name, value, (range(1, 17), range(1, 17)), allowed, 0, 1)
+        if image.shape[0] != image.shape[1]:
+            raise cls._error(name, allowed, f"of shape {image.shape}")
+        given = {"ink": _packed((255 * image).round().astype(np.uint8)), "side": len(image)}
+        return given, [grid**2 for grid in range(1, len(image) + 1) if len(image) % grid == 0]
+
+    @traitlets.validate("input")
+    def _one_of_the_inputs(self, proposal):
+        if not 1 <= proposal["value"] <= len(self._data["inputs"]):
+            raise self._error("input", f"from 1 to {len(self._data['inputs'])}", str(proposal["value"]))
+        return proposal["value"]
+
+    def __repr__(self) -> str:
+        return f"Modalities({len(self._data['inputs'])} inputs, {len(self._data['layers'])} layers)"
+
+    def _fallback(self) -> str:
+        data = self._data
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{kind}</td>{''.join(f'<td>{share:.0%}</td>' for share in row)}</tr>"
+            for name, both in zip(data["layers"], data["share"], strict=True)
+            for kind, row in zip(("image", "text"), both, strict=True)
+        )
+        head = "".join(f'<th scope="col">expert {e + 1}</th>' for e in range(len(data["share"][0][0])))
+        return (
+            "<p>An interactive picture of the experts of images and captions: run the notebook to see it. "
+            "The share of each expert in all tokens of a modality:</p>"
+            f'<table><thead><tr><th scope="col">layer</th><th scope="col">tokens</th>{head}</tr></thead>'
+            f"<tbody>{rows}</tbody></table>"
         )
 
 

@@ -1,0 +1,1181 @@
+# %% [markdown] slideshow={"slide_type": "slide"}
+# # Adapters, tasks and modalities
+#
+# **Notebook 10** · *Designing efficient and modular neural networks*
+#
+# A small change to a network, for every task its own. What does it buy, what does it cost?
+# And which part of a network does what? We ask in numbers.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **What you will be able to do.** Write an adapter in five lines, merge it and take it out again to the bit; put many
+# beside one network and choose among them; say when that beats one shared network or several separate ones; add a task
+# without forgetting the others; measure which experts a task uses, cut them out, exchange them; say what one sparse
+# network for images and text gains, and what its two entropy losses are for. You need: notebook 08 for experts and
+# routers. About an hour with the two exercises. Everything below runs on a laptop in less than a minute; the networks
+# for images and text come trained, with their record.
+
+# %% slideshow={"slide_type": "skip"}
+import copy
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lecture_lib import plots
+from lecture_lib.adapters import LoRA, MixtureOfAdapters, by_task, concatenate, merge_lora
+from lecture_lib.choice import Choice, softmax
+from lecture_lib.cost import count_flops, wall_time
+from lecture_lib.data import batches, digit_tasks, digits
+from lecture_lib.limoe import (
+    N_KINDS,
+    TEMPLATES,
+    caption,
+    contrastive_loss,
+    draw_images,
+    draw_pairs,
+    encode,
+    entropy_losses,
+    modality_share,
+    retrieval,
+)
+from lecture_lib.models import MLP
+from lecture_lib.moe import MoE, expert_load, load_balance_loss, switch, within_capacity
+from lecture_lib.notebook import check, setup, show
+from lecture_lib.pretrain import load, record
+from lecture_lib.specialise import extract, information, needed_experts, swap_experts
+from lecture_lib.training import fit
+from lecture_lib.widgets import Modalities
+
+seed = setup(0)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One adapter
+#
+# $$y = W x + b + \tfrac{\alpha}{r} B A x \qquad W \text{ stays}, \; A \text{ and } B \text{ learn}$$
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(10, 3.6))
+plots.box(ax, 0, 1.3, 0.35, 2.4, "x", colour="0.4")
+plots.box(ax, 2.2, 2.1, 2.4, 2.4, "W, frozen\n\n64 × 64:\n4,096 weights", colour="0.5")
+plots.box(ax, 2.2, 0.4, 2.4, 0.42, "A: 4 × 64", colour="C1")
+plots.box(ax, 5.2, -0.6, 0.42, 2.4, "B", colour="C1")
+ax.text(5.8, 0.0, "64 × 4\nzero at the start", va="center", fontsize="small", color="0.3")
+ax.text(3.4, -0.1, "together 512 weights", ha="center", fontsize="small", color="0.3")
+plots.box(ax, 9.0, 1.3, 0.35, 2.4, "y", colour="0.4")
+plots.box(ax, 7.6, 2.2, 0.6, 0.6, "+", colour="0.4")
+plots.arrow(ax, (0.4, 2.8), (2.1, 3.3))
+plots.arrow(ax, (0.4, 2.0), (2.1, 0.65))
+plots.arrow(ax, (4.65, 0.6), (5.15, 0.6))
+plots.arrow(ax, (4.7, 3.3), (7.55, 2.6))
+plots.arrow(ax, (5.7, 0.9), (7.55, 2.3))
+plots.arrow(ax, (8.25, 2.5), (8.95, 2.5))
+ax.set(xlim=(-0.2, 9.6), ylim=(-0.7, 4.6))
+ax.axis("off")
+show(
+    fig,
+    "x goes through a large square matrix W, frozen, of 4,096 weights, and beside it through two thin ones, A with 4 "
+    "rows and B with 4 columns, together 512 weights. Both results are added to y.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# LoRA (Hu et al. 2022): leave the trained matrix alone, learn a change of it, and allow that change only a low rank r.
+# B starts at zero, so on the first step nothing has changed. α is a scale, so that the learning rate need not be
+# found again for each rank. The older adapter (Houlsby et al. 2019) is a bottleneck *behind* a layer,
+# $x + U\,a(D x)$ with U zero at the start: `lecture_lib.adapters.Adapter`. It has an activation between its two
+# matrices, so it cannot be merged. LoRA can: that is the next slide but one.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## By hand: five lines
+
+# %% slideshow={"slide_type": "-"}
+W = nn.Linear(64, 64).requires_grad_(False)  # trained, and frozen
+x = torch.randn(100, 64)
+
+A = nn.Parameter(torch.randn(4, 64) / 8)
+B = nn.Parameter(torch.randn(64, 4))  # as after training; at the start it is 0
+alpha, r = 8, 4
+y = W(x) + alpha / r * x @ A.T @ B.T  # (100, 64): never B A, only thin products
+
+lora = LoRA(W, rank=r, alpha=alpha)
+torch.testing.assert_close(lora(x), W(x), rtol=0, atol=0)  # it starts as W
+lora.A.data, lora.B.data = A.data, B.data
+torch.testing.assert_close(lora(x), y)
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+base_flops, lora_flops = count_flops(W, x), count_flops(lora, x)
+trained = sum(w.numel() for w in lora.parameters() if w.requires_grad)
+print(f"trained weights: {trained} of {sum(w.numel() for w in lora.parameters()):,}")
+print(f"FLOPs: {lora_flops / base_flops:.3f} × those of W")
+assert trained == 512 and lora_flops == base_flops + 2 * 100 * 512
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Merge, and take it out again
+#
+# **Predict:** add $BA$ to $W$, subtract it again. Which share of the weights is what it was?
+
+# %% slideshow={"slide_type": "-"}
+change = alpha / r * B.data @ A.data
+there_and_back = (W.weight + change) - change
+same = (there_and_back == W.weight).float().mean().item()
+print(f"the same after adding and subtracting: {same:.0%} of the weights")
+
+lora.merge()  # one product, W + (α/r) B A
+torch.testing.assert_close(lora(x), y, rtol=1e-4, atol=1e-4)
+assert count_flops(lora, x) == count_flops(W, x)  # the adapter costs nothing now
+lora.unmerge()
+assert torch.equal(lora.base.weight, W.weight)  # to the bit
+assert torch.equal(lora(x), W(x) + lora.change(x))
+
+# %% slideshow={"slide_type": "skip"}
+assert 0.02 < same < 0.7
+plain = merge_lora(lora)  # a torch.nn.Linear that does not know of adapters
+torch.testing.assert_close(plain(x), y, rtol=1e-4, atol=1e-4)
+other = LoRA(W, rank=2)
+nn.init.normal_(other.B)
+both = concatenate([lora, other], weights=[0.5, 2.0])  # rank 4 + 2
+torch.testing.assert_close(both.change(x), 0.5 * lora.change(x) + 2 * other.change(x), rtol=1e-4, atol=1e-4)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Merged, an adapted network is a network like any other: no extra product, no extra second. But floating-point
+# addition rounds: what was added cannot be subtracted again without a trace. Do it a thousand times, for a thousand
+# users with an adapter each, and the base has drifted. The library keeps the base and makes the merged matrix beside
+# it; taking it out means to forget it, and the base is the same *to the bit*.
+#
+# Two adapters of one layer can be one, exactly: stack the A, put the B side by side, and the ranks add up. That is
+# exercise 1. Averaging the A and the B on their own gives something else, with cross terms between strangers.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Six tasks, made of the digits
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+tasks = digit_tasks()
+names = list(tasks)
+example = (tasks["class"].test_y == 6).nonzero()[0, 0]
+fig, axes = plt.subplots(1, 6, figsize=(10, 2.5))
+for ax, (name, task) in zip(axes, tasks.items(), strict=True):
+    ax.imshow(task.test_x[example], cmap="gray_r", vmin=0, vmax=1)
+    ax.spines[:].set_visible(True)
+    ax.set(title=name, xticks=[], yticks=[], xlabel=f"say {task.test_y[example]}")
+show(
+    fig,
+    "The same six in six tasks: class and the label 6, parity and 0, ink and 0 or 1, turned by 180 degrees and 6, "
+    "inverted to white on black and 6, mirrored and 6.",
+)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# They **conflict**: turned by 180°, a six looks like a nine; the answer 1 means
+# "a one", "odd" or "much ink". Who is not told the task cannot be right.
+
+# %% slideshow={"slide_type": "skip"}
+def told(image, task):
+    """An image and the number of its task, as one row: 64 pixels from -1 to 1, then six places for the task."""
+    return torch.cat([2 * image.flatten(1) - 1, F.one_hot(task, 6).float()], -1)  # (B, 70)
+
+
+def lessons(which, run=0, size=32):
+    """Endless batches of images, answers and tasks: `size` examples of each task in `which`."""
+    generator = torch.Generator().manual_seed(1000 * seed + run)
+    parts = [tasks[names[t]] for t in which]
+    streams = [batches(part.train_x, part.train_y, size=size, generator=generator) for part in parts]
+    for rows in zip(*streams, strict=True):
+        image, answer = (torch.cat(column) for column in zip(*rows, strict=True))
+        yield image, answer, torch.tensor(which).repeat_interleave(size)
+
+
+def train(model, which, steps=400, lr=5e-3, extra=None, label="training"):
+    def loss(image, answer, task):
+        logits, choice = model(image, task)
+        return F.cross_entropy(logits, answer) + (extra(choice) if extra else 0)
+
+    fit(model, loss, lessons(list(which)), steps=steps, lr=lr, label=label)
+    return model
+
+
+@torch.no_grad()
+def answers(model, t):
+    """The logits for the test images of task t."""
+    return model(tasks[names[t]].test_x, torch.full((540,), t))[0]
+
+
+def accuracy(model, which):
+    return np.array([(answers(model, t).argmax(-1) == tasks[names[t]].test_y).float().mean() for t in which])
+
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## How much rank does a task need?
+#
+# A network that reads digits, frozen. Beside each layer a LoRA, trained on another task.
+# **Predict:** which of *turned*, *mirrored*, *inverted* is hard?
+
+# %% slideshow={"slide_type": "skip"}
+class Plain(nn.Module):
+    """One network that is told the task."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.net = MLP(70, width, 10, depth=3)
+
+    def forward(self, image, task):
+        return self.net(told(image, task)), None
+
+
+reader = train(Plain(32), [0], steps=300, label="digits")
+ranks, views = [1, 4, 16, 32], [3, 5, 4]
+by_rank, from_scratch = {}, {}
+for t in views:
+    for r in ranks:
+        adapted = copy.deepcopy(reader)
+        for i in (0, 2, 4):
+            adapted.net[i] = LoRA(adapted.net[i], r)
+        by_rank[t, r] = accuracy(train(adapted, [t], steps=200, lr=1e-2, label=f"{names[t]}, rank {r}"), [t])[0]
+    from_scratch[t] = accuracy(train(Plain(32), [t], steps=200, label=f"{names[t]} from scratch"), [t])[0]
+    row = ", ".join(f"rank {r}: {by_rank[t, r]:.2f}" for r in ranks)
+    print(f"{names[t]:9} {row}; a network of its own: {from_scratch[t]:.2f}; unadapted: {accuracy(reader, [t])[0]:.2f}")
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(10, 3.5))
+plots.curves(ax, ranks, {names[t]: [[by_rank[t, r] for r in ranks]] for t in views}, legend=False)
+for t, colour in zip(views, ("C0", "C1", "C2"), strict=True):
+    ax.text(34, by_rank[t, 32] + (0.04 if t == 3 else -0.04 if t == 5 else 0), names[t], va="center", color=colour)
+ax.axhline(np.mean(list(from_scratch.values())), color="0.4", ls=":", lw=1)
+ax.text(1, np.mean(list(from_scratch.values())) + 0.02, "a network of its own", color="0.3", fontsize="small")
+ax.set(xscale="log", xlabel="rank of the adapters (the layers are 32 wide)", ylabel="accuracy", ylim=(0, 1.08))
+ax.set_xticks(ranks, ranks)
+ax.minorticks_off()
+show(
+    fig,
+    "Accuracy against the rank, 1 to 32. Turned and mirrored rise from about 0.85 to what a network of its own "
+    "reaches, with rank 4 already close to it. Inverted starts far below and does not get there with any rank.",
+)
+
+# %% slideshow={"slide_type": "skip"}
+assert all(by_rank[t, 4] > from_scratch[t] - 0.1 and by_rank[t, 16] > from_scratch[t] - 0.06 for t in (3, 5))
+assert by_rank[4, 1] < 0.6 < by_rank[3, 1] and max(by_rank[4, r] for r in ranks) < from_scratch[4] - 0.02
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# *Turned* and *mirrored* need new combinations of pixels, and rank 4 comes within a few points of a network of their
+# own, rank 16 reaches it. *Inverted* looks simplest to us: white on black. With pixels from -1 to 1 the image is just
+# $-x$. But what $W$ does to $x$, only $-W$ does to $-x$: a change of $-2W$, of **full** rank. And rank is not all. At
+# rank 32 the first layer is free to become anything, and after 200 steps it is still behind a network of its own: it
+# starts from answers that are wrong and sure, and has a long way to go. An adapter is a bet that the new task is close
+# to what the network can do; close for a network is not what is close for us.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A mixture of adapters
+#
+# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad z = \text{choice}(g(x)) \text{ or given by the task}$$
+
+# %% slideshow={"slide_type": "-"}
+base = nn.Linear(70, 32)
+layer = MixtureOfAdapters(base, [LoRA(base, 2) for _ in range(5)], softmax)
+for adapter in layer.adapters:
+    nn.init.normal_(adapter.B)  # as after training
+x, task = torch.randn(100, 70), torch.randint(5, (100,))
+
+y = base(x)
+for k, adapter in enumerate(layer.adapters):
+    mine = task == k
+    y[mine] += adapter.scale * x[mine] @ adapter.A.T @ adapter.B.T
+
+torch.testing.assert_close(layer(x, by_task(task, 5))[0], y)
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+one, every = count_flops(layer, x, by_task(task, 5)), count_flops(layer, x, softmax(layer.router(x)))
+print(f"FLOPs against the base: {one / count_flops(base, x):.2f} × with one adapter each, "
+      f"{every / count_flops(base, x):.2f} × with all five")  # fmt: skip
+assert one < 1.15 * count_flops(base, x) and every - count_flops(base, x) == 5 * (one - count_flops(base, x))
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The one equation again, with a base in front: every example runs f, and of the K adapters only the chosen ones. Any
+# `choose` of notebooks 02 to 04 works, per token or per example. If the task of an example is known, `by_task` chooses
+# by decree and no router is needed. The same library layer takes bottleneck adapters, with `nn.Identity()` as base.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One network, five, or adapters?
+#
+# Five tasks, equal FLOPs for an example. **Predict:** who wins, narrow? And wide?
+
+# %% slideshow={"slide_type": "skip"}
+class Adapted(nn.Module):
+    """A network of three layers, each with K adapters: by decree of the task, or by routers that learn."""
+
+    def __init__(self, width, rank, choose=None, n_tasks=5):
+        super().__init__()
+        layers = [nn.Linear(70, width), nn.Linear(width, width), nn.Linear(width, 10)]
+        self.layers = nn.ModuleList(
+            MixtureOfAdapters(linear, [LoRA(linear, rank) for _ in range(n_tasks)], choose) for linear in layers
+        )
+        self.requires_grad_(True)  # here, the base learns as well
+        self.by_decree = choose is None
+
+    def forward(self, image, task, wear=None):
+        """`wear`: the adapter to choose, if not the task's own."""
+        x, decree = told(image, task), None
+        if self.by_decree:
+            decree = by_task(task if wear is None else wear, len(self.layers[0].adapters))
+        for i, layer in enumerate(self.layers):
+            x, choice = layer(x if i == 0 else F.relu(x), decree)
+        return x, choice
+
+
+class Blind(Plain):
+    """One network that is not told the task."""
+
+    def forward(self, image, task):
+        return self.net(told(image, task) * (torch.arange(70) < 64)), None
+
+
+class Separate(nn.Module):
+    """A network for each task."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.nets = nn.ModuleList(Plain(width) for _ in range(5))
+
+    def forward(self, image, task):
+        return self.nets[task[0].item()](image, task)  # a batch of one task
+
+
+# %% slideshow={"slide_type": "skip"}
+old, sizes = range(5), {12: (10, 2), 32: (28, 3)}  # width of a plain network: width and rank of one with adapters
+systems = {}
+for width, (narrower, rank) in sizes.items():
+    separate = Separate(width)
+    for t in old:
+        train(separate.nets[t], [t], label=f"{names[t]} alone")
+    systems["separate", width] = separate
+    systems["adapters", width] = train(Adapted(narrower, rank), old, label="adapters")
+    systems["shared", width] = train(Plain(width), old, label="shared")
+systems["not told", 32] = train(Blind(32), old, label="not told")
+systems["learnt router", 12] = train(Adapted(10, 2, switch), old, label="learnt router")
+
+# %% slideshow={"slide_type": "skip"} tags=["varies"]
+scores = {key: accuracy(model, old) for key, model in systems.items()}
+parameters = {key: sum(w.numel() for w in model.parameters()) for key, model in systems.items()}
+image, task = tasks["class"].test_x, torch.zeros(540, dtype=torch.long)
+flops, times = {}, {}
+for key, model in systems.items():
+    with torch.no_grad():
+        flops[key] = count_flops(model, image, task) / 540
+        times[key] = wall_time(model, image, task, min_seconds=0.1)
+print("width                " + " ".join(f"{names[t]:>9}" for t in old) + "      mean  weights   FLOPs   µs/image")
+for key in sorted(systems, key=lambda key: (key[1], -scores[key].mean())):
+    row = " ".join(f"{score:9.3f}" for score in scores[key]) + f" {scores[key].mean():9.3f}"
+    print(f"{key[1]:3}  {key[0]:14}  {row} {parameters[key]:8,} {flops[key]:7,.0f} {1e6 * times[key] / 540:10.2f}")
+
+# %% slideshow={"slide_type": "skip"}
+mean = {key: score.mean() for key, score in scores.items()}
+for width in sizes:
+    assert parameters["separate", width] > 1.8 * parameters["adapters", width]
+    equal = [flops[kind, width] for kind in ("separate", "adapters", "shared")]
+    assert max(equal) < 1.05 * min(equal)
+gap = {width: mean["separate", width] - mean["shared", width] for width in sizes}
+left_over = {width: mean["separate", width] - mean["adapters", width] for width in sizes}
+assert gap[12] > 1.5 * gap[32] > -0.01 and gap[12] > 0.04 and 0.005 < left_over[12] < 0.8 * gap[12]
+assert left_over[32] < 0.03 and mean["adapters", 32] > mean["shared", 32] - 0.01
+assert mean["learnt router", 12] < mean["adapters", 12] - 0.01 and mean["not told", 32] < mean["shared", 32] - 0.15
+print({f"gap at width {width}, of which is left with adapters": (round(gap[width], 3), round(left_over[width], 3))
+       for width in sizes})  # fmt: skip
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
+for ax, width in zip(axes, sizes, strict=True):
+    for i, kind in enumerate(("separate", "adapters", "shared", "learnt router")):
+        if (kind, width) in mean:
+            x, y = parameters[kind, width], mean[kind, width]
+            ax.scatter(x, y, s=130, color=f"C{i}", marker="osD^"[i], ec="0.2", lw=0.6, zorder=3)
+            place = {"separate": (0, 12), "adapters": (0, -22)}.get(kind, (10, -5))
+            side = "center" if place[0] == 0 else "left"
+            ax.annotate(kind, (x, y), xytext=place, textcoords="offset points", ha=side)
+    ax.set(xscale="log", xlabel="weights", title=f"{flops['shared', width]:,.0f} FLOPs (width {width})")
+    ax.set(xlim=(900, 25_000), ylim=(0.79, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1])
+    ax.set_xticks([1000, 3000, 10_000], ["1,000", "3,000", "10,000"])
+    ax.minorticks_off()
+axes[0].set_ylabel("accuracy, mean of 5 tasks")
+show(
+    fig,
+    "Mean accuracy of five tasks against the number of weights, at equal FLOPs, narrow on the left and wide on the "
+    "right. Narrow: separate networks are best and largest, one shared network is smallest and about ten points worse, "
+    "adapters lie between, a learnt router close to the shared one. Wide: few points, and adapters are on top too.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Narrow, separate networks win**, at five times the weights. One shared network that is told the task is the
+# smallest, and about ten points behind: in a few hidden units the tasks fight for room. Adapters win back about two
+# thirds of that, for about twice the weights of the shared one. **Wide** (three times the FLOPs), the fight is nearly
+# over: a few points, at most five in ten seeds, between shared and separate, and adapters reach the separate ones
+# within a point or two, with a third of the weights. What looked like a conflict of tasks was mostly a lack of room.
+# But a network that is not *told* the task is lost, wide as it is: that conflict is in the labels.
+#
+# **The learnt router** chooses an adapter for each example and layer. It sees the task among its inputs, and gains
+# little or nothing, for 40 % more FLOPs (the router's own): as in notebook 08, it has to find the division of labour
+# that a decree simply states. Where you know the task, say it.
+#
+# **Cost.** The FLOPs are equal, the seconds are not: fifteen small adapters, each with a gather and two thin products,
+# take several times as long as one plain network. If a whole batch has one task, merge its adapters first.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Equal FLOPs are not equal seconds
+#
+# 540 images, width 32, three layers. **Predict** the time with adapters.
+
+# %% slideshow={"slide_type": "skip"} tags=["varies"]
+adapted, t = systems["adapters", 32], 3
+merged = nn.Sequential(*[part for layer in adapted.layers for part in (merge_lora(layer.adapters[t]), nn.ReLU())][:-1])
+turned, turned_task = tasks["turned"].test_x, torch.full((540,), t)
+mixed, mixed_task = torch.cat([tasks[names[t]].test_x[:108] for t in old]), torch.arange(5).repeat_interleave(108)
+runs = {
+    "one plain network": lambda: systems["shared", 32](turned, turned_task),
+    "one task, adapters merged": lambda: merged(told(turned, turned_task)),
+    "one task, adapters": lambda: adapted(turned, turned_task),
+    "five tasks, adapters": lambda: adapted(mixed, mixed_task),
+}
+with torch.no_grad():
+    torch.testing.assert_close(merged(told(turned, turned_task)), answers(adapted, t), rtol=1e-3, atol=1e-3)
+    counted = {kind: count_flops(run) for kind, run in runs.items()}
+    rounds = [{kind: wall_time(run, min_seconds=0.02) for kind, run in runs.items()} for _ in range(10)]
+measured = {kind: min(times[kind] for times in rounds) for kind in runs}  # the quietest of ten rounds
+slower = measured["five tasks, adapters"] / measured["one plain network"]
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.0), sharey=True)
+for ax, values, title in zip(axes, (counted, measured), ("counted: FLOPs", "measured: seconds"), strict=True):
+    relative = [values[kind] / values["one plain network"] for kind in runs]
+    drawn = ax.barh(list(runs), relative, color=["0.6", "C0", "C1", "C1"])
+    ax.bar_label(drawn, [f"{value:.1f} ×" for value in relative], padding=4)
+    ax.set(title=title, xticks=[], xlim=(0, 1.25 * max(relative)))
+    ax.spines["bottom"].set_visible(False)
+axes[0].invert_yaxis()
+show(
+    fig,
+    "FLOPs and seconds of 540 images, relative to one plain network. FLOPs are about 1 for all. With adapters "
+    f"chosen for five tasks the time is {slower:.1f} times that of the plain network; merged, about the same.",
+)
+
+# %% slideshow={"slide_type": "skip"}
+assert counted["one task, adapters merged"] < counted["one plain network"] and slower > 1.5
+assert measured["one task, adapters merged"] < 0.8 * measured["five tasks, adapters"]
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Merging needs a batch of a single task. A server with a thousand users, each with an adapter and one request in the
+# batch, cannot merge; it pays for the gathers, or it has special kernels that do many thin products at once.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A sixth task, and nothing forgotten
+#
+# *Mirrored* comes later. Fine-tune everything, or add adapters? **Predict** the old tasks.
+
+# %% slideshow={"slide_type": "-"}
+grown = copy.deepcopy(systems["adapters", 32]).requires_grad_(False)  # all frozen
+before = [answers(grown, t) for t in old]
+for layer in grown.layers:
+    layer.adapters.append(LoRA(layer.base, 4))  # the new ones learn
+train(grown, [5], steps=300, lr=1e-2)
+assert all(torch.equal(answers(grown, t), before[t]) for t in old)  # to the bit
+
+tuned = train(copy.deepcopy(systems["shared", 32]), [5], steps=300)
+extra = sum(w.numel() for w in grown.parameters() if w.requires_grad)
+print(f"new weights: {extra}; a network of its own: {parameters['shared', 32]:,}")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Fine-tuning forgets, adapters cannot
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(10, 3.9))
+heights = {"shared, before": [*scores["shared", 32], 0], "shared, fine-tuned": accuracy(tuned, range(6)),
+           "adapters, added": accuracy(grown, range(6))}  # fmt: skip
+plots.bars(ax, names, heights)
+ax.patches[5].set_visible(False)
+ax.texts[5].set_visible(False)
+ax.legend(frameon=False, ncols=3, loc="upper left")
+ax.set(ylabel="accuracy", ylim=(0, 1.3), yticks=[0, 0.5, 1])
+show(
+    fig,
+    "Accuracy on six tasks. Fine-tuned on mirrored, the shared network falls from above 0.9 to about 0.3 to 0.7 on the "
+    "five old tasks. With added adapters they stay, and mirrored is about as good as fine-tuned.",
+)
+
+# %% slideshow={"slide_type": "skip"}
+lost = (scores["shared", 32] - accuracy(tuned, old)).mean()
+new = {"fine-tuned": accuracy(tuned, [5])[0], "added": accuracy(grown, [5])[0]}
+print(f"old tasks: fine-tuned {lost:.2f} lost on average, added adapters 0 to the bit; mirrored: "
+      + ", ".join(f"{how} {value:.2f}" for how, value in new.items()))  # fmt: skip
+assert lost > 0.15 and new["added"] > new["fine-tuned"] - 0.06 and extra < 0.3 * parameters["shared", 32]
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Catastrophic forgetting in one picture. Nothing is wrong with the fine-tuned network: it was never asked to keep the
+# old tasks. The adapters keep them because they *cannot* do otherwise: the base and the old adapters are frozen, and an
+# old example does not run the new ones. `torch.equal`, not "about the same". The price: the old tasks learn nothing
+# from the new one either, and someone has to say which task it is.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Who uses which expert?
+#
+# The five tasks, eight experts, a router that learns. Nobody told it to split by task.
+
+# %% slideshow={"slide_type": "skip"}
+class Experts(nn.Module):
+    """Image and task in; one hidden layer with eight experts beside it."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.norm, self.head = nn.Linear(70, 32), nn.LayerNorm(32), nn.Linear(32, 10)
+        self.moe = MoE(32, 16, 8, switch, activation=F.relu)
+
+    def tokens(self, image, task):
+        return self.norm(F.relu(self.first(told(image, task))))
+
+    def forward(self, image, task):
+        h = self.tokens(image, task)
+        y, choice = self.moe(h)
+        return self.head(h + y), choice
+
+
+experts = train(Experts(), old, steps=500, extra=lambda choice: 0.05 * load_balance_loss(choice), label="experts")
+all_images = torch.cat([tasks[names[t]].test_x for t in old])
+all_tasks, digit = torch.arange(5).repeat_interleave(540), tasks["class"].test_y.repeat(5)
+with torch.no_grad():
+    tokens = experts.tokens(all_images, all_tasks)
+    choice = experts.moe(tokens)[1]
+
+
+def of(t):
+    """The choices for the images of task t."""
+    return Choice(*(part[all_tasks == t] for part in choice))
+
+
+use = torch.stack([expert_load(of(t)) for t in old])  # (tasks, experts)
+about_task, about_digit = information(choice, all_tasks), information(choice, digit)
+untrained = np.mean(
+    [information(switch(tokens @ torch.randn(32, 8)), all_tasks, n_permutations=1).bits for _ in range(10)]
+)
+for name, told_bits in {"task": about_task, "digit": about_digit}.items():
+    print(f"the expert tells {told_bits.bits:.2f} of the {told_bits.label_bits:.2f} bits of the {name}; "
+          f"by chance {told_bits.by_chance:.3f}, p = {told_bits.p_value:.2f}")  # fmt: skip
+print(f"a random router on the same tokens tells {untrained:.2f} bits of the task")
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+def table(ax, values, rows, columns, fmt="{:.0%}", cmap="Blues", limits=(0, 1)):
+    """Numbers on coloured fields."""
+    ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
+    for i, j in np.ndindex(*np.shape(values)):
+        value = float(values[i][j])
+        dark = abs(value) > 0.5 * limits[1]
+        ax.text(j, i, fmt.format(value), ha="center", va="center", fontsize=10, color="w" if dark else "0.2")
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows)
+    ax.spines[:].set_visible(False)
+    ax.tick_params(length=0)
+
+
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), width_ratios=[1.7, 1])
+table(left, use, [names[t] for t in old], range(8))
+left.set(xlabel="expert", title="share of a task's images")
+facts = {"shuffled": about_task.by_chance, "random router": untrained, "trained router": about_task.bits}
+drawn = right.barh(list(facts), list(facts.values()), color=["0.7", "0.7", "C1"])
+right.bar_label(drawn, [f"{value:.2f}" for value in facts.values()], padding=4)
+right.set(title=f"bits about the task, of {about_task.label_bits:.1f}", xticks=[], xlim=(0, 1.3 * about_task.bits))
+right.spines["bottom"].set_visible(False)
+show(
+    fig,
+    "Left: for each of five tasks, which share of its images goes to each of eight experts: two to four experts do "
+    f"most of a task's work. Right: bits that the expert tells about the task: shuffled {about_task.by_chance:.2f}, "
+    f"random router {untrained:.2f}, trained {about_task.bits:.2f}.",
+)
+
+# %% slideshow={"slide_type": "skip"}
+assert about_task.p_value < 0.02 and about_task.bits > 20 * about_task.by_chance
+assert about_task.bits > 1.3 * untrained > 3 * about_task.by_chance
+overlap = torch.minimum(use[:, None], use).sum(-1)  # (tasks, tasks): the share of work at common experts
+print("work in common with class:", {names[t]: f"{overlap[0, t]:.0%}" for t in old[1:]})
+assert overlap[0, 3] > overlap[0, 4] + 0.1  # turned shares its experts with class, inverted does not
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Three numbers, not a story: the trained router's expert tells almost half of the task's bits; shuffled labels
+# almost none, and no shuffle in a hundred comes near (the permutation test); a *random* router on the same tokens tells
+# a good part for free, since tokens of one task are alike. What is above that was learnt.
+#
+# Look at the rows: *class* and *turned* share experts: they ask the same question about similar strokes. *Inverted*
+# keeps to itself. Nobody asked for that.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Cut out what one task needs
+#
+# The fewest experts that do 95 % of its work, with their rows of the router. **Predict** the loss.
+
+# %% slideshow={"slide_type": "skip"}
+def specialist(t):
+    """The same network with only those experts that do 95 % of the work of task t."""
+    small = copy.deepcopy(experts)
+    small.moe = extract(experts.moe, needed_experts(of(t), coverage=0.95))
+    return small
+
+
+specialists = [specialist(t) for t in old]
+full = accuracy(experts, old)
+cut = np.stack([accuracy(small, old) for small in specialists])
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+kept = [len(small.moe.experts) for small in specialists]
+fig, ax = plt.subplots(figsize=(10, 3.5))
+rows = [*(f"for {names[t]}: {n} of 8 experts" for t, n in zip(old, kept, strict=True)), "all eight"]
+table(ax, np.vstack([cut, full]), rows, [names[t] for t in old])
+ax.xaxis.tick_top()
+show(
+    fig,
+    "Accuracy of five specialists on five tasks, and of the whole. On its own task each specialist is as good as the "
+    f"whole; on others often far worse. They keep {min(kept)} to {max(kept)} of 8 experts.",
+)
+
+# %% slideshow={"slide_type": "skip"}
+own = np.diag(cut)
+share = sum(w.numel() for small in specialists for w in small.moe.parameters()) / 5
+share /= sum(w.numel() for w in experts.moe.parameters())
+others = ((full - cut).sum() - (full - own).sum()) / 20
+print(f"own task: {(full - own).mean():+.3f} lost; the others: {others:.2f} lost; weights of the layer: {share:.0%}")
+assert (full - own).max() < 0.05 and others > 0.08 and share < 0.7
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The talk's "re-use of components" as a number: with about half of the experts a task keeps all of its accuracy.
+# A specialist for *class* is often still good at *turned*: they share experts. One for *inverted* knows little
+# else. The other tokens are not lost at once: the router sends them to the best expert that is left, which may be quite
+# good. One detail: `switch` weighs by a softmax over *all* experts. With fewer, weights grow a little; with `top_k`
+# the outputs would be equal.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Exchange two modules: who notices?
+
+# %% slideshow={"slide_type": "skip"}
+a, b = use[2].argmax().item(), use[4].argmax().item()  # the busiest expert of ink, and of inverted
+swapped = copy.deepcopy(experts)
+swapped.moe = swap_experts(experts.moe, a, b)
+with torch.no_grad():
+    changed = (swapped.moe(tokens)[0] != experts.moe(tokens)[0]).any(-1)
+assert torch.equal(changed, choice.weights[:, [a, b]].sum(-1) > 0)  # their own tokens, and no other, to the bit
+noticed = torch.stack([changed[all_tasks == t].float().mean() for t in old])
+drop = full - accuracy(swapped, old)
+
+
+@torch.no_grad()
+def wearing(t, k):
+    """Accuracy on task t with the adapters of task k."""
+    task = tasks[names[t]]
+    logits = systems["adapters", 32](task.test_x, torch.full((540,), t), torch.full((540,), k))[0]
+    return (logits.argmax(-1) == task.test_y).float().mean().item()
+
+
+worn = np.array([[wearing(t, k) for k in old] for t in old])
+print("experts", a, "and", b, "exchanged: accuracy lost", {names[t]: f"{drop[t]:.2f}" for t in old})
+assert drop.max() > 0.08 and drop[4] > 0.05 and (drop <= noticed.numpy() + 1e-6).all()
+assert np.diag(worn).mean() > worn[~np.eye(5, dtype=bool)].mean() + 0.3
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1, 1.15])
+plots.bars(left, [names[t] for t in old], {"outputs changed": noticed.tolist(), "accuracy lost": drop.clip(0)},
+           fmt="{:.0%}")  # fmt: skip
+left.tick_params(axis="x", rotation=30)
+left.set(title=f"experts {a} and {b} exchanged", yticks=[], ylim=(0, 1.35))
+left.spines["left"].set_visible(False)
+table(right, worn, [names[t] for t in old], [names[t] for t in old])
+right.tick_params(axis="x", rotation=30)
+right.set(title="accuracy with another's adapters", ylabel="task")
+show(
+    fig,
+    f"Left: after exchanging the busiest experts of ink and inverted, outputs change for those who use experts {a} and "
+    f"{b} only, and only they lose accuracy. Right: the accuracy of each task with each adapter: high on "
+    "the diagonal, low elsewhere.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Encapsulation means: a change here is not seen there. For the experts it holds to the bit, for tokens that chose
+# neither of the two: a task can lose only as far as it uses them. On the right, each task wears the adapters of every
+# other: they are not interchangeable, although they are small changes to one base. Note what is *not* encapsulated: the
+# first layer, the head, the base. Exchange one of those, and everybody notices.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One network, two modalities
+#
+# “Very good fit for multi-modal and multi-task problems.” Is it?
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(10, 3.6))
+seven = draw_images(digits().train_x[digits().train_y == 7][:1], torch.tensor([31]))[0]
+ax.imshow(seven, cmap="gray_r", vmin=0, vmax=1, extent=(-0.3, 1.1, 2.5, 3.9))
+ax.text(0.4, 0.75, "“a bold\nwhite seven”", ha="center", va="center")
+for y, text, colour in ((2.7, "16 patches\nof 2 × 2", "C0"), (0.25, "18 bytes", "C1")):
+    plots.box(ax, 1.9, y, 1.35, 1.0, text, colour=colour)
+    plots.arrow(ax, (1.2, y + 0.5), (1.85, y + 0.5))
+    plots.arrow(ax, (3.3, y + 0.5), (3.85, y + 0.5), colour=colour)
+    plots.arrow(ax, (8.85, y + 0.5), (9.4, y + 0.5), colour=colour)
+ax.add_patch(plt.Rectangle((3.9, -0.1), 4.9, 4.15, fill=False, ec="0.4", lw=1.6))
+ax.text(6.35, 4.2, "one transformer, the same weights for both", ha="center")
+plots.box(ax, 4.1, 0.15, 1.3, 3.65, "attention,\ninside each\nimage or\ncaption", colour="0.5")
+plots.box(ax, 5.55, 1.5, 0.9, 0.95, "router", colour="C2")
+for e in range(8):
+    plots.box(ax, 6.95, 0.1 + 0.47 * e, 1.65, 0.38, f"expert {8 - e}", colour="C2", on=e in (2, 5, 6))
+plots.arrow(ax, (6.5, 2.0), (6.9, 2.6), colour="C2")
+plots.arrow(ax, (6.5, 1.9), (6.9, 1.25), colour="C2")
+ax.text(10.0, 3.2, "vector", ha="center", va="center")
+ax.text(10.0, 0.75, "vector", ha="center", va="center")
+ax.annotate("", (10.0, 1.05), (10.0, 2.9), arrowprops={"arrowstyle": "<|-|>", "color": "0.3", "lw": 1.8})
+ax.text(10.1, 1.97, "alike?", va="center")
+ax.set(xlim=(-0.4, 10.8), ylim=(-0.2, 4.5), aspect="auto")
+ax.axis("off")
+show(
+    fig,
+    "An image of a bold white seven in 16 patches and its caption in 18 bytes go through one transformer: attention, "
+    "a router, eight experts. Out come two vectors, which should be alike.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Until here tasks shared a network. Now modalities do: one transformer for images and for text (LIMoE, Mustafa et al.
+# 2022). Only the first layer differs, patches in one case and bytes in the other, and the last. Between them the
+# tokens of both go through the same attention and compete for the same experts: eight in every second block, one for
+# each token (`switch`), with room for 1.25 times an equal share. Who is surest is served first, whatever it is:
+# **batch priority routing**.
+#
+# Nothing tells a token which modality it is. Will experts for images and experts for text emerge? Will one modality
+# push the other out?
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Forty things to say about a digit
+
+# %% slideshow={"slide_type": "-"}
+data, generator = digits(), torch.Generator().manual_seed(seed)
+pairs = draw_pairs(data.test_x, data.test_y, size=256, generator=generator)
+print([caption(31, template) for template in TEMPLATES])
+print(encode([caption(31)], length=18)[0].tolist())
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, axes = plt.subplots(1, 6, figsize=(10, 2.3))
+for ax, image, kind in zip(axes, pairs.images, pairs.kind.tolist(), strict=False):
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=1)
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(caption(kind).replace(" ", "\n", 1)[2:].replace(" ", "\n", 1), fontsize="medium")
+show(fig, "Six digits, thin or bold, black or white: " + ", ".join(caption(k) for k in pairs.kind[:6].tolist()) + ".")
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Ten digits, thin or bold, black or white: 40 kinds, each said in three ways. A caption is a row of bytes; the network
+# knows neither words nor letters. It sees an image and a caption together, and has to find out that *seven* is a shape,
+# *bold* a width and *white* the paper. Bold is the darkest of each 2 × 2 pixels, white is one minus ink.
+#
+# Only lower-case letters and spaces are in the vocabulary. Another byte is an error that names it:
+# `encode(["a seven!"])`.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Which caption belongs to which image?
+#
+# $$L = \tfrac{1}{2} H\big(q, \text{softmax}_j(s_{ij})\big) + \tfrac{1}{2} H\big(q^\top, \text{softmax}_i(s_{ij})\big)
+# \qquad s_{ij} = \tfrac{1}{\lambda} \cos(u_i, v_j)$$
+
+# %% slideshow={"slide_type": "-"}
+u, v = F.normalize(torch.randn(2, 4, 8), dim=-1)  # 4 images, 4 captions
+kind = torch.tensor([31, 12, 31, 5])  # two of them say the same
+scores, same = 10 * u @ v.T, kind[:, None] == kind
+
+q = same / same.sum(-1, keepdim=True)  # all that is right shares the target
+to_text = -(q * scores.log_softmax(-1)).sum(-1).mean()
+to_image = -(q.T * scores.T.log_softmax(-1)).sum(-1).mean()
+torch.testing.assert_close((to_text + to_image) / 2, contrastive_loss(u, v, 10, same))
+print(q)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# InfoNCE in both directions, as in CLIP: of all captions in the batch, find that of the image, and of all images that
+# of the caption. The temperature λ is learnt.
+#
+# A detail that is easily forgotten: with 64 pairs and 40 kinds, several images of a batch have the **same** caption.
+# CLIP's targets, the diagonal, would punish an answer that is right. So all pairs of one kind share the target, and
+# measures count each of them as a hit.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Two entropies for each modality
+#
+# $$\underbrace{\tfrac{1}{n} \textstyle\sum_i H(p_i)}_{\text{local: be sure}} \; + \;
+# \underbrace{\max\big(0, \tau - H(\tfrac{1}{n} \textstyle\sum_i p_i)\big)}_{\text{global: use at least } e^\tau
+# \text{ experts}} \qquad \text{images, text: each on its own}$$
+
+# %% slideshow={"slide_type": "-"}
+router_scores = torch.randn(50, 8)  # of 50 tokens
+p, is_text, tau = router_scores.softmax(-1), torch.arange(50) >= 16, np.log(6)
+
+def entropy(p):
+    return -(p * p.log()).sum(-1)
+
+by_hand = 0
+for of_modality in (p[~is_text], p[is_text]):
+    local, mean = entropy(of_modality).mean(), of_modality.mean(0)
+    by_hand = by_hand + local + (tau - entropy(mean)).clamp(min=0)
+torch.testing.assert_close(by_hand, entropy_losses(switch(router_scores), is_text, tau))
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Notebook 08 balanced all tokens together. Here that is not enough: experts can be in perfect balance while all the
+# text sits on one of them. So LIMoE looks at each modality on its own. **Local**: each token is sure of its expert.
+# **Global**: on average the modality uses many, at least $e^\tau$, here six of eight; a threshold, so that it need not
+# be all of them, and experts may still belong to one modality.
+#
+# **Predict.** Three networks: with both losses, with the local one only, with none. In which one does a modality
+# collapse, and which modality is it?
+
+# %% slideshow={"slide_type": "skip"}
+models, made = load("limoe"), record("limoe")  # 4 ways of training, 3 seeds each
+sparse_ways = [way for way in models if way != "dense"]
+
+
+def experts_used(share):
+    """exp of the entropy of the load of each modality: shares (..., 2, E) -> (..., 2)."""
+    of_modality = share / share.sum(-1, keepdim=True)
+    return torch.special.entr(of_modality).sum(-1).exp()
+
+
+curves = {way: experts_used(torch.tensor(made["history"]["modality_share"][way])) for way in sparse_ways}
+steps = made["history"]["step"]  # curves: (seeds, steps, layers, 2)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Without the global loss, images collapse
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
+for m, (ax, modality) in enumerate(zip(axes, ("image", "text"), strict=True)):
+    plots.curves(ax, steps, {way: values[:, :, :, m].mean(2) for way, values in curves.items()}, legend=m == 0)
+    ax.axhline(6, color="0.5", lw=1, ls=":")
+    ax.set(title=f"{modality} tokens", xlabel="training step (recorded)", ylim=(0.8, 8), yticks=[1, 2, 4, 6, 8])
+axes[0].set_ylabel("experts used")
+axes[0].text(0, 6.15, "threshold τ: 6 experts", color="0.4", fontsize="small")
+show(
+    fig,
+    "Recorded: experts used over 300 training steps, mean of both layers, three seeds. Images start with about two; "
+    "with the local loss only they fall to one, with both they rise to six, without losses to five. Text falls to "
+    "about three with the local loss only, and keeps about six otherwise.",
+)
+
+# %% slideshow={"slide_type": "skip"}
+now = {}
+for way in sparse_ways:
+    with torch.no_grad():
+        found = [model(pairs.images, pairs.captions) for model in models[way]]
+    chosen = [[modality_share(c, f.is_text) for c in f.choices] for f in found]
+    sure = [c.logits.softmax(-1).amax(-1).mean() for f in found for c in f.choices]
+    room = [within_capacity(c, 1.25, batch_priority=True) for f in found for c in f.choices]
+    lost = [1 - (c.weights > 0).any(-1).float().mean() for c in room]
+    share = torch.stack([torch.stack(layers) for layers in chosen])  # (seeds, layers, 2, E)
+    now[way] = share, torch.stack(sure).mean().item(), torch.stack(lost).mean().item()
+    used = experts_used(share).mean((0, 1)).tolist()
+    print(f"{way:12} experts used: {used[0]:.1f} by images, {used[1]:.1f} by text; "
+          f"sure of the best: {now[way][1]:.2f}; dropped: {now[way][2]:.2f}")
+
+used = {way: experts_used(share) for way, (share, _, _) in now.items()}
+assert used["local only"][..., 0].max() < 1.5  # images: one expert, in every layer, for every seed
+assert used["both losses"].min() > 5 and 3 < used["no losses"].mean() < used["both losses"].mean() + 0.6
+assert now["both losses"][1] > 0.85 > 0.6 > now["no losses"][1]
+assert now["local only"][2] > 0.4 > 0.3 > now["both losses"][2]
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The curves are **recorded**: `python -m lecture_lib.pretrain limoe` trained twelve networks (four ways, three seeds,
+# 300 steps of 64 pairs) in about four minutes of one processor core, and wrote weights and record. The numbers that
+# the cell behind this slide prints are measured here, on held-out images.
+#
+# At the start all patches look alike to the router, and images sit on one or two experts; bytes differ more. The local
+# loss alone makes that permanent: "be sure" is cheapest where everybody agrees. Images end on **one** expert, in both
+# layers, for all three seeds, and most of their tokens find no room.
+#
+# Without any loss, *nothing collapsed here*. The paper reports collapse at scale, also under the classic balance
+# losses; our small network does not reproduce it. What is missing without losses is sureness: the best expert gets a
+# probability of about 0.4, so each is tried by everybody and its output scaled down.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Whose experts are they?
+
+# %% slideshow={"slide_type": "skip"}
+def bits(share):
+    """Mutual information of expert and modality in bits, at most 1: shares (..., 2, E) -> (...)."""
+    entr = torch.special.entr
+    return (entr(share.sum(-1)).sum(-1) + entr(share.sum(-2)).sum(-1) - entr(share).sum((-1, -2))) / np.log(2)
+
+
+apart = {way: bits(share) for way, (share, _, _) in now.items()}
+print("bits that an expert says about the modality:", {way: f"{b.mean():.2f}" for way, b in apart.items()})
+assert apart["both losses"].max() < 0.3 and apart["local only"].mean() > 0.4 > 0.25 > apart["no losses"].mean()
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, axes = plt.subplots(2, 3, figsize=(10, 4.1), sharex=True, sharey=True)
+for column, way in zip(axes.T, ("local only", "no losses", "both losses"), strict=True):
+    share = torch.tensor(made["history"]["modality_share"][way])[0, :, -1]  # (steps, 2, E): seed 0, last layer
+    share = share / share.sum(-1, keepdim=True)
+    for m, ax in enumerate(column):
+        bands = ax.stackplot(steps, share[:, m].T, colors=[f"C{e}" for e in range(8)], lw=0.8, edgecolor="white")
+        ends = share[-1, m].cumsum(0) - share[-1, m] / 2
+        for e, (y, size) in enumerate(zip(ends.tolist(), share[-1, m].tolist(), strict=True)):
+            if size > 0.09:
+                ax.text(steps[-1] - 6, y, str(e + 1), ha="right", va="center", fontsize="small")
+            bands[e].set_alpha(0.65)
+    column[0].set_title(f"{way}: {apart[way].mean():.2f} bit")
+    column[1].set(xlabel="training step (recorded)", xlim=(0, steps[-1]), ylim=(0, 1), yticks=[0, 0.5, 1])
+for ax, modality in zip(axes[:, 0], ("image tokens", "text tokens"), strict=True):
+    ax.set_ylabel(modality)
+show(
+    fig,
+    "Recorded: the share of each of eight experts in the image tokens and in the text tokens over training, last layer,"
+    " one seed. Local only: images all on one expert, text mostly on another. No losses: many experts for both. Both "
+    "losses: about six experts for each modality, mostly the same ones.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Read the numbers at the right edge: which expert has which part of a modality at the end. In the titles: how many
+# bits the expert of a token says about its modality, measured on held-out pairs over all seeds and layers. One bit
+# would be strict separation.
+#
+# With local loss only the modalities do separate, because images have one expert for themselves. With both losses they
+# do **not**: the same six experts serve patches and bytes, 0.1 bit. LIMoE at scale finds experts for images, experts
+# for text, and shared ones. A mixture *allows* encapsulation by modality; it does not bring it about. If you need it,
+# ask for it: give each modality experts of its own.
+
+# %% slideshow={"slide_type": "skip"}
+rows = torch.randperm(540, generator=generator)[:270]
+x, y = data.test_x[rows], data.test_y[rows]  # held out: 270 digits in four looks, 1,080 images
+hits = {way: np.array([retrieval(model, x, y) for model in models[way]]) for way in models}  # (seeds, 2)
+for way, values in hits.items():
+    means = values.mean(0)
+    print(f"{way:12} image to text {means[0]:.2f}, text to image {means[1]:.2f}; seeds {values[:, 0].round(2)}")
+mean = {way: values.mean(0) for way, values in hits.items()}
+assert (mean["both losses"] > mean["dense"] + 0.08).all() and (mean["no losses"] > mean["dense"] + 0.05).all()
+assert (mean["local only"] < mean["dense"]).all()
+assert (hits["both losses"][:, 0] > hits["dense"][:, 0]).all()
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Retrieval, at equal active FLOPs
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(10, 3.5))
+order = ["both losses", "no losses", "local only", "dense"]
+plots.bars(ax, order, {"image → text: best of 40": [mean[w][0] for w in order],
+                       "text → image: share of 10 best": [mean[w][1] for w in order]})
+for i, way in enumerate(order):
+    for k in range(2):
+        ax.plot([i - 0.2 + 0.4 * k + 0.155] * 3, hits[way][:, k], "o", color="0.15", ms=4)
+ax.set(ylim=(0, 1.25), yticks=[])
+ax.legend(frameon=False, ncols=2, loc="upper right")
+ax.text(-0.4, 1.15, "bars: means, dots: three seeds", color="0.3", va="center")
+ax.spines["left"].set_visible(False)
+show(
+    fig,
+    "Retrieval on held-out images, mean of three seeds, dots for the seeds: "
+    + "; ".join(f"{w} {mean[w][0]:.2f} and {mean[w][1]:.2f}" for w in order) + ".",
+)
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input", "small", "varies"]
+a, b = models["both losses"][0], models["dense"][0]
+flops = [count_flops(model, pairs.images, pairs.captions) for model in (a, b)]
+seconds = [wall_time(model, pairs.images[:64], pairs.captions[:64]) for model in (a, b)]
+ratio = made["parameters"]["both losses"] / made["parameters"]["dense"]
+more = flops[0] / flops[1], seconds[0] / seconds[1]
+print(f"sparse over dense: parameters {ratio:.2f}, FLOPs {more[0]:.3f}, seconds {more[1]:.2f}")
+assert 1 <= flops[0] / flops[1] < 1.03 and ratio > 1.5 and seconds[0] > 0.5 * seconds[1]
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Chance is 0.025. The dense network has the same widths everywhere, so each token costs the same FLOPs, up to the
+# router; it saw the same pairs, with the same optimisers. With both losses the sparse one finds about 0.15 to 0.2
+# more. With the local loss only it is *worse* than dense: one expert, and most image tokens dropped.
+#
+# Do not read too much into "both losses" against "no losses". On average it is a few hundredths better, but three
+# seeds vary by as much, and one seed is best without any loss. The wins of sparsity over density are clear, those of
+# the losses over nothing are not. And seconds are not FLOPs: sorting tokens for eight small groups takes longer than
+# one product. Training is short, too: with more steps, and wider layers, dense caught up in our trials.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Look inside: which expert for which token?
+
+# %% slideshow={"slide_type": "skip"}
+model, kinds = models["both losses"][0], [31, 8, 24, 2, 13, 38]
+shown = [draw_images(data.test_x[data.test_y == k // 4][:1], torch.tensor([k]))[0] for k in kinds]
+said = [caption(k, TEMPLATES[i % 3]) for i, k in enumerate(kinds)]
+with torch.no_grad():
+    every = model(draw_images(x, 4 * y + torch.arange(len(y)) % 4), encode([caption(k) for k in range(N_KINDS)]))
+    captions = every.captions
+inputs, experts, titles = [], [], []
+for image, text in zip(shown, said, strict=True):
+    with torch.no_grad():
+        alone = [model(image[None], encode([])), model(image[None][:0], encode([text]))]
+    best = caption(int((alone[0].images @ captions.T).argmax()))
+    inputs += [image, text]
+    titles += [f"an image; its best caption of 40: “{best}”", f"a caption: “{text}”"]
+    experts += [torch.stack([c.weights.argmax(-1) for c in f.choices]) for f in alone]
+
+
+def table_of(label, expert):
+    """The share of tokens that go where most tokens of their label go: labels, experts (N,) -> a number."""
+    counts = torch.zeros(int(label.max()) + 1, 8).index_put((label, expert), torch.ones(len(label)), accumulate=True)
+    return (counts.amax(-1).sum() / len(label)).item()
+
+
+by_byte, by_look, by_digit = [], [], []  # for 3 seeds and 2 layers
+of_patch = pairs.kind.repeat_interleave(16)
+for network in models["both losses"]:
+    with torch.no_grad():
+        seen = network(pairs.images, pairs.captions)
+    for c in seen.choices:
+        expert = c.weights.argmax(-1)
+        by_byte.append(table_of(pairs.captions[pairs.captions > 0], expert[seen.is_text]))
+        by_look.append(table_of(of_patch % 4, expert[~seen.is_text]))
+        by_digit.append(table_of(of_patch // 4, expert[~seen.is_text]))
+tables = {"bytes by their letter": by_byte, "patches by stroke and colour": by_look, "patches by digit": by_digit}
+for name, values in tables.items():
+    print(f"a table predicts the expert of {name}: {min(values):.0%} to {max(values):.0%}")
+assert min(by_byte) > 0.9 and min(by_look) > 0.45 and max(by_digit) < 0.42 and min(by_look) > max(by_digit) + 0.08
+
+# %% slideshow={"slide_type": "-"} tags=["figure:modalities_widget", "hide-input"]
+share = now["both losses"][0][0]  # seed 0, measured above: (layers, 2, E)
+Modalities(inputs, experts, share / share.sum(-1, keepdim=True), layers=["2", "4"], titles=titles)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Move through six images and their captions. Numbers are experts. **Look for a rule**: what decides the expert of a
+# letter? Below each layer: of all held-out tokens of a modality, the share of each expert. Most experts serve both.
+#
+# The rule is plain, and the cell behind this slide counts it: routing of text is a **table of letters**. Whatever the
+# word and the place, a letter goes to one expert, in both layers, for all seeds, in nearly all of the cases. The local
+# loss asked for sure routers, and what is surest about a byte is which one it is. Notebook 08 had that as a baseline:
+# hashed routing, where nothing is learnt.
+#
+# Patches go by the **look** of the whole image: its stroke and colour predict the expert of about 60 % of them, the
+# digit hardly more than nothing would (the busiest expert has about 25 %). Experts specialised in what is easy to see,
+# not in what we would call a concept.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Where it fails: a word it never heard
+
+# %% slideshow={"slide_type": "skip"}
+asked = {
+    "heard in training:\na bold white seven": TEMPLATES[0],
+    "another order:\nseven bold white": "{digit} {stroke} {colour}",
+    "another word:\nthe bold white seven": "the {stroke} {colour} {digit}",
+}
+right = []
+for template in asked.values():
+    of_seeds = [retrieval(net, x[:135], y[:135], template=template) for net in models["both losses"]]
+    right.append(np.mean(of_seeds, axis=0))
+    print(f"{template:32} image to text {right[-1][0]:.2f}, text to image {right[-1][1]:.2f}")
+heard, order, word = right
+assert (order < heard - 0.02).all() and (order > 0.5).all() and (word < order - 0.08).all() and (word > 0.1).all()
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+fig, ax = plt.subplots(figsize=(10, 3.2))
+plots.bars(ax, list(asked), {"image → text": [r[0] for r in right], "text → image": [r[1] for r in right]})
+ax.set(ylim=(0, 1.2), yticks=[])
+ax.legend(frameon=False, ncols=2, loc="upper right")
+ax.spines["left"].set_visible(False)
+show(
+    fig,
+    "Retrieval, mean of three seeds: "
+    + "; ".join(f"{a} {r[0]:.2f} and {r[1]:.2f}" for a, r in zip(asked, right, strict=True)).replace("\n", " ") + ".",
+)
+
+# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+with torch.no_grad():
+    together = model(pairs.images, pairs.captions).images
+    alone = torch.cat([model(image[None], encode([])).images for image in pairs.images[:100]])
+moved = 1 - (together[:100] * alone).sum(-1)
+print(f"one image, alone or in a batch: 1 - cosine is {moved.mean():.2f} on average, {moved.max():.2f} at most")
+assert moved.max() > 0.03
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Another order of the words costs a little. A little word that it never read, *the*, costs a third of the captions
+# found, and more than half of the images: 40 kinds in three templates are a small language. Whether a network
+# "understands captions" is not tested by captions of the kind that it was trained on.
+#
+# And capacity has a price at test time: an image's vector depends on **who else is in the batch**, because others may
+# take its places. Encode one by one, or without a capacity, where that matters.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Where modules fail
+#
+# - **Low rank is a bet** that the new task is near. *Inverted* was not.
+# - **Somebody must know the task.** A learnt router finds little of what a decree states.
+# - **Room beats modules.** With wide enough layers, sharing costs few points.
+# - **Modalities mix.** Experts of one modality are allowed, not brought about.
+# - **Only modules are encapsulated.** What they share, everybody feels.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Numbers for each of these are above; none comes from a large model. What changes with size: the gap between shared and
+# separate networks closes where there is room, and adapters are a smaller part of the whole. What does not change:
+# merging is exact, an adapter that does not run cannot disturb, and specialisation is something to measure, with its
+# baselines, before it is told. Notebook 11 goes on: parts of *different* networks, averaged, added and stitched.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ## Exercises
+#
+# ### Exercise 1: two adapters in one (★★☆, 10 min)
+#
+# Two LoRAs of one layer, `first = (A1, B1)` and `second = (A2, B2)`, with A of shape `(r, d_in)` and B of shape
+# `(d_out, r)`, and two weights `w`. Write `two_in_one(first, second, w)`: return one pair `(A, B)` with
+# $BA = w_1 B_1 A_1 + w_2 B_2 A_2$, exactly, of the smallest rank that is always enough. Weights may be negative.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+def two_in_one(first, second, w):
+    return ...
+
+
+check("two_in_one", two_in_one)
+
+# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+def two_in_one_solution(first, second, w):
+    (A1, B1), (A2, B2) = first, second
+    return torch.cat([A1, A2]), torch.cat([w[0] * B1, w[1] * B2], dim=1)
+
+
+check("two_in_one", two_in_one_solution)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise 2: information in bits (★★☆, 10 min)
+#
+# `expert` and `label` are lists of integers from 0 on, tensors `(N,)`: where each token went, and what it was. Write
+# `expert_bits(expert, label)`, the mutual information in bits,
+#
+# $$I = \sum_{e,l} p(e, l) \, \log_2 \frac{p(e, l)}{p(e)\, p(l)}$$
+#
+# Some pairs never occur: $0 \log 0$ counts as 0.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+def expert_bits(expert, label):
+    return ...
+
+
+check("expert_bits", expert_bits)
+
+# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+def expert_bits_solution(expert, label):
+    joint = torch.zeros(int(expert.max()) + 1, int(label.max()) + 1)
+    for pair in zip(expert.tolist(), label.tolist(), strict=True):
+        joint[pair] += 1 / len(expert)
+    alone = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+    seen = joint > 0
+    return (joint[seen] * (joint[seen] / alone[seen]).log2()).sum().item()
+
+
+check("expert_bits", expert_bits_solution)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## To take home
+#
+# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad \Delta(x) = \tfrac{\alpha}{r} B A x$$
+#
+# - An adapter is 512 weights beside 4,096, and free when merged.
+# - Narrow: tasks fight, modules help. Wide: one shared network is near.
+# - Added adapters forget nothing, to the bit. Fine-tuning forgets.
+# - Who uses what is a number of bits, beside what chance would give.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ## Sources
+#
+# - N. Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, ICML 2019: adapters.
+# - E. J. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022.
+# - Y. Wang et al., *AdaMix: Mixture-of-Adaptations for Parameter-efficient Model Tuning*, EMNLP 2022.
+# - B. Mustafa et al., *Multimodal Contrastive Learning with LIMoE: the Language-Image Mixture of Experts*, NeurIPS
+#   2022.
+# - A. Radford et al., *Learning Transferable Visual Models From Natural Language Supervision*, ICML 2021: CLIP.
+# - W. Fedus, B. Zoph, N. Shazeer, *Switch Transformers*, JMLR, 2022: the choice of one expert.
+# - C. Riquelme et al., *Scaling Vision with Sparse Mixture of Experts*, NeurIPS 2021: batch priority.
+# - S. Scardapane, *Designing efficient and modular neural networks*, talk, 4 October 2023.
+# - Digits: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI repository, 1998.
