@@ -4,6 +4,7 @@ import codecs
 import hashlib
 import io
 import keyword
+import math
 import sysconfig
 import tokenize
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -39,6 +41,31 @@ def digits() -> Digits:
     train_x, test_x = (torch.tensor(part / 16, dtype=torch.float32).reshape(-1, 8, 8) for part in parts[:2])
     train_y, test_y = (torch.tensor(part) for part in parts[2:])
     return Digits(train_x, train_y, test_x, test_y)
+
+
+def openml(name: str) -> Digits:
+    """Square grey images of openml.org, such as "Fashion-MNIST" or "mnist_784" (28 x 28, 70,000), for who is online.
+
+    Pixels in [0, 1], classes from 0 up in the order of their names; the first six sevenths are for training, as these
+    two have it. The first call downloads, later ones read scikit-learn's cache.
+
+    Raises:
+        ConnectionError: no network, and nothing in the cache.
+        ValueError: no data set of this name, or its rows are not square images.
+    """
+    from sklearn.datasets import fetch_openml
+
+    try:
+        x, y = fetch_openml(name, version=1, return_X_y=True, as_frame=False)
+    except OSError as error:
+        raise ConnectionError(f"name {name!r} has to be fetched from openml.org, which failed: {error}") from error
+    side = math.isqrt(x.shape[1])
+    if side**2 != x.shape[1]:
+        raise ValueError(f"name must be a data set of square images, {name!r} has {x.shape[1]} numbers a row")
+    images = torch.tensor(x / x.max(), dtype=torch.float32).reshape(-1, side, side)
+    labels = torch.tensor(np.unique(y, return_inverse=True)[1])
+    n_train = len(images) * 6 // 7
+    return Digits(images[:n_train], labels[:n_train], images[n_train:], labels[n_train:])
 
 
 def digit_tasks() -> dict[str, Digits]:

@@ -1,7 +1,7 @@
 """The weights that ship with the lecture: `python -m lecture_lib.pretrain NAME` makes them, `load(NAME)` reads them.
 
-Each is a file of safetensors in checkpoints/, beside a record of how it was made and how good it is. A run that was
-stopped goes on from its last state when it is started again.
+Each is a file of safetensors in checkpoints/, beside a record of how it was made and how good it is. A run of the
+language model that was stopped goes on from its last state when it is started again.
 """
 
 import argparse

@@ -2,10 +2,12 @@
 
 import itertools
 
+import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 
-from lecture_lib.data import KINDS, batches, digit_tasks, digits, find_the_digit, python_sources, token_kinds
+from lecture_lib.data import KINDS, batches, digit_tasks, digits, find_the_digit, openml, python_sources, token_kinds
 
 
 def test_digits_are_a_fixed_fair_split():
@@ -101,3 +103,27 @@ def test_token_kinds_refuses_what_is_no_source():
         token_kinds(torch.zeros(3, dtype=torch.int64))
     with pytest.raises(ValueError, match="source must be whole files of Python: at byte 6"):
         token_kinds(torch.tensor(list(b"a = 1\0x = (\n"), dtype=torch.uint8))
+
+
+def test_openml_is_read_as_the_digits_are(monkeypatch):
+    """What openml.org sends: rows of pixels from 0 to 255, classes as text; nothing is downloaded here."""
+    x = np.random.default_rng(0).integers(0, 255, (21, 784), endpoint=True).astype(float)
+    x[0, 0] = 255
+    y = np.array([str(i % 3) for i in range(21)])
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda name, **options: (x, y))
+    data = openml("Fashion-MNIST")
+    assert data.train_x.shape == (18, 28, 28) and data.test_x.shape == (3, 28, 28)
+    assert data.train_x.dtype == torch.float32 and data.train_x.max() == 1 and data.train_x.min() == 0
+    torch.testing.assert_close(data.test_x[-1].flatten() * 255, torch.tensor(x[-1], dtype=torch.float32))
+    assert data.test_y.tolist() == [0, 1, 2] and data.train_y.dtype == torch.int64
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", lambda name, **options: (x[:, :783], y))
+    with pytest.raises(ValueError, match="name must be a data set of square images, 'iris' has 783 numbers a row"):
+        openml("iris")
+
+    def offline(name, **options):
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(sklearn.datasets, "fetch_openml", offline)
+    with pytest.raises(ConnectionError, match=r"'mnist_784' has to be fetched from openml.org, .* no route to host"):
+        openml("mnist_784")

@@ -401,6 +401,10 @@ assert not hard.requires_grad
 # [07](07_adaptive_language_model.ipynb) 40 s · [08](08_mixture_of_experts.ipynb) 50 s ·
 # [09](09_experts_at_scale.ipynb) 25 s · [10](10_adapters_and_modalities.ipynb) 25 s · [11](11_merging.ipynb) 30 s ·
 # [12](12_outlook.ipynb) 45 s
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **With a network,** `lecture_lib.data.openml("Fashion-MNIST")` gives 70,000 images of 28 × 28 pixels in the form of
+# `digits()`: try them where a notebook says that digits are too easy.
 #
 # **To teach with them:** `make slides` writes a deck for each notebook, and one for the whole talk. The letter `S`
 # opens the speaker's notes, which are the prose of these notebooks.
