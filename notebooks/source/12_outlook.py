@@ -513,6 +513,8 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Turn the dial yourself
+#
+# How many patches are kept; each digit leaves when an exit is 0.9 sure.
 
 # %% slideshow={"slide_type": "skip"}
 with torch.no_grad():
@@ -527,7 +529,7 @@ assert dialled[3][0] > full - 0.03 and dialled[3][0] > dialled[1][0] + 0.05
 # %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
 Savings(
     patches, *zip(*dialled, strict=True), dial_ms, full=(full, full_flops, full_ms),
-    control="patches, exits at 0.9", images=test_x[:8], kept=kept, setting=4,
+    control="patches", images=test_x[:8], kept=kept, setting=4,
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
