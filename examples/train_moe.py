@@ -28,6 +28,7 @@ cannot show what more machines gain, as here processes share cores, caches and m
 """
 
 import argparse
+import gc
 import hashlib
 import json
 import math
@@ -290,6 +291,8 @@ def main(argv: list[str] | None = None) -> None:
         return measure(args)
     device = connect(timedelta(seconds=args.timeout))
     train(args, device)
+    dist.barrier()
+    gc.collect()  # the model's cycles hold process groups, whose threads must end before the interpreter does
     dist.destroy_process_group()
 
 
