@@ -40,7 +40,12 @@ assert after == "reached"
 # %%
 if seed == 2:
     missing
+made = [True]
 assert True
+
+# %%
+for made_before in made if seed else made + [[]]:
+    assert made_before or made_before[0]
 
 # %% tags=["solution"]
 assert seed < 9
@@ -59,7 +64,7 @@ def test_the_table_says_which_claims_held_how_often(lecture, capfd):
     record = json.loads((lecture / "benchmarks" / "claims.json").read_text("utf-8"))
     held = [(row["slide"], row["held"], row.get("not")) for row in record["01_luck"]["claims"]]
     assert held == [("A lecture", 3, None), ("Luck", 2, [1]), *3 * [("Luck", 3, None)],
-                    ("Errors", 2, [2]), ("Errors", 3, None)]  # fmt: skip
+                    ("Errors", 2, [2]), ("Errors", 1, [0, 2]), ("Errors", 3, None)]  # fmt: skip
     said = capfd.readouterr().out
     assert "✗   2 seed != 1 or i != 1" in said and "NameError: name 'missing' is not defined" in said
     assert "nobody sees this" not in said
@@ -69,8 +74,16 @@ def test_notebooks_that_are_not_run_keep_their_lines(lecture):
     table = lecture / "benchmarks" / "claims.json"
     table.parent.mkdir()
     table.write_text('{"00_before": {"seeds": 10, "claims": []}}', "utf-8")
-    assert claims.measure(["01_luck"], seeds=1, root=lecture)
+    claims.measure(["01_luck"], seeds=1, root=lecture)
     assert list(json.loads(table.read_text("utf-8"))) == ["00_before", "01_luck"]
+
+
+def test_an_error_is_not_fine_even_where_every_claim_holds(lecture):
+    source = lecture / "notebooks" / "source" / "01_luck.py"
+    source.write_text("# %%\nassert True\nmissing\n", "utf-8")
+    assert not claims.measure(seeds=1, root=lecture)
+    source.write_text("# %%\nassert True\n", "utf-8")
+    assert claims.measure(seeds=1, root=lecture)
 
 
 def test_names_that_do_not_exist_are_refused(lecture):
