@@ -67,7 +67,8 @@ function unitPanel(data) {
     };
   };
   const rows = [row(0, "units of A"), row(108, "between, plain"), row(216, "between, matched")];
-  const panel = picture("What hidden units read", 6 * (CELL + GAP), 324, ...rows.flatMap(({ nodes }) => nodes));
+  const panel = picture("What hidden units read", 6 * (CELL + GAP), 324, ...rows.flatMap(({ nodes }) => nodes),
+    legend(290, 10, square(8, "ll-over-zero"), "above 0"), legend(410, 10, square(8, "ll-below"), "below 0"));
   rows[0].show(a);
   const size = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
   return {

@@ -8,10 +8,10 @@
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **What you will be able to do.** Tell when two networks can be averaged, and why most cannot; put the units of one in
-# the order of the other's; make a soup of fine-tuned networks that beats each of them; add and subtract tasks; stitch
-# the bottom of one network to the top of another, with the control that keeps you honest. You need: linear layers,
-# gradient descent, a norm and a least-squares fit. About 45 minutes with the two exercises. Everything below runs on a
-# laptop in about a minute.
+# the order of the other's; make a soup of fine-tuned networks that beats the one you would have picked; add and
+# subtract tasks; stitch the bottom of one network to the top of another, with the control that keeps you honest. You
+# need: linear layers, gradient descent, a norm and a least-squares fit. About 45 minutes with the two exercises.
+# Everything below runs on a laptop in about a minute.
 
 # %% slideshow={"slide_type": "skip"}
 from collections import OrderedDict
@@ -24,9 +24,10 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import spearmanr
 from torch import nn
 from torch.func import functional_call, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from lecture_lib import plots
-from lecture_lib.data import batches, digit_tasks, digits
+from lecture_lib.data import digit_tasks, digits
 from lecture_lib.merging import (
     Stitch,
     apply_task_vectors,
@@ -44,7 +45,6 @@ from lecture_lib.merging import (
 )
 from lecture_lib.models import MLP, Transformer
 from lecture_lib.notebook import check, setup, show
-from lecture_lib.training import fit
 from lecture_lib.widgets import Interpolation
 
 seed = setup(0)
@@ -204,6 +204,7 @@ for row, (name, state) in zip(axes, {"A": A, "B": B, "B matched": matched}.items
         ax.set(xticks=[], yticks=[])
     row[0].set_ylabel(name, rotation=0, ha="right", va="center")
 fig.suptitle("accuracy: A {:.2f}, B {:.2f}, average {:.2f}; with B matched {:.2f}".format(*found))
+fig.supxlabel("blue: ink here wakes the unit up; red: it keeps it asleep", fontsize="small")
 show(
     fig,
     "The weights with which the sixteen hidden units read the image: in A, in B, and in B matched to A, the best "
@@ -242,6 +243,10 @@ print(f"the loss rises by {rise[0]:.2f} on the plain line, by {rise[1]:.2f} on t
 assert rise[0] > 2.5 * rise[1]
 loud = A["0.weight"].norm(dim=1).topk(6).indices  # six units that read with large weights
 reads = torch.stack([state["0.weight"][loud].unflatten(1, (8, 8)) for state in (A, B, match_weights(A, B))])
+short, long = (((reads[0] + other) / 2).norm() / reads[0].norm() for other in reads[1:])
+print(f"half way, the plain average of these units has length {short:.2f} of that of A, the matched one {long:.2f}")
+assert short < 0.85 and long > short + 0.05
+torch.testing.assert_close(lines[0][0][-1], lines[1][0][-1])  # at the right end, the same function
 
 # %% slideshow={"slide_type": "-"} tags=["figure:interpolation_widget", "hide-input"]
 Interpolation(STOPS, *(torch.stack(some) for some in zip(*lines, strict=True)), reads)
@@ -259,25 +264,31 @@ Interpolation(STOPS, *(torch.stack(some) for some in zip(*lines, strict=True)), 
 
 # %% slideshow={"slide_type": "skip"}
 def barriers(net, pairs):
-    """The largest excess of the loss over the straight line between its ends: (pairs,) plain, (pairs,) matched."""
+    """The largest excess of the loss over the straight line between its ends, and what the accuracy lacks half way.
+
+    (2, 2, pairs): each plain and matched.
+    """
     t, found = torch.tensor(STOPS[::2]).float(), []
     for a, b in pairs:
         for other in (b, match_weights(a, b)):
-            loss, _ = along(net, a, other, STOPS[::2])
-            found.append((loss - (1 - t) * loss[0] - t * loss[-1]).max().item())
-    return found[::2], found[1::2]
+            loss, right = along(net, a, other, STOPS[::2])
+            excess = (loss - (1 - t) * loss[0] - t * loss[-1]).max()
+            found.append([excess, (right[0] + right[-1]) / 2 - right[len(t) // 2]])
+    return np.array(found).reshape(-1, 2, 2).T
 
 
-widths, barrier = [8, 16, 32, 64, 128], {}
+widths, found = [8, 16, 32, 64, 128], []
 for width in widths:
     net_w = MLP(64, width, 10, depth=3)
     some = alone if width == 32 else train(net_w, new(lambda: MLP(64, width, 10, depth=3), 2 * PAIRS))  # noqa: B023
-    barrier[width] = barriers(net_w, list(zip(some[::2], some[1::2], strict=True)))
-plain, matched = (np.array([barrier[width][k] for width in widths]).T for k in (0, 1))  # (pairs, widths)
+    found.append(barriers(net_w, list(zip(some[::2], some[1::2], strict=True))))
+(plain, matched), (_, lost) = np.stack(found, -1)  # (pairs, widths)
 for k, width in enumerate(widths):
-    print(f"width {width:3}: barrier {plain[:, k].mean():.2f}, matched {matched[:, k].mean():.3f}")
+    print(f"width {width:3}: barrier {plain[:, k].mean():.2f}, matched {matched[:, k].mean():.3f}", end=", ")
+    print(f"and then the average reads {100 * lost[:, k].mean():.1f} of 100 digits fewer")
 assert (matched.mean(0) < plain.mean(0)).all() and (np.diff(matched.mean(0)) < 0).all()
-assert matched[:, -1].max() < 0.12 and matched[:, 0].mean() > 0.2
+assert matched[:, 3:].max() < 0.15 and lost[:, 3:].mean(0).max() < 0.04  # from 64 units on
+assert matched[:, -1].max() < 0.12 and matched[:, 0].mean() > 0.2 and lost[:, 0].mean() > 0.08
 assert 0.3 < plain[:, -1].mean() < plain[:, 0].mean()
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
@@ -296,19 +307,20 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The **barrier** is the largest excess of the loss over the straight line between both ends. Wide networks have many
-# units to choose from: for each of A there is something alike in B. From 64 units on, matched networks can be averaged
-# as if they were one; with 8 units, they cannot. (Wide networks also get less hostile without matching.)
+# units to choose from: for each of A there is something alike in B. From 64 units on, the average of matched networks
+# reads about as well as each of them; with 8 units, it does not. (Wide networks also get less hostile without
+# matching.)
 #
 # The claim of the paper, that after matching there is *no* barrier, holds for wide networks. With depth it gets harder:
-# each layer's mismatch is the next one's input. Five hidden layers of 32 keep a third of their barrier, and two small
-# transformers do not survive the average (the cells below).
+# each layer's mismatch is the next one's input. Five hidden layers of 32 keep about a third of their barrier, and two
+# small transformers do not survive the average (the cells below).
 
 # %% slideshow={"slide_type": "skip"}
 deep = MLP(64, 32, 10, depth=6)
-some = train(deep, new(lambda: MLP(64, 32, 10, depth=6), 6))
-deep_plain, deep_matched = (np.mean(found) for found in barriers(deep, list(zip(some[::2], some[1::2], strict=True))))
+some = train(deep, new(lambda: MLP(64, 32, 10, depth=6), 2 * PAIRS))
+deep_plain, deep_matched = barriers(deep, list(zip(some[::2], some[1::2], strict=True)))[0].mean(1)
 print(f"five hidden layers of 32 instead of two: barrier {deep_plain:.2f}, matched {deep_matched:.2f}")
-assert deep_matched > 2 * matched[:, widths.index(32)].mean()
+assert 0.2 < deep_matched / deep_plain < 0.5 and deep_matched > 2 * matched[:, widths.index(32)].mean()
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Residual streams and attention can be matched as well: all layers that share the stream share its order, and heads
@@ -327,30 +339,21 @@ class Rows(nn.Module):
         return self.head(self.body(self.embed(x.unflatten(-1, (8, 8))) + self.place).mean(-2))
 
 
-def trained_rows(run):
-    torch.manual_seed(1000 * seed + run)
-    model, generator = Rows(), torch.Generator().manual_seed(1000 * seed + run)
-    stream = batches(x, y, size=64, generator=generator)
-    fit(model, lambda x, y: F.cross_entropy(model(x), y), stream, steps=200, label="transformer")
-    return {key: t.detach() for key, t in model.state_dict().items()}
-
-
 # %% slideshow={"slide_type": "skip"}
 rows = Rows()
 layout = units(nn.Sequential(OrderedDict(embed=rows.embed, body=rows.body, head=rows.head)))
 layout.axes["place"] = (None, layout.axes["embed.bias"][0])  # positions keep their order, the stream's units do not
 found = []
-for run in (20, 22):
-    A, B = trained_rows(run), trained_rows(run + 1)
-    for state in (A, average([A, B]), average([A, match_weights(A, B, layout)])):
-        with torch.no_grad():
-            found.append((functional_call(rows, state, (test_x,)).argmax(-1) == test_y).float().mean().item())
-own_rows, plain_rows, matched_rows = np.reshape(found, (2, 3)).mean(0)
+with sdpa_kernel(SDPBackend.MATH):  # attention written out, for vmap
+    some = train(rows, new(Rows, 2 * PAIRS, run=20), steps=200, run=20)
+    for A, B in zip(some[::2], some[1::2], strict=True):
+        found.append(accuracy(rows, [A, average([A, B]), average([A, match_weights(A, B, layout)])]))
+own_rows, plain_rows, matched_rows = torch.stack(found).mean(0).tolist()
 print(f"a transformer: {own_rows:.2f}, averaged {plain_rows:.2f}, matched and averaged {matched_rows:.2f}")
 shuffle = {"embed.": torch.randperm(32), "body.blocks.0.mlp.0.": torch.randperm(128)}
 again = match_weights(A, permute(A, layout, shuffle), layout)
 assert all(torch.equal(again[key], A[key]) for key in A)  # the same network is found again, bit for bit
-assert plain_rows + 0.05 < matched_rows < own_rows - 0.05
+assert plain_rows < 0.35 and plain_rows + 0.1 < matched_rows < 0.7 and own_rows > 0.92
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A soup of fine-tuned networks
@@ -393,13 +396,14 @@ quality = {"pretrained": tested(base), "the eight, mean": each.mean(1)}
 quality |= {name: tested(states) for name, states in soups.items()}
 together = [logits(net, eight, test_noisy).softmax(-1).mean(0).argmax(-1) for eight in tuned]
 quality["all eight vote"] = torch.stack([(said == test_three).float().mean() for said in together])
-strangers = train(net, new(lambda: MLP(64, 128, 10, depth=3), 8, run=8), new_x, steps=150, run=8)
-quality["soup of strangers"] = tested([average(strangers)])
+strangers = train(net, new(lambda: MLP(64, 128, 10, depth=3), 8 * PAIRS, run=8), new_x, steps=150, run=8)
+quality["soup of strangers"] = tested([average(strangers[i : i + 8]) for i in range(0, 8 * PAIRS, 8)])
 for name, values in quality.items():
     print(f"{name:26} {values.mean():.3f}")
 q = {name: values.mean().item() for name, values in quality.items()}
 assert q["soup of all eight"] > max(q["the best by held-out data"] + 0.003, q["the eight, mean"] + 0.01)
 assert abs(q["soup of all eight"] - q["all eight vote"]) < 0.025
+assert abs(q["soup of all eight"] - q["greedy soup"]) < 0.025
 assert q["soup of strangers"] < q["the eight, mean"] - 0.15
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
@@ -480,8 +484,8 @@ for key in library:
 # al. 2023). Add them all, and hope for a body that serves all heads: no data, no training, two lines.
 #
 # How the vectors are combined is an art of its own. **TIES** (Yadav et al. 2023): keep each vector's largest entries,
-# elect a sign for each weight, average those who agree. **DARE** (Yu et al. 2024): drop most entries at random and
-# rescale the rest, so that vectors collide less.
+# elect a sign for each weight, average those who agree. **DARE** (Yu et al. 2024): drop a share of the entries at
+# random and rescale the rest, so that vectors collide less.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Five tasks, one body, no training
@@ -512,14 +516,14 @@ def merge_all(members):
     return curves, best
 
 
-five = [0, 1, 2, 3, 4]
+five = [0, 1, 2, 3, 4]  # all but white on black
 curves, best = merge_all(five)
 start = on_tasks([body(state) for state in base])
 single = accuracy(net, tuned, *report).unflatten(0, (RUNS, 6))
 
 # %% slideshow={"slide_type": "skip"}
-def multi_task(members, steps=200):
-    """One body a run, trained on all the tasks of `members` at once, each with its frozen head."""
+def multi_task(members, steps=100):
+    """One body a run, trained on all the tasks of `members` at once, each with its frozen head, as long as tuned."""
     p = {key: t.requires_grad_() for key, t in stacked([body(state) for state in base]).items()}
     rows_of = torch.tensor([6 * run + i for run in range(RUNS) for i in members])
     fixed = {key: t[rows_of] for key, t in stacked(heads).items() if key.startswith(HEAD)}
@@ -553,8 +557,8 @@ for name, side in (("only heads", "right"), ("specialists", "left"), ("trained o
     place = 2.55 if side == "right" else 0.15
     ax.text(place, means[name] + 0.0015, name, ha=side, color="0.3", fontsize="small")
 ax.set(xlabel="scale λ", ylabel="accuracy, mean of 5 tasks", xlim=(0.1, 2.6))
-ax.set_ylim(means["only heads"] - 0.01, means["trained on all"] + 0.015)
-ax.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.6))
+ax.set_ylim(means["only heads"] - 0.01, means["specialists"] + 0.01)
+ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.73), ncols=3)
 show(
     fig,
     f"Mean accuracy of one merged body on five tasks against the scale. Heads alone {means['only heads']:.3f}, "
@@ -566,17 +570,32 @@ reached = {way: result[:, five].mean().item() for way, (_, result) in best.items
 gap = means["trained on all"] - means["only heads"]
 for way, value in reached.items():
     print(f"{way:5}: {(value - means['only heads']) / gap:.0%} of the way from heads alone to training on all")
-assert all(means["only heads"] + 0.1 * gap < value < means["trained on all"] - 0.1 * gap for value in reached.values())
+assert all(0.25 < (value - means["only heads"]) / gap < 0.9 for value in reached.values())
+assert max(reached.values()) - min(reached.values()) < 0.25 * gap and best["TIES"][0] > best["sum"][0]
+assert all(some[-1].mean() < max(values.mean() for values in some) - 0.005 for some in curves.values())  # too large
+assert abs(means["trained on all"] - means["specialists"]) < 0.025
+
+# %% slideshow={"slide_type": "skip"}
+mirrored = NAMES.index("mirrored")
+forgotten = (start - on_tasks([merged("sum", -1.0, run, [mirrored]) for run in range(RUNS)])).mean(0).tolist()
+print("subtract mirrored:", ", ".join(f"{name} loses {v:.1%}" for name, v in zip(NAMES, forgotten, strict=True)))
+others = (sum(forgotten) - forgotten[mirrored]) / 5
+print(f"the others: {others:.1%} on average")
+assert forgotten[mirrored] > 0.08 and others < 0.04
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Two controls frame the picture. *Only heads*: the body of $\theta_0$ untouched. It is the honest zero: what merging
-# gives must come on top of it. *Trained on all*: the data of all the tasks at once. It is about as good as the five
-# specialists, so one body *can* do all five.
+# gives must come on top of it. *Trained on all*: all the tasks at once, each for as many batches as its specialist had.
+# It is about as good as the five specialists, so one body *can* do all five. (White on black is left out: it is the
+# hardest to merge. The next slide has all six.)
 #
 # Merging covers a good part of that way, without a single step of training. The scale matters, and is chosen on
 # held-out data; too large, and the sum runs into land that nobody has seen. Between the three recipes the differences
-# are small here, and which one is ahead changes with the seed. Note that the best scale for TIES is another one than
-# for sums: it takes a mean where they add.
+# are small here, and which one is ahead changes with the seed. Note that the best scale for TIES is larger than for
+# sums: it takes a mean where they add.
+#
+# A vector can be **subtracted** as well. With λ = -1 the body forgets: of mirrored digits it reads about 17 in a
+# hundred fewer, in the other tasks about 2.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The more tasks, the less of each
@@ -595,10 +614,13 @@ for count in range(1, 7):
 print("tasks merged, share of the gain:", {k + 1: f"{v:.0%}" for k, v in enumerate(shares.mean(0).tolist())})
 assert 0.85 < shares[:, 0].mean() < 1.15 and shares[:, -1].mean() < shares[:, 1].mean() - 0.1 < 0.85
 assert shares[:, -1].mean() < 0.65
+gained = dict(zip(NAMES, (on_tasks(way) - start).mean(0).tolist(), strict=True))  # the body of all six
+print("all six in one body:", ", ".join(f"{name} {value:+.1%}" for name, value in gained.items()))
+assert min(gained, key=gained.get) == "inverted" and gained["inverted"] < 0
 flat = [torch.stack([torch.cat([t.flatten() for t in v.values()]) for v in some]) for some in vectors]
 cosines = torch.stack([F.normalize(some) @ F.normalize(some).T for some in flat]).mean(0)
 print(f"cosines of two task vectors: up to {cosines[~torch.eye(6, dtype=torch.bool)].abs().max():.2f}")
-assert cosines[~torch.eye(6, dtype=torch.bool)].abs().max() < 0.3
+assert cosines[~torch.eye(6, dtype=torch.bool)].abs().max() < 0.2
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
@@ -613,9 +635,10 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# One task vector, with λ = 1, *is* the specialist. With each further one, everybody keeps less. And yet the vectors
-# are almost orthogonal: the cosine of two of them is hardly more than 0.1. Orthogonal weights are not independent
-# functions: they pass through the same ReLUs, which know nothing of tasks.
+# One task vector, with λ = 1, *is* the specialist. With each further one, everybody keeps less; of all six, white on
+# black keeps nothing, and is read a little worse than with heads alone. And yet the vectors are almost orthogonal: the
+# cosine of two of them is hardly more than 0.1. Orthogonal weights are not independent functions: they pass through the
+# same ReLUs, which know nothing of tasks.
 #
 # A mixture (notebooks 08 and 10) keeps the parts apart, and chooses for each input; merging pays for one network only,
 # and must do everything with it. That is the trade.
@@ -700,6 +723,9 @@ stitch = Stitch(f, g, 64, 64).solve(here, there)
 torch.testing.assert_close(glued, stitch(x), atol=1e-2, rtol=1e-3)
 print(f"g after the stitch after f: {reads_digits(stitch):.2f}")
 
+# %% slideshow={"slide_type": "skip"}
+assert reads_digits(stitch) > (reads_digits(*a) + reads_digits(*b)) / 2 - 0.04
+
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 show(halves("stitch"), f"{alt}, through a stitch.")
 
@@ -731,10 +757,10 @@ for pair in range(PAIRS):
 for name, values in glue.items():
     print(f"{name:22}", *(f"{value:.2f}" for value in values.mean(0)))
 means = {name: values.mean(0) for name, values in glue.items()}
-assert means["nothing"].max() < 0.3 and means["units matched"].min() > means["nothing"].max() + 0.2
+assert means["nothing"].max() < 0.3 and means["units matched"].min() > 0.5
 assert means["stitch"].min() > own.mean() - 0.04
 control = means["stitch, random bottom"]
-assert control[0] > own.mean() - 0.15 and control[-1] < means["stitch"][-1] - 0.08
+assert control[0] > own.mean() - 0.1 and control[-1] < means["stitch"][-1] - 0.08
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
@@ -742,12 +768,13 @@ plots.curves(ax, cuts, glue, legend=False)
 for name, place in {"nothing": 0, "units matched": -0.05, "stitch": 0.04, "stitch, random bottom": 0.05}.items():
     ax.text(4.06, means[name][-1] + place, name, va="center", fontsize="small")
 ax.axhline(own.mean(), color="0.5", lw=1)
-ax.set(xlabel="blocks of A below the cut", ylabel="accuracy", xticks=cuts, xlim=(0.9, 4.9), ylim=(0, 1.05))
+ax.text(2.5, own.mean() + 0.04, "A and B, each alone", color="0.3", fontsize="small", ha="center")
+ax.set(xlabel="blocks of A below the cut", ylabel="accuracy", xticks=cuts, xlim=(0.9, 4.9), ylim=(0, 1.1))
 show(
     fig,
     "Accuracy of the bottom of A under the top of B against the place of the cut. With nothing between, chance; with "
-    f"units matched about {means['units matched'].mean():.1f}; with a stitch as good as the networks themselves. A "
-    f"random bottom stitches as well: {control[0]:.2f} at the first cut, {control[-1]:.2f} at the last.",
+    f"units matched about {means['units matched'].mean():.1f}; with a stitch as good as the networks. A random "
+    f"bottom is nearly as good at the first cut, {control[0]:.2f}, and clearly worse at the last, {control[-1]:.2f}.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -825,7 +852,7 @@ show(
 # More that did not fit here. Batch normalisation: its running statistics belong to no average; run some data through,
 # and estimate them anew. Low-rank adapters: averaging the factors A and B separately is *not* the average of the
 # products; concatenate the ranks instead. And two transformers of width 32, matched and averaged, read about half of
-# the digits: better than a quarter without matching, far from the 95 % of each.
+# the digits: better than about a fifth without matching, far from the 95 % of each.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Exercises
