@@ -6,7 +6,7 @@
     python notebooks/build.py figures               write figures/NAME.png from the cells tagged `figure:NAME`
 
 A source is a py:percent script without a header. Two executions on one machine give the same bytes: what a cell tagged
-`varies` shows, measured times, is kept from the notebook that is there, until a cell of it changes or it is deleted.
+`varies` shows, measured times, is kept from the notebook that is there, until its code changes or it is deleted.
 """
 
 import argparse
@@ -224,10 +224,15 @@ def measured(nb):
     return cells, reachable(views, states(nb))
 
 
+def code(nb):
+    """The sources of the code cells."""
+    return [cell.source for cell in nb.cells if cell.cell_type == "code"]
+
+
 def keep_measured(nb, old):
-    """Gives the cells tagged ``varies`` what they show in the old notebook, if its cells and widgets are the same."""
+    """Gives the cells tagged ``varies`` what they show in the old notebook, if its code and widgets are the same."""
     (new_cells, new_ids), (old_cells, old_ids) = measured(nb), measured(old)
-    if [cell.source for cell in nb.cells] == [cell.source for cell in old.cells] and new_ids == old_ids:
+    if code(nb) == code(old) and new_ids == old_ids:
         for cell, before in zip(new_cells, old_cells, strict=True):
             cell.outputs = before.outputs
         states(nb).update({i: states(old)[i] for i in old_ids})

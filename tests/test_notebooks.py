@@ -242,7 +242,7 @@ def test_two_executions_give_the_same_bytes(project, once, capsys):
     build.check(root=project)
 
 
-def test_what_was_measured_stays_until_a_cell_changes(once):
+def test_what_was_measured_stays_until_the_code_changes(once):
     """Outputs and widgets of cells tagged `varies`; here the measured time is a dial's value."""
     old, new = copy.deepcopy(once), copy.deepcopy(once)
     for nb, value in ((old, 0.1), (new, 0.7)):
@@ -252,12 +252,14 @@ def test_what_was_measured_stays_until_a_cell_changes(once):
         dial["state"]["value"] = value
         (shown,) = (output for output in cell.outputs if "data" in output)
         shown["data"]["text/plain"] = f"measured {value}"
-    other = copy.deepcopy(new)
-    other.cells[1].source += "\n# changed"
-    build.keep_measured(other, old)
-    build.keep_measured(new, old)
+    prose, code = copy.deepcopy(new), copy.deepcopy(new)
+    prose.cells[0].source += "\nmore prose"
+    code.cells[1].source += "\n# changed"
+    for nb in (new, prose, code):
+        build.keep_measured(nb, old)
     assert build.text_of(new) == build.text_of(old)
-    assert "measured 0.7" in build.text_of(other)
+    assert "measured 0.1" in build.text_of(prose)
+    assert "measured 0.7" in build.text_of(code)
 
 
 def test_saved_state_is_what_is_displayed(once):

@@ -79,33 +79,47 @@ class LiveSlidesExporter(HTMLExporter):
 def talk(folder: Path) -> nbformat.NotebookNode:
     """One notebook of the slides that `talk.toml` of a folder of notebooks names, for the deck of a whole talk.
 
-    Each section of talk.toml is a notebook: first its title slide, then the slides of these headings; its minutes set
-    the pace that the speaker's window shows.
+    talk.toml has the opening slide, as Markdown, and for each notebook the headings of the slides taken. Before them
+    comes the notebook's title slide, without its notes, which are for readers. The pace that the speaker's window shows
+    follows from what there is to say and to do on a slide.
 
     Raises:
         SlidesError: a notebook is not there, or has not exactly one slide of a heading.
     """
-    cells, state = [], {}
-    for name, section in tomllib.loads((folder / "talk.toml").read_text("utf-8")).items():
+    order = tomllib.loads((folder / "talk.toml").read_text("utf-8"))
+    opening = nbformat.v4.new_markdown_cell(order["opening"], metadata={"slideshow": {"seconds": 10}})
+    talk, state = [[opening]], {}
+    for name, headings in order["slides"].items():
         if not (path := folder / f"{name}.ipynb").exists():
             raise SlidesError(f"talk.toml: there is no notebook {name}")
         nb = nbformat.read(path, 4)
         slides = [[cell for block in blocks for cell in block["cells"]] for slide in _slides(nb) for blocks in slide]
-        chosen = slides[:1]
-        for heading in section["slides"]:
+        chosen = [[cell for cell in slides[0] if not _is_notes(cell)]]
+        for heading in headings:
             found = [slide for slide in slides if slide[0].source.partition("\n")[0].strip() == f"## {heading}"]
             if len(found) != 1:
                 raise SlidesError(f"talk.toml: {name} has {len(found)} slides with the heading {heading!r}, not one")
             chosen += found
         for k, slide in enumerate(chosen):
-            seconds = round((60 * section["minutes"] - 10) / len(chosen[1:])) if k else 10
-            slide[0].metadata.slideshow = {"slide_type": "subslide" if k else "slide", "seconds": seconds}
-            cells += slide
+            slide[0].metadata.slideshow = {"slide_type": "subslide" if k else "slide", "seconds": _seconds(slide)}
+        talk += chosen
         saved = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
         state |= {f"{name}-{key}": model for key, model in saved.items()}  # other notebooks have the same ids
         for view in _views(cell for slide in chosen for cell in slide):
             view["model_id"] = f"{name}-{view['model_id']}"
+    cells = [cell for slide in talk for cell in slide]
     return nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {_STATE: {"state": state}}})
+
+
+def _seconds(slide) -> int:
+    """What a slide of the talk takes: its notes at 130 words a minute, and time to predict or to move a slider."""
+    words = sum(len(cell.source.split()) for cell in slide if _is_notes(cell))
+    waits = any("**Predict" in cell.source for cell in slide) or any(_views(slide))
+    return max(10, round(60 * words / 130) + 20 * waits)
+
+
+def _is_notes(cell) -> bool:
+    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
 
 
 def _slides(nb) -> list[list[list[dict]]]:

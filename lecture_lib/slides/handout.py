@@ -31,10 +31,12 @@ def find_browser() -> str:
     """Path of the browser: the variable CHROMIUM, else the first found.
 
     Raises:
-        BrowserError: none is found.
+        BrowserError: none is found, or CHROMIUM names none.
     """
     if path := os.environ.get("CHROMIUM"):
-        return path
+        if found := shutil.which(path):
+            return found
+        raise BrowserError(f"CHROMIUM must be the path of a browser, got {path!r}, which cannot be run")
     found = [shutil.which(name) for name in NAMES] + [place for place in PLACES if Path(place).exists()]
     if path := next(filter(None, found), None):
         return path

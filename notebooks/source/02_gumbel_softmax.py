@@ -235,7 +235,7 @@ Temperature(s, temperature=1.0)
 #
 # What does **not** move: how often each option is the largest. Dividing by $\lambda$ never changes which entry wins, so
 # argmax of a relaxed sample follows softmax(s) at *every* temperature. Temperature changes how hard the samples are,
-# not which option they prefer. The next cell checks both claims with numbers.
+# not which option they prefer. In the notebook, both claims are checked with numbers.
 
 # %% slideshow={"slide_type": "skip"}
 hardness = {}
@@ -476,8 +476,8 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Random and argmax learn to classify whatever patch they happen to get, and never where to look: no gradient reaches
-# the scorer. (Averaging their nine answers blindly does better than their choice: see the last column.) The other three
-# find the digit in almost nine scenes of ten, from the class label alone.
+# the scorer. (Averaging their nine answers blindly does better than their choice.) The other three find the digit in
+# almost nine scenes of ten, from the class label alone.
 #
 # And the honest part: **soft attention does as well as the discrete methods here**, and learns faster. It even loses
 # nothing when it is made to pick a single patch at test time. If you can afford to run every option in training, try it

@@ -245,8 +245,8 @@ widget
 #
 # **Try.** Lower c slowly: it fades, then is gone; sparsemax drops it first. Raise a: one after the other drops out,
 # until a alone is left. Then *all scores ×*: large numbers thin out both sparse maps, while softmax stays at 5 of 5.
-# Small numbers bring everyone back. Now push e far down and move it a little: **nothing** else moves. Remember this for
-# the next slide.
+# Small numbers bring everyone back. Now push e far down and move it a little: **nothing** else moves. Remember this: it
+# is a danger, too.
 
 # %% slideshow={"slide_type": "skip"}
 widget.scores, sparsemax(widget.scale * torch.tensor(widget.scores))  # Python sees the sliders: move, run again
@@ -304,7 +304,7 @@ assert wall["softmax", 1000] > wall["softmax", 100] + 1.5 > 4  # that of softmax
 # 1,000. Softmax is never dead, only slow: its gradient shrinks like $e^{-\text{lead}}$, and patience helps.
 #
 # So: start with small scores, in the dense middle of the triangle. Fresh networks do. And when the choice is the
-# *output*, and a label says what is right, there is a way out: the next slide.
+# *output*, and a label says what is right, there is a way out: a loss made for the map.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A loss for each map

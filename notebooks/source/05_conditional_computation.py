@@ -120,7 +120,7 @@ print(f"masked {flops[0] / 1e6:.0f} million FLOPs, packed {flops[1] / 1e6:.0f} m
 # ones: a gradient reaches everyone. `packed` computes what is kept: images that keep equally many patches form a batch
 # without padding, one batch for each number that occurs. A discarded token passes by unchanged.
 #
-# The next cell counts by hand: a block on $n$ tokens of width $D$ costs $24 n D^2 + 4 n^2 D$ (notebook 01).
+# Counted by hand, a block on $n$ tokens of width $D$ costs $24 n D^2 + 4 n^2 D$ (notebook 01).
 
 # %% slideshow={"slide_type": "skip"}
 def blocks_cost(n, width=32, layers=2):
@@ -535,9 +535,9 @@ Savings(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Everything in this picture was measured in the cells above: accuracy on 540 test images, FLOPs an image, milliseconds
-# for 256. This network is narrow, so its time says little for it: the slide before says why. **Predict, then move:**
-# from which budget on does a digit lose ink?
+# Everything in this picture was measured in the notebook: accuracy on 540 test images, FLOPs an image, milliseconds for
+# 256. This network is narrow: its products are so small that the clock sees little of what they save. A wide network
+# gains more. **Predict, then move:** from which budget on does a digit lose ink?
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Skip a layer, by hand

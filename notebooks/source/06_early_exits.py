@@ -323,6 +323,11 @@ show(
     "depth: all end near 92 per cent. Exit 1 has almost 90, but only about 75 with separate training.",
 )
 
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The frozen network has by far the worst first exit: its first block was made for the blocks behind it, not for a
+# classifier. And the last exit? Look at the bars on the right: whether exits were trained along or added later makes
+# little difference there.
+
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Four ways to decide
 #
@@ -679,7 +684,7 @@ print("weights of the four exits, mean over the digits:", choice.weights.mean(0)
 # Scardapane et al. 2020, by the speaker himself. Each exit has a **gate**: how much of the answer it gives, how much it
 # leaves to those behind it. Unrolled, exit $k$ gets the weight $z_k = g_k \prod_{j<k} (1 - g_j)$: break a piece off a
 # stick, then a piece off what is left. That is `stick_breaking`, one more way to choose. The library mixes with it, and
-# the cell above checks that it is the recursion.
+# the notebook checks that it is the recursion.
 #
 # **One** cross-entropy on $\tilde f_1$, not a sum over exits. And a price: the same recursion over the cumulative
 # *costs* $c_k$ is the expected work. The loss is $L(\tilde f_1, y) + \text{price} \cdot \sum_k z_k c_k$.

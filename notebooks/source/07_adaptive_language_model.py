@@ -452,8 +452,8 @@ broken = {name: np.mean([risk[i] > tolerance for i in index if i is not None])
 # A thousand times, somebody draws 60 of them, calibrates, and makes the promise.
 #
 # The naive rule breaks it in about four of ten cases. No wonder: an estimate is as often too low as too high, and
-# whoever takes the boldest threshold that *looks* good prefers those that look better than they are. The next slide
-# shows the rule that keeps its promise, except in at most a share $\varepsilon$ of all calibrations.
+# whoever takes the boldest threshold that *looks* good prefers those that look better than they are. What is needed is
+# a rule that keeps its promise, except in at most a share $\varepsilon$ of all calibrations.
 
 # %% slideshow={"slide_type": "skip"} tags=["varies"]
 print({name: f"promise broken in {share:.1%}" for name, share in broken.items()})
