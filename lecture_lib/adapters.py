@@ -75,6 +75,11 @@ class LoRA(nn.Module):
             raise RuntimeError("unmerge() needs a LoRA that is merged, and this one is not")
         self.merged = None
 
+    def _load_from_state_dict(self, *args, **kwargs) -> None:
+        if self.merged is not None:  # else the sum from before would stay in use
+            raise RuntimeError("load_state_dict() needs a LoRA that is not merged, and this one is: unmerge() it first")
+        super()._load_from_state_dict(*args, **kwargs)
+
 
 def merge_lora(lora: LoRA) -> nn.Linear:
     """A plain new layer with the weight W + (α/r) B A, of its own: nothing tells that there was an adapter."""

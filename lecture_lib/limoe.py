@@ -146,7 +146,7 @@ class LIMoE(nn.Module):
         x = torch.cat([F.pad(part, (0, 0, 0, longest - part.shape[1])) for part in (seen, read)])  # (S, T, D)
         there = (torch.ones(len(images), 16, dtype=torch.bool, device=x.device), captions > 0)
         kept = torch.cat([F.pad(part, (0, longest - part.shape[1])) for part in there])  # (S, T)
-        is_text = (torch.arange(len(x)) >= len(images))[:, None].expand_as(kept)[kept]  # (N,)
+        is_text = (torch.arange(len(x), device=x.device) >= len(images))[:, None].expand_as(kept)[kept]  # (N,)
         choices = []
         for block in self.body.blocks:
             x = x + block.attention(block.norm_1(x), kept.to(x))
@@ -173,8 +173,10 @@ def contrastive_loss(images: Tensor, captions: Tensor, scale: Tensor | float, sa
     Args:
         images, captions: (B, D) of length 1.
         scale: 1 / temperature.
-        same: (B, B) booleans, whether caption j is right for image i.
+        same: (B, B) booleans, whether caption j is right for image i: for each one, and for each caption an image.
     """
+    if not (same.any(0).all() and same.any(1).all()):
+        raise ValueError("same must hold a True in each row and column, else there is nothing to find, got one without")
     scores, q = scale * images @ captions.mT, same.to(images)
     both = [(scores, q), (scores.mT, q.mT)]
     return sum(F.cross_entropy(s, t / t.sum(-1, keepdim=True)) for s, t in both) / 2
@@ -183,10 +185,12 @@ def contrastive_loss(images: Tensor, captions: Tensor, scale: Tensor | float, sa
 def entropy_losses(choice: Choice, is_text: Tensor, threshold: float) -> Tensor:
     """Σ over both modalities: local, mean H(p(token)), and global, max(0, threshold - H(mean p)).
 
-    Each token is to be sure of its expert, and each modality is to use at least exp(threshold) of them.
+    Each token is to be sure of its expert, and each modality is to use at least exp(threshold) of them. A modality
+    without a token adds nothing.
     """
     p = choice.logits.softmax(-1)
-    return sum(local_entropy(part) + global_entropy(part, threshold) for part in (p[~is_text], p[is_text]))
+    parts = [part for part in (p[~is_text], p[is_text]) if len(part)]
+    return sum((local_entropy(part) + global_entropy(part, threshold) for part in parts), start=p.new_zeros(()))
 
 
 # Measures
@@ -199,7 +203,11 @@ def modality_share(choice: Choice, is_text: Tensor) -> Tensor:
 
 
 class Retrieval(NamedTuple):
-    """How often search finds what it should, from 0 to 1."""
+    """How often search finds what it should, from 0 to 1.
+
+    `text_to_image` is for one gallery: of more images the 10 best are easier to fill, and a caption of whose kind there
+    are fewer than 10 cannot reach 1.
+    """
 
     image_to_text: float  # of the images, those whose best of all 40 captions is their own
     text_to_image: float  # of the 10 best images for each caption, those of its kind
@@ -207,7 +215,12 @@ class Retrieval(NamedTuple):
 
 @torch.no_grad()
 def retrieval(model: LIMoE, x: Tensor, y: Tensor, *, template: str = TEMPLATES[0]) -> Retrieval:
-    """Search among digits x (n, 8, 8) of class y (n,), each drawn in all four looks, by captions of one template."""
+    """Search among digits x (n, 8, 8) of class y (n,), each drawn in all four looks, by captions of one template.
+
+    All are encoded in one batch: where experts have a capacity, they share it.
+    """
+    if 4 * len(x) < 10:
+        raise ValueError(f"x must hold at least 3 digits, 4 images of each, as 10 are to be found, got {len(x)}")
     kind = 4 * y.repeat(4) + torch.arange(4).repeat_interleave(len(y))
     captions = encode([caption(k, template) for k in range(N_KINDS)])
     found = model(draw_images(x.repeat(4, 1, 1), kind), captions)

@@ -32,6 +32,7 @@ from lecture_lib.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losse
 
 HERE = Path(__file__).parent / "checkpoints"
 NAMES = {"language_model": "an hour", "limoe": "ten minutes"}  # and how long each takes
+STEPS = {"language_model": 6_000, "limoe": 300}
 MODEL = {"d_model": 176, "n_heads": 2, "n_layers": 6}
 CONTEXT, BATCH, LR = 256, 12, 6e-3
 SPARSE = {"d_model": 32, "n_heads": 2, "n_layers": 4, "n_experts": 8, "d_hidden": 16}
@@ -90,7 +91,7 @@ def pretrain(
         state_folder: holds what a stopped run needs to go on; `every` so many steps it is written.
     """
     _check(name)
-    steps = {"language_model": 6_000, "limoe": 300}[name] if steps is None else steps
+    steps = STEPS[name] if steps is None else steps
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every must be at least 1, got {steps} and {every}")
     if name == "limoe":
@@ -146,7 +147,7 @@ def pretrain(
     packers = {"gzip": gzip.compress, "bz2": bz2.compress, "xz": lambda b: lzma.compress(b, preset=strongest)}
     bits = token_losses(model, data.test.to(device)).mean(-1) / math.log(2)
     made = {
-        "command": f"python -m lecture_lib.pretrain {name}" + " --compiled" * compiled,
+        "command": _command(name, steps, seed, compiled),
         "seed": seed,
         "model": MODEL,
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -206,7 +207,7 @@ def _pretrain_limoe(steps: int, seed: int, folder: Path) -> dict:
         rows = [retrieval(model.eval(), data.test_x, data.test_y) for model in of_seeds]
         results[way] = {key: [round(getattr(row, key), 4) for row in rows] for key in rows[0]._fields}
     made = {
-        "command": "python -m lecture_lib.pretrain limoe",
+        "command": _command("limoe", steps, seed),
         "seeds": seeds,
         "model": LIMOE,
         "parameters": {way: sum(p.numel() for p in of_seeds[0].parameters()) for way, of_seeds in models.items()},
@@ -225,6 +226,11 @@ def _pretrain_limoe(steps: int, seed: int, folder: Path) -> dict:
     }
     _write("limoe", weights, made, folder)
     return made
+
+
+def _command(name: str, steps: int, seed: int = 0, compiled: bool = False) -> str:
+    options = f" --steps {steps}" * (steps != STEPS[name]) + f" --seed {seed}" * (seed != 0) + " --compiled" * compiled
+    return f"python -m lecture_lib.pretrain {name}{options}"
 
 
 def _limoes(settings: dict, n_seeds: int) -> nn.ModuleDict:

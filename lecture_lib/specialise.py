@@ -65,6 +65,8 @@ def needed_experts(choice: Choice, coverage: float = 0.95) -> list[int]:
     if not 0 < coverage <= 1:
         raise ValueError(f"coverage must be above 0 and at most 1, got {coverage!r}")
     load, expert = expert_load(choice).double().sort(descending=True, stable=True)
+    if not load[0] > 0:
+        raise ValueError("choice must give some token an expert, got none")
     n = int((load.cumsum(0) < coverage * load.sum() - 1e-9).sum()) + 1
     return expert[:n].tolist()
 
@@ -74,11 +76,12 @@ def extract(moe: MoE, experts: Sequence[int]) -> MoE:
     stays as it is.
 
     With `top_k` it gives the same output for every token whose experts are all among these. With `switch` it does not
-    quite: the softmax is over fewer experts, so weights grow; with `BalanceBias` even a few choices differ.
+    quite: the softmax is over fewer experts, so weights grow; with `BalanceBias` even a few choices differ. A
+    `capacity_factor` stays as it is: fewer experts have more room each, so that other tokens may be dropped.
 
     Args:
         moe: with a linear router.
-        experts: places, no two the same.
+        experts: places, no two the same; at least as many as `moe.choose` picks for a token.
     """
     n_experts = len(moe.experts)
     if not experts or len(set(experts)) < len(experts) or not all(0 <= e < n_experts for e in experts):

@@ -240,6 +240,21 @@ def test_merging_twice_and_unmerging_what_is_not_merged_are_refused():
     assert torch.equal(layer(x), y)
 
 
+def test_weights_are_not_loaded_into_what_is_merged():
+    """The product from before would stay in use, without a word."""
+    layer, x, state = lora(), torch.randn(4, D), lora().state_dict()
+    net = nn.Sequential(layer)
+    layer.merge()
+    y = layer(x)
+    for module, its_state in ((layer, state), (net, {f"0.{name}": value for name, value in state.items()})):
+        with pytest.raises(RuntimeError, match=r"load_state_dict\(\) needs a LoRA that is not merged, .* unmerge\(\)"):
+            module.load_state_dict(its_state)
+        assert torch.equal(layer(x), y)
+    layer.unmerge()
+    layer.load_state_dict(state)
+    assert torch.equal(layer(x), F.linear(x, state["base.weight"], state["base.bias"]) + layer.change(x))
+
+
 def test_adapters_that_do_not_add_up_are_refused():
     with pytest.raises(ValueError, match="loras must be at least one, and all of the same layer, got 0"):
         concatenate([])

@@ -22,7 +22,7 @@ from lecture_lib.limoe import (
     modality_share,
     retrieval,
 )
-from lecture_lib.moe import MoE, within_capacity
+from lecture_lib.moe import MoE
 
 SMALL = {"d_model": 8, "n_heads": 2, "n_layers": 2, "n_experts": 4, "d_hidden": 6}
 
@@ -102,16 +102,18 @@ def test_an_input_is_encoded_the_same_alone_as_in_company():
 
 def test_both_modalities_compete_for_the_same_experts_and_padding_does_not():
     model, p = LIMoE(**SMALL), pairs()
-    seen = []
+    seen, counts = [], []
     moe = model.body.blocks[1].mlp
     moe.register_forward_hook(lambda layer, inputs, out: seen.append(inputs[0]))
+    moe.experts.register_forward_hook(lambda layer, inputs, out: counts.append(inputs[1]))
     found = model(p.images, p.captions)
     n_text = int((p.captions > 0).sum())
     assert isinstance(moe, MoE) and moe.batch_priority and len(found.choices) == 1
     assert found.is_text.tolist() == [False] * 6 * 16 + [True] * n_text
     assert found.choices[0].weights.shape == (6 * 16 + n_text, 4) and seen[0].shape == (6 * 16 + n_text, 8)
-    kept = within_capacity(found.choices[0], 1.25, batch_priority=True).weights > 0
-    assert kept.sum(0).max() <= math.ceil(1.25 * len(kept) / 4)
+    wanted, room = (found.choices[0].weights > 0).sum(0), math.ceil(1.25 * (6 * 16 + n_text) / 4)
+    assert wanted.max() > room  # else nothing would be seen here
+    assert torch.equal(counts[0], wanted.clamp(max=room))  # what the experts ran
 
 
 def test_the_network_is_its_blocks_one_sequence_at_a_time():
@@ -141,7 +143,8 @@ def test_a_gradient_reaches_every_parameter():
     found = model(p.images, p.captions)
     loss = contrastive_loss(found.images, found.captions, model.log_scale.exp(), p.kind[:, None] == p.kind)
     (loss + sum(entropy_losses(c, found.is_text, 1.0) for c in found.choices)).backward()
-    assert [name for name, value in model.named_parameters() if value.grad is None] == []
+    dead = [name for name, w in model.named_parameters() if w.grad is None or not w.grad.abs().sum() > 0]
+    assert dead == []
 
 
 def test_active_flops_are_those_of_the_dense_network_and_the_router():
@@ -188,6 +191,15 @@ def test_contrastive_loss_shares_the_target_among_equal_captions():
     torch.testing.assert_close(contrastive_loss(images, captions, 5, kind[:, None] == kind), by_hand / 2)
 
 
+def test_an_image_without_a_caption_of_its_own_is_refused():
+    images, captions = F.normalize(torch.randn(2, 3, 4), dim=-1)
+    for row, column in (([0, 1, 2], [0, 1, 1]), ([0, 1, 1], [0, 1, 2])):
+        same = torch.zeros(3, 3, dtype=torch.bool)
+        same[row, column] = True
+        with pytest.raises(ValueError, match="same must hold a True in each row and column"):
+            contrastive_loss(images, captions, 5, same)
+
+
 def logits_of(p):
     logits = torch.tensor(p, dtype=torch.float64).log()
     return Choice(logits, logits.softmax(-1), logits.new_zeros(len(logits)))
@@ -206,6 +218,17 @@ def test_entropy_losses_do_not_mix_modalities():
     images, text = [[0, 1.0, 0], [0, 0, 1.0]], [[1.0, 0, 0], [1.0, 0, 0]]
     loss = entropy_losses(logits_of(images + text), torch.tensor([False, False, True, True]), math.log(2))
     assert loss.item() == pytest.approx(math.log(2))
+
+
+@pytest.mark.parametrize("is_text", [True, False])
+def test_entropy_losses_of_one_modality_alone_are_its_own(is_text):
+    """The other one is not there: no part of the loss, and no constant either."""
+    p, there = torch.rand(6, 4).softmax(-1), torch.full((6,), is_text)
+    local, mean = -(p * p.log()).sum(-1).mean(), p.mean(0)
+    wanted = local + (2 + (mean * mean.log()).sum()).clamp(min=0)
+    torch.testing.assert_close(entropy_losses(Choice(p.log(), p, torch.zeros(6)), there, 2.0), wanted)
+    none = Choice(*(part[:0] for part in (p.log(), p, torch.zeros(6))))
+    assert entropy_losses(none, there[:0], 2.0).item() == 0
 
 
 def test_modality_share_counts_tokens():
@@ -229,3 +252,11 @@ def test_retrieval_of_a_network_that_knows_and_of_one_that_does_not():
 
     assert retrieval(Knows(), x, y) == (1, pytest.approx((y.bincount() / 10).clamp(max=1).mean().item()))
     assert retrieval(model.eval(), x, y).image_to_text < 0.2
+
+
+def test_retrieval_needs_ten_images_to_find():
+    data, model = digits(), LIMoE(**SMALL).eval()
+    for n in (0, 2):
+        with pytest.raises(ValueError, match=f"x must hold at least 3 digits, .* got {n}"):
+            retrieval(model, data.test_x[:n], data.test_y[:n])
+    assert 0 <= retrieval(model, data.test_x[:3], data.test_y[:3]).text_to_image <= 0.1  # of 10, at most 1 a kind

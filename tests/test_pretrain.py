@@ -50,11 +50,25 @@ def test_a_stopped_run_goes_on_and_gives_the_same_weights(small, monkeypatch, tm
 def test_the_record_says_how_the_weights_were_made(small, tmp_path):
     made, _ = small("made")
     assert pretrain.record("language_model", folder=tmp_path / "made") == made
-    assert made["seed"] == 0 and made["steps"] == 20 and made["command"].startswith("python -m lecture_lib.pretrain")
+    assert made["seed"] == 0 and made["steps"] == 20
+    assert made["command"] == "python -m lecture_lib.pretrain language_model --steps 20"
     model = pretrain.load("language_model", folder=tmp_path / "made")
     assert not model.training and all(p.dtype == torch.float32 for p in model.parameters())
     bits = token_losses(model, pretrain.python_sources().test).mean(-1) / torch.log(torch.tensor(2.0))
     torch.testing.assert_close(bits, torch.tensor(made["bits_per_byte"]), atol=1e-3, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"name": "limoe", "steps": 300}, "limoe"),
+        ({"name": "language_model", "steps": 300, "seed": 7}, "language_model --steps 300 --seed 7"),
+        ({"name": "language_model", "steps": 6_000, "compiled": True}, "language_model --compiled"),
+    ],
+)
+def test_the_recorded_command_makes_the_same_again(options, words):
+    """What differs from the defaults is in it, and nothing else."""
+    assert pretrain._command(**options) == f"python -m lecture_lib.pretrain {words}"
 
 
 def test_missing_and_damaged_weights_name_the_command_that_makes_them(small, tmp_path):
@@ -101,6 +115,7 @@ def test_the_networks_of_limoe_are_those_of_their_record(monkeypatch, tmp_path):
     monkeypatch.setattr(pretrain, "LIMOE", ways)
     made = [pretrain.pretrain("limoe", steps=3, folder=tmp_path / name) for name in ("once", "again")]
     assert made[0] == pretrain.record("limoe", folder=tmp_path / "once") and made[0]["seeds"] == [0, 1]
+    assert made[0]["command"] == "python -m lecture_lib.pretrain limoe --steps 3"
     first, second = ((tmp_path / name / "limoe.safetensors").read_bytes() for name in ("once", "again"))
     assert first == second
     models = pretrain.load("limoe", folder=tmp_path / "once")

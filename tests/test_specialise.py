@@ -125,6 +125,9 @@ def test_bad_input_is_told():
     for label in (torch.tensor([0, 1]), torch.tensor([0.0, 1, 2]), torch.tensor([0, -1, 2])):
         with pytest.raises(ValueError, match=r"label must hold integers from 0 on, shape \(3,\)"):
             information(choice, label)
+    for weights in (torch.zeros(3, E), torch.zeros(0, E)):
+        with pytest.raises(ValueError, match="choice must give some token an expert, got none"):
+            needed_experts(choice._replace(weights=weights))
     with pytest.raises(ValueError, match="n_permutations must be at least 1, got 0"):
         information(choice, torch.tensor([0, 1, 2]), n_permutations=0)
     with pytest.raises(ValueError, match="choice must give every token an expert"):

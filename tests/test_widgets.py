@@ -21,6 +21,7 @@ from lecture_lib.cost import Machine, count_flops, roofline
 from lecture_lib.estimators import exact_expectation, surrogate
 from lecture_lib.moe import MoE, within_capacity
 from lecture_lib.simplex import entmax
+from lecture_lib.specialise import information
 from lecture_lib.widgets import (
     Estimators,
     Exits,
@@ -780,6 +781,7 @@ def test_the_barrier_is_what_lies_above_the_line_between_the_ends(interpolation)
         ({"positions": [0, 1, 0.5, 2]}, ["positions", "ascending", "[0.0, 1.0, 0.5, 2.0]"]),
         ({"loss": LINE["loss"][0]}, ["loss", "plain and matched, for 4 positions", "of shape (4,)"]),
         ({"loss": -np.ones((2, 4))}, ["loss", "at least 0", "from -1 to -1"]),
+        ({"loss": np.zeros((2, 4))}, ["loss", "at least 0", "0 everywhere"]),
         ({"accuracy": 100 * LINE["accuracy"]}, ["accuracy", "from 0 to 1"]),
         ({"units": LINE["units"][:2]}, ["units", "A, B and B matched", "(2, 5, 8, 8)"]),
         ({"units": LINE["units"][..., :7]}, ["units", "side", "(3, 5, 8, 7)"]),
@@ -882,6 +884,16 @@ def test_the_browser_has_the_experts_that_python_gave(modalities):
     found = modalities(f"(({{ experts }}) => experts.map((rows) => rows.map(w.used)))({data})")
     assert found == [[len(np.unique(row)) for row in rows] for rows in INPUTS["experts"]]
     assert json.loads(data)["experts"] == [rows.tolist() for rows in INPUTS["experts"]]
+
+
+def test_bits_about_the_modality_are_the_mutual_information(modalities):
+    """Both modalities count alike: 100 tokens of each, here."""
+    for counts in ([[70, 20, 10, 0], [0, 20, 10, 70]], [[100, 0, 0, 0], [0, 0, 100, 0]], [[25] * 4] * 2):
+        expert = torch.tensor([e for row in counts for e, count in enumerate(row) for _ in range(count)])
+        z = torch.nn.functional.one_hot(expert, 4).float()
+        told = information(Choice(z.log(), z, torch.zeros(200)), torch.arange(2).repeat_interleave(100))
+        share = json.dumps((np.array(counts) / 100).tolist())
+        assert modalities(f"w.bits({share})") == pytest.approx(told.bits, abs=1e-9)
 
 
 @pytest.mark.parametrize(("i", "columns"), [(0, 4), (1, 9), (3, 1)])

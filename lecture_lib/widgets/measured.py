@@ -438,8 +438,10 @@ class Interpolation(_Measured):
 
     def __init__(self, positions, loss, accuracy, units, *, position=None):
         stops = self._ascending("positions", positions, (_SETTINGS,), "2 to 101 ascending numbers").tolist()
-        allowed = f"(2, S) numbers of at least 0, plain and matched, for {len(stops)} positions"
+        allowed = f"(2, S) numbers of at least 0, not all 0, plain and matched, for {len(stops)} positions"
         loss = self._array("loss", loss, (2, len(stops)), allowed, 0)
+        if not loss.any():
+            raise self._error("loss", allowed, "0 everywhere")
         allowed = f"(2, S) numbers from 0 to 1, plain and matched, for {len(stops)} positions"
         accuracy = self._array("accuracy", accuracy, (2, len(stops)), allowed, 0, 1)
         allowed = "(3, U, side, side) numbers: A, B and B matched, up to 6 units, up to 16 pixels a side"
@@ -542,7 +544,8 @@ class Modalities(_Measured):
     """One network for images and captions: the expert of each patch and of each byte, and who else goes there.
 
     A slider goes through the inputs. Beside the input is a picture for each sparse layer: its tokens with the number
-    and the tint of their expert, and below, for each expert, its share of all image tokens and of all text tokens.
+    and the tint of their expert, and below, for each expert, its share of all image tokens and of all text tokens. The
+    line above says how many bits the expert of a token tells about its modality, where both modalities count alike.
 
     Args:
         inputs: up to 32: images (side, side) from 0 to 1, up to 16 pixels a side, or captions of up to 27 characters.

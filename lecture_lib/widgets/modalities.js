@@ -9,6 +9,10 @@ function places(input, count) {
   const left = isText(input) ? 0 : (WIDTH - GRID) / 2, tall = isText(input) ? 56 : side;
   return Array.from({ length: count }, (_, t) => [left + (t % across) * side, 26 + Math.floor(t / across) * tall, side, tall]);
 }
+// What the expert of a token tells about its modality, in bits: shares of the experts in images and in text, which count
+// alike. 0: both use all experts alike; 1: each has experts of its own.
+const entropy = (p) => -p.reduce((sum, v) => (v > 0 ? sum + v * Math.log2(v) : sum), 0);
+const bits = ([image, text]) => Math.max(0, entropy(image.map((v, e) => (v + text[e]) / 2)) - (entropy(image) + entropy(text)) / 2);
 // How many of the experts a row of tokens went to.
 const used = (row) => new Set(row).size;
 const glyph = (char) => (char === " " ? "␣" : char);
@@ -40,8 +44,8 @@ function inputPanel() {
   };
 }
 
-function layerPanel(layer, share) {
-  const experts = share[0].length, most = Math.max(...share.flat()), y = scale(0, 1.05 * most, BOTTOM, TOP), centred = { "text-anchor": "middle" };
+function layerPanel(layer, share, most) {
+  const experts = share[0].length, y = scale(0, 1.05 * most, BOTTOM, TOP), centred = { "text-anchor": "middle" };
   const column = (e) => LEFT + (e + 0.5) * (WIDTH - LEFT) / experts, wide = 0.36 * (WIDTH - LEFT) / experts;
   const bars = share.flatMap((row, k) => row.map((value, e) => svg("rect", { x: column(e) - (k ? -1 : wide + 1), y: y(value), width: wide,
     height: BOTTOM - y(value), class: `ll-bar ${k ? "ll-hollow ll-timed" : "ll-solid ll-counted"}` })));
@@ -70,7 +74,8 @@ function view(model, el) {
   const { inputs, experts, share, layers, titles } = model.get("_data"), total = share[0][0].length;
   const choose = stops("input", inputs.map((_, i) => i + 1), (value) => { model.set("input", value); model.save_changes(); });
   const title = html("p", { class: "ll-note ll-title", role: "status" }), numbers = readouts(layers.map((layer) => `layer ${layer}:`));
-  const left = inputPanel(), panels = layers.map((layer, l) => layerPanel(layer, share[l]));
+  const most = Math.max(...share.flat(2)); // one scale for all layers
+  const left = inputPanel(), panels = layers.map((layer, l) => layerPanel(layer, share[l], most));
   el.classList.add("ll");
   el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), title, numbers.node,
     html("div", { class: "ll-panels ll-two" }, ...[left, ...panels].map(({ node }) => html("div", {}, node))));
@@ -80,11 +85,12 @@ function view(model, el) {
     write(title, name);
     left.show(inputs[i], rows[0].length, name);
     panels.forEach((panel, l) => panel.show(inputs[i], rows[l], name));
-    numbers.show(...rows.map((row) => [`${used(row)} of ${total}`, `experts for ${row.length} tokens`]));
+    numbers.show(...rows.map((row, l) => [`${used(row)} of ${total}`,
+      `experts for ${row.length} tokens; ${bits(share[l]).toFixed(2)} bit about the modality`]));
   });
 }
 
 const render = ({ model, el }) => view(model, el);
 
 export default { render };
-export { glyph, places, used };
+export { bits, glyph, places, used };

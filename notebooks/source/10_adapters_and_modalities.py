@@ -121,12 +121,12 @@ there_and_back = (W.weight + change) - change
 same = (there_and_back == W.weight).float().mean().item()
 print(f"the same after adding and subtracting: {same:.0%} of the weights")
 
+weight, y_before = W.weight.clone(), lora(x)
 lora.merge()  # one product, W + (α/r) B A
 torch.testing.assert_close(lora(x), y, rtol=1e-4, atol=1e-4)
 assert count_flops(lora, x) == count_flops(W, x)  # the adapter costs nothing now
 lora.unmerge()
-assert torch.equal(lora.base.weight, W.weight)  # to the bit
-assert torch.equal(lora(x), W(x) + lora.change(x))
+assert torch.equal(W.weight, weight) and torch.equal(lora(x), y_before)  # to the bit
 
 # %% slideshow={"slide_type": "skip"}
 assert 0.02 < same < 0.7
@@ -165,8 +165,8 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# They **conflict**: turned by 180°, a six looks like a nine; the answer 1 means
-# "a one", "odd" or "much ink". Who is not told the task cannot be right.
+# They **conflict**: *class*, *parity* and *ink* ask three things of the same image. Turned by 180°, a six
+# looks like a nine. Who is not told the task cannot be right on all.
 
 # %% slideshow={"slide_type": "skip"}
 def told(image, task):
@@ -206,7 +206,7 @@ def accuracy(model, which):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How much rank does a task need?
 #
-# A network that reads digits, frozen. Beside each layer a LoRA, trained on another task.
+# A network that reads digits, frozen. Beside each layer a LoRA, trained on another task for 200 steps.
 # **Predict:** which of *turned*, *mirrored*, *inverted* is hard?
 
 # %% slideshow={"slide_type": "skip"}
@@ -223,44 +223,70 @@ class Plain(nn.Module):
 
 reader = train(Plain(32), [0], steps=300, label="digits")
 ranks, views = [1, 4, 16, 32], [3, 5, 4]
-by_rank, from_scratch = {}, {}
+
+
+def with_loras(rank):
+    """The reader, frozen, with a LoRA beside each layer."""
+    adapted = copy.deepcopy(reader)
+    for i in (0, 2, 4):
+        adapted.net[i] = LoRA(adapted.net[i], rank)
+    return adapted
+
+
+def learnt(model, t, steps=200):
+    """What a network reaches on task t: for all of them the same steps, the same rate."""
+    return accuracy(train(model, [t], steps=steps, lr=1e-2, label=names[t]), [t])[0]
+
+
+by_rank = {(t, r): learnt(with_loras(r), t) for t in views for r in ranks}
+all_weights = {t: learnt(copy.deepcopy(reader), t) for t in views}  # fine-tuned, nothing frozen
+from_scratch = {t: learnt(Plain(32), t) for t in views}
+longer = {r: learnt(with_loras(r), 4, steps=600) for r in ranks}  # inverted, three times the steps
 for t in views:
-    for r in ranks:
-        adapted = copy.deepcopy(reader)
-        for i in (0, 2, 4):
-            adapted.net[i] = LoRA(adapted.net[i], r)
-        by_rank[t, r] = accuracy(train(adapted, [t], steps=200, lr=1e-2, label=f"{names[t]}, rank {r}"), [t])[0]
-    from_scratch[t] = accuracy(train(Plain(32), [t], steps=200, label=f"{names[t]} from scratch"), [t])[0]
     row = ", ".join(f"rank {r}: {by_rank[t, r]:.2f}" for r in ranks)
-    print(f"{names[t]:9} {row}; a network of its own: {from_scratch[t]:.2f}; unadapted: {accuracy(reader, [t])[0]:.2f}")
+    print(f"{names[t]:9} {row}; all weights: {all_weights[t]:.2f}; a network of its own: {from_scratch[t]:.2f}; "
+          f"unadapted: {accuracy(reader, [t])[0]:.2f}")  # fmt: skip
+print("inverted, 600 steps:", ", ".join(f"rank {r}: {longer[r]:.2f}" for r in ranks))
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.curves(ax, ranks, {names[t]: [[by_rank[t, r] for r in ranks]] for t in views}, legend=False)
-for t, colour in zip(views, ("C0", "C1", "C2"), strict=True):
-    ax.text(34, by_rank[t, 32] + (0.04 if t == 3 else -0.04 if t == 5 else 0), names[t], va="center", color=colour)
+ax.plot(ranks, list(longer.values()), "v:", color="C2", lw=2.2, label="inverted, 600 steps")
+for place, t, sign, colour in zip((90, 100, 111), views, "os^", ("C0", "C1", "C2"), strict=True):
+    ax.plot(place, all_weights[t], sign, color=colour, ms=8)
 ax.axhline(np.mean(list(from_scratch.values())), color="0.4", ls=":", lw=1)
 ax.text(1, np.mean(list(from_scratch.values())) + 0.02, "a network of its own", color="0.3", fontsize="small")
 ax.set(xscale="log", xlabel="rank of the adapters (the layers are 32 wide)", ylabel="accuracy", ylim=(0, 1.08))
-ax.set_xticks(ranks, ranks)
+ax.set_xticks([*ranks, 100], [*ranks, "none:\nall weights"])
 ax.minorticks_off()
+ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(0.8, 0))
 show(
     fig,
-    "Accuracy against the rank, 1 to 32. Turned and mirrored rise from about 0.85 to what a network of its own "
-    "reaches, with rank 4 already close to it. Inverted starts far below and does not get there with any rank.",
+    "Accuracy against the rank, 1 to 32, after 200 steps. "
+    + " ".join(
+        f"{names[t]}: " + ", ".join(f"{by_rank[t, r]:.2f} with rank {r}" for r in ranks)
+        + f", {all_weights[t]:.2f} with all weights, {from_scratch[t]:.2f} by a network of its own." for t in views
+    )
+    + " Inverted after 600 steps: " + ", ".join(f"{longer[r]:.2f} with rank {r}" for r in ranks) + ".",
 )
 
 # %% slideshow={"slide_type": "skip"}
 assert all(by_rank[t, 4] > from_scratch[t] - 0.1 and by_rank[t, 16] > from_scratch[t] - 0.06 for t in (3, 5))
 assert by_rank[4, 1] < 0.6 < by_rank[3, 1] and max(by_rank[4, r] for r in ranks) < from_scratch[4] - 0.02
+assert longer[4] > max(by_rank[4, 4] + 0.05, from_scratch[4] - 0.13)
+assert sum(longer[r] - by_rank[4, r] for r in ranks[1:]) > 0.1  # not the rank: the steps
+assert all_weights[4] > max(by_rank[4, r] for r in ranks)  # the same start, the same steps
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # *Turned* and *mirrored* need new combinations of pixels, and rank 4 comes within a few points of a network of their
 # own, rank 16 reaches it. *Inverted* looks simplest to us: white on black. With pixels from -1 to 1 the image is just
-# $-x$. But what $W$ does to $x$, only $-W$ does to $-x$: a change of $-2W$, of **full** rank. And rank is not all. At
-# rank 32 the first layer is free to become anything, and after 200 steps it is still behind a network of its own: it
-# starts from answers that are wrong and sure, and has a long way to go. An adapter is a bet that the new task is close
-# to what the network can do; close for a network is not what is close for us.
+# $-x$. But what $W$ does to $x$, only $-W$ does to $-x$: a change of $-2W$, of **full** rank.
+#
+# A nice story, and the dotted line refutes it. Given 600 steps in place of 200, rank 4 comes within ten points of a
+# network of its own: from there on time was missing, not rank. Nor is the start to blame: from the same reader, in the
+# same 200 steps, *all* weights together get there or nearly so. Why adapters are slow here we have not found out. An
+# adapter is a bet that the new task is close to what the network can do; close for a network is not what is close for
+# us.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A mixture of adapters
@@ -375,7 +401,12 @@ gap = {width: mean["separate", width] - mean["shared", width] for width in sizes
 left_over = {width: mean["separate", width] - mean["adapters", width] for width in sizes}
 assert gap[12] > 1.5 * gap[32] > -0.01 and gap[12] > 0.04 and 0.005 < left_over[12] < 0.8 * gap[12]
 assert left_over[32] < 0.03 and mean["adapters", 32] > mean["shared", 32] - 0.01
-assert mean["learnt router", 12] < mean["adapters", 12] - 0.01 and mean["not told", 32] < mean["shared", 32] - 0.15
+assert mean["learnt router", 12] < mean["adapters", 12] + 0.05
+assert abs(mean["learnt router", 12] - mean["shared", 12]) < 0.12
+print(f"learnt router against shared: {mean['learnt router', 12] - mean['shared', 12]:+.3f}")
+assert flops["learnt router", 12] > 1.3 * flops["adapters", 12]
+guess = scores["shared", 32] - scores["not told", 32]  # lost by who is not told: class, parity, ink against inverted
+assert guess[:3].min() > 0.1 and guess[:3].mean() > 0.25 and guess[4] < 0.05
 print({f"gap at width {width}, of which is left with adapters": (round(gap[width], 3), round(left_over[width], 3))
        for width in sizes})  # fmt: skip
 
@@ -386,20 +417,25 @@ for ax, width in zip(axes, sizes, strict=True):
         if (kind, width) in mean:
             x, y = parameters[kind, width], mean[kind, width]
             ax.scatter(x, y, s=130, color=f"C{i}", marker="osD^"[i], ec="0.2", lw=0.6, zorder=3)
-            place = {"separate": (0, 12), "adapters": (0, -22)}.get(kind, (10, -5))
+            place = {"separate": (0, 12), "adapters": (0, 12), "shared": (0, -22)}.get(kind, (10, -5))
             side = "center" if place[0] == 0 else "left"
             ax.annotate(kind, (x, y), xytext=place, textcoords="offset points", ha=side)
     ax.set(xscale="log", xlabel="weights", title=f"{flops['shared', width]:,.0f} FLOPs (width {width})")
-    ax.set(xlim=(900, 25_000), ylim=(0.79, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1])
+    ax.set(xlim=(700, 27_000), ylim=(0.79, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1])
     ax.set_xticks([1000, 3000, 10_000], ["1,000", "3,000", "10,000"])
     ax.minorticks_off()
 axes[0].set_ylabel("accuracy, mean of 5 tasks")
 show(
     fig,
     "Mean accuracy of five tasks against the number of weights, at equal FLOPs, narrow on the left and wide on the "
-    "right. Narrow: separate networks are best and largest, one shared network is smallest and about ten points worse, "
-    "adapters lie between, a learnt router close to the shared one. Wide: few points, and adapters are on top too.",
-)
+    "right. "
+    + " ".join(
+        f"Width {width}: "
+        + ", ".join(f"{kind} {mean[kind, w]:.2f} with {parameters[kind, w]:,} weights"
+                    for kind, w in mean if w == width and kind != "not told") + "."
+        for width in sizes
+    ),
+)  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Narrow, separate networks win**, at five times the weights. One shared network that is told the task is the
@@ -407,12 +443,15 @@ show(
 # thirds of that, for about twice the weights of the shared one. **Wide** (three times the FLOPs), the fight is nearly
 # over: a few points, at most five in ten seeds, between shared and separate, and adapters reach the separate ones
 # within a point or two, with a third of the weights. What looked like a conflict of tasks was mostly a lack of room.
-# But a network that is not *told* the task is lost, wide as it is: that conflict is in the labels.
+# But a network that is not *told* the task is lost on *class*, *parity* and *ink*, wide as it is: that conflict is in
+# the labels. (*Inverted* needs no telling: nothing else looks like it.)
 #
-# **The learnt router** chooses an adapter for each example and layer. It sees the task among its inputs, and gains
-# little or nothing, for 40 % more FLOPs (the router's own): as in notebook 08, it has to find the division of labour
-# that a decree simply states. Where you know the task, say it.
-#
+# **The learnt router** chooses an adapter for each example and layer. It sees the task among its inputs, and is no
+# safe win over the shared network: from a few points worse to nearly as good as the decree, as the seed has it, for
+# 40 % more FLOPs (the router's own). As in notebook 08, it has to find the division of labour that a decree simply
+# states. Where you know the task, say it.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
 # **Cost.** The FLOPs are equal, the seconds are not: fifteen small adapters, each with a gather and two thin products,
 # take several times as long as one plain network. If a whole batch has one task, merge its adapters first.
 
@@ -450,9 +489,12 @@ for ax, values, title in zip(axes, (counted, measured), ("counted: FLOPs", "meas
 axes[0].invert_yaxis()
 show(
     fig,
-    "FLOPs and seconds of 540 images, relative to one plain network. FLOPs are about 1 for all. With adapters "
-    f"chosen for five tasks the time is {slower:.1f} times that of the plain network; merged, about the same.",
-)
+    "FLOPs and seconds of 540 images, relative to one plain network. "
+    + "; ".join(
+        f"{kind}: {counted[kind] / counted['one plain network']:.1f} and "
+        f"{measured[kind] / measured['one plain network']:.1f}" for kind in runs
+    ) + ".",
+)  # fmt: skip
 
 # %% slideshow={"slide_type": "skip"}
 assert counted["one task, adapters merged"] < counted["one plain network"] and slower > 1.5
@@ -483,7 +525,7 @@ print(f"new weights: {extra}; a network of its own: {parameters['shared', 32]:,}
 # ## Fine-tuning forgets, adapters cannot
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(10, 3.9))
+fig, ax = plt.subplots(figsize=(10, 3.5))
 heights = {"shared, before": [*scores["shared", 32], 0], "shared, fine-tuned": accuracy(tuned, range(6)),
            "adapters, added": accuracy(grown, range(6))}  # fmt: skip
 plots.bars(ax, names, heights)
@@ -493,9 +535,10 @@ ax.legend(frameon=False, ncols=3, loc="upper left")
 ax.set(ylabel="accuracy", ylim=(0, 1.3), yticks=[0, 0.5, 1])
 show(
     fig,
-    "Accuracy on six tasks. Fine-tuned on mirrored, the shared network falls from above 0.9 to about 0.3 to 0.7 on the "
-    "five old tasks. With added adapters they stay, and mirrored is about as good as fine-tuned.",
-)
+    "Accuracy on six tasks. "
+    + " ".join(f"{how}: {', '.join(f'{name} {v:.2f}' for name, v in zip(names, row, strict=True) if v)}."
+               for how, row in heights.items()),
+)  # fmt: skip
 
 # %% slideshow={"slide_type": "skip"}
 lost = (scores["shared", 32] - accuracy(tuned, old)).mean()
@@ -571,7 +614,7 @@ def table(ax, values, rows, columns, fmt="{:.0%}", cmap="Blues", limits=(0, 1)):
 
 
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), width_ratios=[1.7, 1])
-table(left, use, [names[t] for t in old], range(8))
+table(left, use, [names[t] for t in old], range(1, 9))
 left.set(xlabel="expert", title="share of a task's images")
 facts = {"shuffled": about_task.by_chance, "random router": untrained, "trained router": about_task.bits}
 drawn = right.barh(list(facts), list(facts.values()), color=["0.7", "0.7", "C1"])
@@ -580,9 +623,9 @@ right.set(title=f"bits about the task, of {about_task.label_bits:.1f}", xticks=[
 right.spines["bottom"].set_visible(False)
 show(
     fig,
-    "Left: for each of five tasks, which share of its images goes to each of eight experts: two to four experts do "
-    f"most of a task's work. Right: bits that the expert tells about the task: shuffled {about_task.by_chance:.2f}, "
-    f"random router {untrained:.2f}, trained {about_task.bits:.2f}.",
+    "Left: for each of five tasks, which share of its images goes to each of eight experts: the busiest has "
+    f"{use.amax(1).min():.0%} to {use.amax(1).max():.0%}. Right: bits that the expert tells about the task: "
+    f"shuffled {about_task.by_chance:.2f}, random router {untrained:.2f}, trained {about_task.bits:.2f}.",
 )
 
 # %% slideshow={"slide_type": "skip"}
@@ -620,7 +663,7 @@ cut = np.stack([accuracy(small, old) for small in specialists])
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 kept = [len(small.moe.experts) for small in specialists]
 fig, ax = plt.subplots(figsize=(10, 3.5))
-rows = [*(f"for {names[t]}: {n} of 8 experts" for t, n in zip(old, kept, strict=True)), "all eight"]
+rows = [*(f"{names[t]}: {n} of 8" for t, n in zip(old, kept, strict=True)), "all eight"]
 table(ax, np.vstack([cut, full]), rows, [names[t] for t in old])
 ax.xaxis.tick_top()
 show(
@@ -635,14 +678,17 @@ share = sum(w.numel() for small in specialists for w in small.moe.parameters()) 
 share /= sum(w.numel() for w in experts.moe.parameters())
 others = ((full - cut).sum() - (full - own).sum()) / 20
 print(f"own task: {(full - own).mean():+.3f} lost; the others: {others:.2f} lost; weights of the layer: {share:.0%}")
-assert (full - own).max() < 0.05 and others > 0.08 and share < 0.7
+assert (full - own).max() < 0.05 and others > 0.08 and 0.4 < share < 0.75
+lost = full - cut  # (specialist, task)
+assert lost[:4, 4].mean() > 0.15  # inverted, by those who never needed its experts
+assert lost[4, :4].mean() > 0.06 and lost[0, 3] < 0.06  # the other way round; turned, by class
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The talk's "re-use of components" as a number: with about half of the experts a task keeps all of its accuracy.
-# A specialist for *class* is often still good at *turned*: they share experts. One for *inverted* knows little
-# else. The other tokens are not lost at once: the router sends them to the best expert that is left, which may be quite
-# good. One detail: `switch` weighs by a softmax over *all* experts. With fewer, weights grow a little; with `top_k`
-# the outputs would be equal.
+# The talk's "re-use of components" as a number: with half to two thirds of the layer a task keeps all of its accuracy.
+# The specialist for *class* is still good at *turned*: they share experts. *Inverted* keeps to experts of its own, so
+# its specialist falls on the others, and they fall on *inverted*. By how much depends on the seed. Other tokens are not
+# lost at once: the router sends them to the best expert that is left, which may be quite good. One detail: `switch`
+# weighs by a softmax over *all* experts. With fewer, weights grow a little; with `top_k` the outputs would be equal.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Exchange two modules: who notices?
@@ -667,32 +713,51 @@ def wearing(t, k):
 
 
 worn = np.array([[wearing(t, k) for k in old] for t in old])
-print("experts", a, "and", b, "exchanged: accuracy lost", {names[t]: f"{drop[t]:.2f}" for t in old})
+print(f"experts {a + 1} and {b + 1} exchanged: accuracy lost", {names[t]: f"{drop[t]:.2f}" for t in old})
 assert drop.max() > 0.08 and drop[4] > 0.05 and (drop <= noticed.numpy() + 1e-6).all()
 assert np.diag(worn).mean() > worn[~np.eye(5, dtype=bool)].mean() + 0.3
+
+# %% slideshow={"slide_type": "skip"}
+c = use[0].argmax().item()  # the busiest expert of class
+one = copy.deepcopy(experts).requires_grad_(False)  # all is frozen, but this expert: it learns on, for class alone
+for stacked in one.moe.experts.parameters():  # (8, ...)
+    stacked.requires_grad_(True).register_hook(lambda grad: grad * (torch.arange(8) == c)[:, None, None])
+train(one, [0], steps=200, label="one expert")
+with torch.no_grad():
+    moved = (one.moe(tokens)[0] != experts.moe(tokens)[0]).any(-1)
+assert moved.any() and not moved[choice.weights[:, c] == 0].any()  # its own tokens, and no other, to the bit
+moved = torch.stack([moved[all_tasks == t].float().mean() for t in old])
+gain = accuracy(one, old) - full
+print(f"expert {c + 1} alone learns on, for class: outputs changed, accuracy gained",
+      {names[t]: f"{moved[t]:.0%}, {gain[t]:+.2f}" for t in old})  # fmt: skip
+assert (np.abs(gain) <= moved.numpy() + 1e-6).all() and moved[0] > 0.1 and moved[3] > 0.05 and gain[0] > -0.02
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1, 1.15])
 plots.bars(left, [names[t] for t in old], {"outputs changed": noticed.tolist(), "accuracy lost": drop.clip(0)},
            fmt="{:.0%}")  # fmt: skip
 left.tick_params(axis="x", rotation=30)
-left.set(title=f"experts {a} and {b} exchanged", yticks=[], ylim=(0, 1.35))
+left.set(title=f"experts {a + 1} and {b + 1} exchanged", yticks=[], ylim=(0, 1.35))
 left.spines["left"].set_visible(False)
 table(right, worn, [names[t] for t in old], [names[t] for t in old])
 right.tick_params(axis="x", rotation=30)
 right.set(title="accuracy with another's adapters", ylabel="task")
 show(
     fig,
-    f"Left: after exchanging the busiest experts of ink and inverted, outputs change for those who use experts {a} and "
-    f"{b} only, and only they lose accuracy. Right: the accuracy of each task with each adapter: high on "
-    "the diagonal, low elsewhere.",
+    f"Left: after exchanging experts {a + 1} and {b + 1}, the busiest of ink and of inverted, outputs change for those "
+    "who use them only, and only they lose accuracy. Right: the accuracy of each task with each adapter: "
+    f"{np.diag(worn).mean():.2f} on the diagonal, {worn[~np.eye(5, dtype=bool)].mean():.2f} elsewhere, on average.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Encapsulation means: a change here is not seen there. For the experts it holds to the bit, for tokens that chose
-# neither of the two: a task can lose only as far as it uses them. On the right, each task wears the adapters of every
-# other: they are not interchangeable, although they are small changes to one base. Note what is *not* encapsulated: the
-# first layer, the head, the base. Exchange one of those, and everybody notices.
+# neither of the two: a task can lose only as far as it uses them. The same if we freeze all but one expert, that of
+# *class*, which learns on: who does not use it does not notice; who shares it, such as *turned*, gets other outputs,
+# though hardly another accuracy.
+#
+# On the right, each task wears the adapters of every other: they are not interchangeable, although they are small
+# changes to one base. Note what is *not* encapsulated: the first layer, the head, the base. Exchange one of those, and
+# everybody notices.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One network, two modalities
@@ -836,7 +901,7 @@ steps = made["history"]["step"]  # curves: (seeds, steps, layers, 2)
 # ## Without the global loss, images collapse
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
 for m, (ax, modality) in enumerate(zip(axes, ("image", "text"), strict=True)):
     plots.curves(ax, steps, {way: values[:, :, :, m].mean(2) for way, values in curves.items()}, legend=m == 0)
     ax.axhline(6, color="0.5", lw=1, ls=":")
@@ -882,24 +947,28 @@ assert now["local only"][2] > 0.4 > 0.3 > now["both losses"][2]
 #
 # Without any loss, *nothing collapsed here*. The paper reports collapse at scale, also under the classic balance
 # losses; our small network does not reproduce it. What is missing without losses is sureness: the best expert gets a
-# probability of about 0.4, so each is tried by everybody and its output scaled down.
+# probability of about 0.4. So its output is scaled by 0.4, and a small change of the scores moves a token to another.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Whose experts are they?
 
 # %% slideshow={"slide_type": "skip"}
 def bits(share):
-    """Mutual information of expert and modality in bits, at most 1: shares (..., 2, E) -> (...)."""
-    entr = torch.special.entr
+    """Mutual information of expert and modality in bits, at most 1, both alike: shares (..., 2, E) -> (...)."""
+    entr, share = torch.special.entr, share / share.sum(-1, keepdim=True) / 2
     return (entr(share.sum(-1)).sum(-1) + entr(share.sum(-2)).sum(-1) - entr(share).sum((-1, -2))) / np.log(2)
 
 
 apart = {way: bits(share) for way, (share, _, _) in now.items()}
 print("bits that an expert says about the modality:", {way: f"{b.mean():.2f}" for way, b in apart.items()})
 assert apart["both losses"].max() < 0.3 and apart["local only"].mean() > 0.4 > 0.25 > apart["no losses"].mean()
+images, text = (now["local only"][0] / now["local only"][0].sum(-1, keepdim=True)).unbind(2)  # (seeds, layers, E)
+theirs = text.gather(-1, images.argmax(-1, keepdim=True)).flatten()
+print("local only: the images' expert has, of the text tokens,", [f"{value:.0%}" for value in theirs])
+assert images.amax(-1).min() > 0.9 and theirs.min() < 0.1 and 0.3 < theirs.max() < 0.8
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
-fig, axes = plt.subplots(2, 3, figsize=(10, 4.1), sharex=True, sharey=True)
+fig, axes = plt.subplots(2, 3, figsize=(10, 3.7), sharex=True, sharey=True)
 for column, way in zip(axes.T, ("local only", "no losses", "both losses"), strict=True):
     share = torch.tensor(made["history"]["modality_share"][way])[0, :, -1]  # (steps, 2, E): seed 0, last layer
     share = share / share.sum(-1, keepdim=True)
@@ -926,10 +995,11 @@ show(
 # bits the expert of a token says about its modality, measured on held-out pairs over all seeds and layers. One bit
 # would be strict separation.
 #
-# With local loss only the modalities do separate, because images have one expert for themselves. With both losses they
-# do **not**: the same six experts serve patches and bytes, 0.1 bit. LIMoE at scale finds experts for images, experts
-# for text, and shared ones. A mixture *allows* encapsulation by modality; it does not bring it about. If you need it,
-# ask for it: give each modality experts of its own.
+# With local loss only the modalities separate in part: images all sit on one expert, which text shares more or less,
+# from none to more than half of its tokens. With both losses they do **not**: the same six experts serve patches and
+# bytes, 0.1 bit. LIMoE at scale finds experts for images, experts for text, and shared ones. A mixture *allows*
+# encapsulation by modality; it does not bring it about. If you need it, ask for it: give each modality experts of its
+# own.
 
 # %% slideshow={"slide_type": "skip"}
 rows = torch.randperm(540, generator=generator)[:270]
@@ -945,6 +1015,8 @@ assert (hits["both losses"][:, 0] > hits["dense"][:, 0]).all()
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Retrieval, at equal active FLOPs
+#
+# Hidden layers of 16, 300 steps of training.
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
@@ -969,73 +1041,87 @@ a, b = models["both losses"][0], models["dense"][0]
 flops = [count_flops(model, pairs.images, pairs.captions) for model in (a, b)]
 seconds = [wall_time(model, pairs.images[:64], pairs.captions[:64]) for model in (a, b)]
 ratio = made["parameters"]["both losses"] / made["parameters"]["dense"]
+assert made["steps"] == 300 and all((m["d_model"], m["d_hidden"]) == (32, 16) for m in made["model"].values())
 more = flops[0] / flops[1], seconds[0] / seconds[1]
 print(f"sparse over dense: parameters {ratio:.2f}, FLOPs {more[0]:.3f}, seconds {more[1]:.2f}")
 assert 1 <= flops[0] / flops[1] < 1.03 and ratio > 1.5 and seconds[0] > 0.5 * seconds[1]
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Chance is 0.025. The dense network has the same widths everywhere, so each token costs the same FLOPs, up to the
-# router; it saw the same pairs, with the same optimisers. With both losses the sparse one finds about 0.15 to 0.2
-# more. With the local loss only it is *worse* than dense: one expert, and most image tokens dropped.
+# Chance is 0.025. A token is 32 wide; each expert has a hidden layer of 16, and so has the dense network in its place.
+# So each token costs the same FLOPs, up to the router; both saw the same pairs, with the same optimisers. With both
+# losses the sparse one finds about 0.15 to 0.2 more. With the local loss only it is *worse* than dense: one expert, and
+# most image tokens dropped.
 #
 # Do not read too much into "both losses" against "no losses". On average it is a few hundredths better, but three
-# seeds vary by as much, and one seed is best without any loss. The wins of sparsity over density are clear, those of
-# the losses over nothing are not. And seconds are not FLOPs: sorting tokens for eight small groups takes longer than
-# one product. Training is short, too: with more steps, and wider layers, dense caught up in our trials.
+# seeds vary by as much, and one seed is best without any loss. At this width, after 300 steps, the win of sparsity
+# over density is clear, that of the losses over nothing is not. What wider layers or longer training would say, we have
+# not measured. And seconds are not FLOPs: sorting tokens for eight small groups takes longer than one product.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Look inside: which expert for which token?
 
 # %% slideshow={"slide_type": "skip"}
-model, kinds = models["both losses"][0], [31, 8, 24, 2, 13, 38]
+def with_room(network):
+    """The same network, its experts without a capacity: every token runs, whoever else is in the batch."""
+    network = copy.deepcopy(network)
+    for block in network.body.blocks:
+        if isinstance(block.mlp, MoE):
+            block.mlp.capacity_factor = None
+    return network
+
+
+free = {way: [with_room(network) for network in models[way]] for way in ("both losses", "no losses")}
+model, kinds = free["both losses"][0], [31, 8, 24, 2, 13, 38]
 shown = [draw_images(data.test_x[data.test_y == k // 4][:1], torch.tensor([k]))[0] for k in kinds]
 said = [caption(k, TEMPLATES[i % 3]) for i, k in enumerate(kinds)]
-with torch.no_grad():
-    every = model(draw_images(x, 4 * y + torch.arange(len(y)) % 4), encode([caption(k) for k in range(N_KINDS)]))
-    captions = every.captions
-inputs, experts, titles = [], [], []
+every = encode([caption(k) for k in range(N_KINDS)])
+inputs, chosen, titles = [], [], []
 for image, text in zip(shown, said, strict=True):
     with torch.no_grad():
-        alone = [model(image[None], encode([])), model(image[None][:0], encode([text]))]
-    best = caption(int((alone[0].images @ captions.T).argmax()))
+        seen, read = model(image[None], every), model(image[None][:0], encode([text]))
+    best = caption(int((seen.images @ seen.captions.T).argmax()))
     inputs += [image, text]
     titles += [f"an image; its best caption of 40: “{best}”", f"a caption: “{text}”"]
-    experts += [torch.stack([c.weights.argmax(-1) for c in f.choices]) for f in alone]
+    chosen += [torch.stack([c.weights[~f.is_text | (f is read)].argmax(-1) for c in f.choices]) for f in (seen, read)]
 
-
+# %% slideshow={"slide_type": "skip"}
 def table_of(label, expert):
     """The share of tokens that go where most tokens of their label go: labels, experts (N,) -> a number."""
     counts = torch.zeros(int(label.max()) + 1, 8).index_put((label, expert), torch.ones(len(label)), accumulate=True)
     return (counts.amax(-1).sum() / len(label)).item()
 
 
-by_byte, by_look, by_digit = [], [], []  # for 3 seeds and 2 layers
-of_patch = pairs.kind.repeat_interleave(16)
-for network in models["both losses"]:
-    with torch.no_grad():
-        seen = network(pairs.images, pairs.captions)
-    for c in seen.choices:
-        expert = c.weights.argmax(-1)
-        by_byte.append(table_of(pairs.captions[pairs.captions > 0], expert[seen.is_text]))
-        by_look.append(table_of(of_patch % 4, expert[~seen.is_text]))
-        by_digit.append(table_of(of_patch // 4, expert[~seen.is_text]))
-tables = {"bytes by their letter": by_byte, "patches by stroke and colour": by_look, "patches by digit": by_digit}
-for name, values in tables.items():
-    print(f"a table predicts the expert of {name}: {min(values):.0%} to {max(values):.0%}")
-assert min(by_byte) > 0.9 and min(by_look) > 0.45 and max(by_digit) < 0.42 and min(by_look) > max(by_digit) + 0.08
+letter, of_patch = pairs.captions[pairs.captions > 0], pairs.kind.repeat_interleave(16)
+label = {"letter": letter, "look": of_patch % 4, "digit": of_patch // 4, "nothing": 0 * of_patch}
+right, shares = {(way, what): [] for way in free for what in label}, []  # for 3 seeds and 2 layers
+for way, what in right:
+    for network in free[way]:
+        with torch.no_grad():
+            seen = network(pairs.images, pairs.captions)
+        shares += [modality_share(c, seen.is_text) for c in seen.choices]
+        expert = [c.weights.argmax(-1)[seen.is_text == (what == "letter")] for c in seen.choices]
+        right[way, what] += [table_of(label[what], e) for e in expert]
+    low, high = min(right[way, what]), max(right[way, what])
+    print(f"{way:12} {what:8} tells the expert of {low:.0%} to {high:.0%} of the tokens")
+by_letter, by_look, by_digit, busiest = (right["both losses", what] for what in label)
+assert min(by_letter) > 0.9 and max(right["no losses", "letter"]) < min(by_letter) - 0.03
+assert min(by_look) > 0.45 and max(by_digit) < 0.42 and min(by_look) > max(by_digit) + 0.08
+assert 0.15 < min(busiest) and max(busiest) < 0.35
 
 # %% slideshow={"slide_type": "-"} tags=["figure:modalities_widget", "hide-input"]
-share = now["both losses"][0][0]  # seed 0, measured above: (layers, 2, E)
-Modalities(inputs, experts, share / share.sum(-1, keepdim=True), layers=["2", "4"], titles=titles)
+share = torch.stack(shares[:2])  # both losses, seed 0: (layers, 2, E)
+Modalities(inputs, chosen, share / share.sum(-1, keepdim=True), layers=["2", "4"], titles=titles)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Move through six images and their captions. Numbers are experts. **Look for a rule**: what decides the expert of a
-# letter? Below each layer: of all held-out tokens of a modality, the share of each expert. Most experts serve both.
+# Move through six images and their captions. Numbers are experts. Here they have no capacity: every token runs, and you
+# see where. **Look for a rule**: what decides the expert of a letter? Below each layer: of all held-out tokens of a
+# modality, the share of each expert; above, the bits that an expert tells about the modality. Most experts serve both.
 #
 # The rule is plain, and the cell behind this slide counts it: routing of text is a **table of letters**. Whatever the
-# word and the place, a letter goes to one expert, in both layers, for all seeds, in nearly all of the cases. The local
-# loss asked for sure routers, and what is surest about a byte is which one it is. Notebook 08 had that as a baseline:
-# hashed routing, where nothing is learnt.
+# word and the place, a letter goes to one expert, in both layers, for all seeds, as good as always. It comes with the
+# losses: trained without, the table is right for two thirds to nine tenths. The local loss asked for sure
+# routers, and what is surest about a byte is which one it is. Notebook 08 had that as a baseline: hashed routing, where
+# nothing is learnt.
 #
 # Patches go by the **look** of the whole image: its stroke and colour predict the expert of about 60 % of them, the
 # digit hardly more than nothing would (the busiest expert has about 25 %). Experts specialised in what is easy to see,
@@ -1043,54 +1129,114 @@ Modalities(inputs, experts, share / share.sum(-1, keepdim=True), layers=["2", "4
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it fails: a word it never heard
+#
+# It heard *a bold white seven*. We ask in another order, *seven bold white*, or begin in another way, *the bold white
+# seven*. **Predict:** which beginning hurts?
 
 # %% slideshow={"slide_type": "skip"}
-asked = {
-    "heard in training:\na bold white seven": TEMPLATES[0],
-    "another order:\nseven bold white": "{digit} {stroke} {colour}",
-    "another word:\nthe bold white seven": "the {stroke} {colour} {digit}",
-}
-right = []
-for template in asked.values():
-    of_seeds = [retrieval(net, x[:135], y[:135], template=template) for net in models["both losses"]]
-    right.append(np.mean(of_seeds, axis=0))
-    print(f"{template:32} image to text {right[-1][0]:.2f}, text to image {right[-1][1]:.2f}")
-heard, order, word = right
-assert (order < heard - 0.02).all() and (order > 0.5).all() and (word < order - 0.08).all() and (word > 0.1).all()
+asked = {"a (heard)": TEMPLATES[0], "(order)": "{digit} {stroke} {colour}"}
+asked |= {f"{word} ...": word + " {stroke} {colour} {digit}" for word in ("in a", "an", "abc", "our", "the")}
+right = np.array([np.mean([retrieval(net, x, y, template=template) for net in models["both losses"]], axis=0)
+                  for template in asked.values()])  # fmt: skip
+looks = draw_images(x.repeat(4, 1, 1), torch.arange(4).repeat_interleave(len(x)))  # the same 1,080 images
+
+
+@torch.no_grad()
+def digits_found(template):
+    """Of the 10 best images for each of 40 captions, the share of each digit: 0.1, were all right."""
+    found = [net(looks, encode([caption(k, template) for k in range(N_KINDS)])) for net in models["both losses"]]
+    best = torch.cat([(f.images @ f.captions.T).topk(10, dim=0).indices.flatten() for f in found])
+    return y.repeat(4)[best].bincount(minlength=10) / len(best)
+
+
+drawn_to = [digits_found(template) for template in asked.values()]
+for template, hits, share in zip(asked.values(), right, drawn_to, strict=True):
+    two, three, four = share[2:5]
+    print(f"{template:32} image to text {hits[0]:.2f}, text to image {hits[1]:.2f}; "
+          f"found: {two:.0%} twos, {three:.0%} threes, {four:.0%} fours")  # fmt: skip
+heard, order, in_a, an, abc, our, the = right
+assert (order < heard - 0.02).all() and (order > 0.5).all() and (heard - 0.15 < in_a).all() and (heard - 0.2 < an).all()
+assert (the < order - 0.08).all() and (our < order - 0.08).all() and (the > 0.1).all() and (the < abc).all()
+assert drawn_to[-1][2:4].sum() > 0.35 > 0.27 > drawn_to[0][2:4].sum() and drawn_to[-2][4] > 0.22 > drawn_to[0][4] + 0.05
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
-fig, ax = plt.subplots(figsize=(10, 3.2))
-plots.bars(ax, list(asked), {"image → text": [r[0] for r in right], "text → image": [r[1] for r in right]})
+fig, ax = plt.subplots(figsize=(10, 3.0))
+plots.bars(ax, list(asked), {"image → text": right[:, 0], "text → image": right[:, 1]})
 ax.set(ylim=(0, 1.2), yticks=[])
 ax.legend(frameon=False, ncols=2, loc="upper right")
 ax.spines["left"].set_visible(False)
 show(
     fig,
     "Retrieval, mean of three seeds: "
-    + "; ".join(f"{a} {r[0]:.2f} and {r[1]:.2f}" for a, r in zip(asked, right, strict=True)).replace("\n", " ") + ".",
+    + "; ".join(f"{a} {r[0]:.2f} and {r[1]:.2f}" for a, r in zip(asked, right, strict=True)) + ".",
 )
 
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Another order of the words costs a little, and so do known words in other places (*in a*). A beginning that it never
+# read costs about as little (*an*, *abc*), or a third of the captions found and more than half of the images (*the*).
+# Why such differences? Look at what is found: after *the*, about half of all images are twos and threes, after *our*
+# more than a third are fours; each should be a tenth. *The* begins like *three*, *our* is most of *four*. To a network
+# that goes by letters, a strange word is a piece of the digit's name.
+#
+# 40 kinds in three templates are a small language. Whether a network "understands captions" is not tested by captions
+# of the kind that it was trained on.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Where it fails: who else is in the batch?
+#
+# An expert is full after 1.25 times an equal share: of the 16 patches of an image alone, after three.
+# **Predict:** 256 images, in one batch, one by one, or with no capacity at all.
+
+# %% slideshow={"slide_type": "skip"}
+@torch.no_grad()
+def one_by_one(network):
+    """Vectors of 256 images and of 40 captions, each encoded alone, and the share of image tokens that were dropped."""
+    images = [network(image, every[:0]) for image in pairs.images.split(1)]
+    texts = [network(pairs.images[:0], text) for text in every.split(1)]
+    room = [within_capacity(c, 1.25, batch_priority=True).weights for f in images for c in f.choices]
+    dropped = 1 - (torch.stack(room) > 0).any(-1).float().mean()
+    return torch.cat([f.images for f in images]), torch.cat([f.captions for f in texts]), dropped.item()
+
+
+@torch.no_grad()
+def together(network):
+    return network(pairs.images, every)[:2]
+
+
+found = {
+    "in one batch": [together(network) for network in models["both losses"]],
+    "one by one": [one_by_one(network) for network in models["both losses"]],
+    "no capacity": [together(network) for network in free["both losses"]],
+}
+hits = {company: [((u @ v.T).argmax(-1) == pairs.kind).float().mean().item() for u, v, *_ in of_seeds]
+        for company, of_seeds in found.items()}  # fmt: skip
+moved, dropped = 1 - (found["in one batch"][0][0] * found["one by one"][0][0]).sum(-1), found["one by one"][0][2]
+
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
+print("images whose best caption of 40 is right, mean of three seeds")
+for company, values in hits.items():
+    print(f"  {company:12}  {np.mean(values):.2f}   (" + ", ".join(f"{value:.2f}" for value in values) + ")")
+print(f"alone, {dropped:.0%} of an image's tokens are dropped; against the batch, 1 - cosine is {moved.mean():.2f}")
+
+# %% slideshow={"slide_type": "skip"}
+score = {company: np.mean(values) for company, values in hits.items()}
+assert score["in one batch"] > score["one by one"] + 0.02 and score["no capacity"] > score["one by one"]
+assert abs(score["in one batch"] - score["no capacity"]) < 0.08 and dropped > 0.4 and moved.max() > 0.03
 with torch.no_grad():
-    together = model(pairs.images, pairs.captions).images
-    alone = torch.cat([model(image[None], encode([])).images for image in pairs.images[:100]])
-moved = 1 - (together[:100] * alone).sum(-1)
-print(f"one image, alone or in a batch: 1 - cosine is {moved.mean():.2f} on average, {moved.max():.2f} at most")
-assert moved.max() > 0.03
+    alone = free["both losses"][0](pairs.images[:1], every[:0]).images
+torch.testing.assert_close(alone, found["no capacity"][0][0][:1])  # the same in any company
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Another order of the words costs a little. A little word that it never read, *the*, costs a third of the captions
-# found, and more than half of the images: 40 kinds in three templates are a small language. Whether a network
-# "understands captions" is not tested by captions of the kind that it was trained on.
-#
-# And capacity has a price at test time: an image's vector depends on **who else is in the batch**, because others may
-# take its places. Encode one by one, or without a capacity, where that matters.
+# Capacity has a price at test time: an image's vector depends on **who else is in the batch**, because others may take
+# its places. One by one, an image gets the same vector each time, but a worse one: its patches want the same few
+# experts, each is full after three, and more than half of the tokens are dropped. What helps is to encode **without a
+# capacity**: the same vector alone as in any company, and found about as often as in the batch. The widget did so.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where modules fail
 #
-# - **Low rank is a bet** that the new task is near. *Inverted* was not.
-# - **Somebody must know the task.** A learnt router finds little of what a decree states.
+# - **Low rank is a bet** that the new task is near. *Inverted* took three times the steps.
+# - **Somebody must know the task.** What a decree states, a learnt router finds with luck.
 # - **Room beats modules.** With wide enough layers, sharing costs few points.
 # - **Modalities mix.** Experts of one modality are allowed, not brought about.
 # - **Only modules are encapsulated.** What they share, everybody feels.
