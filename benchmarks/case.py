@@ -7,7 +7,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from lecture_lib.cost import Bound
+from lecture_lib.cost import Machine, roofline
+
+
+class Work(NamedTuple):
+    """What a computation does at least: see `roofline`."""
+
+    flops: float
+    n_bytes: float
 
 
 class Case(NamedTuple):
@@ -16,7 +23,8 @@ class Case(NamedTuple):
     Args:
         within: how far apart results may be, in units of the largest; None if they are not the same on purpose.
         limit: the ratio of times that is promised, None if none is.
-        bound: the roofline of `ours`.
+        work: of `ours`, for the roofline.
+        rounds: more of them where the ratio is close to its limit.
     """
 
     what: str
@@ -25,7 +33,8 @@ class Case(NamedTuple):
     theirs: Callable
     within: float | None = 1e-5
     limit: float | None = 1.0
-    bound: Bound | None = None
+    work: Work | None = None
+    rounds: int = 9
 
 
 def seconds(fn: Callable, calls: int) -> float:
@@ -37,19 +46,33 @@ def seconds(fn: Callable, calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def measure(case: Case, rounds: int = 9) -> dict:
-    """Medians of times taken in turns, as a busy machine slows both; the ratio's quartiles are those of the rounds."""
+def measure(case: Case) -> dict:
+    """Ours and theirs take turns: `ms` and `against_ms` are medians, `ratio` is the median of the rounds' ratios.
+
+    Both halves of a round meet the same machine, and what slows it slows both; the two medians may come from rounds
+    in which it was not the same. So `ratio` is not ms / against_ms. Its quartiles are those of the rounds.
+    """
     check_equal(case)
     calls = [max(1, round(0.1 / min(seconds(fn, 1), seconds(fn, 1)))) for fn in (case.ours, case.theirs)]
-    pairs = [[seconds(fn, n) for fn, n in zip((case.ours, case.theirs), calls, strict=True)] for _ in range(rounds)]
+    turns = list(zip((case.ours, case.theirs), calls, strict=True))
+    pairs = [[seconds(fn, n) for fn, n in turns] for _ in range(case.rounds)]
     ours, theirs = np.median(pairs, axis=0)
     low, ratio, high = np.quantile([a / b for a, b in pairs], [0.25, 0.5, 0.75])
     row = {"ms": 1e3 * ours, "against_ms": 1e3 * theirs, "ratio": ratio, "ratio_low": low, "ratio_high": high}
     if case.limit is not None:
         row["limit"] = case.limit
-    if case.bound is not None:
-        row["times_roofline"], row["share_of_matmul_rate"] = ours / case.bound.seconds, case.bound.compute / ours
+    if case.work is not None:
+        row |= case.work._asdict()
     return {"what": case.what, "against": case.against} | {key: round(float(value), 3) for key, value in row.items()}
+
+
+def under_roof(row: dict, machine: Machine) -> dict:
+    """How far a row with `work` is from its roofline."""
+    bound, seconds = roofline(row["flops"], row["n_bytes"], machine), row["ms"] / 1e3
+    if bound.compute > seconds:
+        raise RuntimeError(f"{row['what']} was faster than the machine's rate of products: it was busy, measure again")
+    shares = {"times_roofline": seconds / bound.seconds, "share_of_matmul_rate": bound.compute / seconds}
+    return {key: round(value, 3) for key, value in shares.items()}
 
 
 def check_equal(case: Case) -> None:

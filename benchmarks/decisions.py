@@ -22,9 +22,12 @@ def choices() -> Iterator[Case]:
     logits = torch.randn(4096, 512)
     ours, theirs = partial(gumbel_softmax, logits), partial(F.gumbel_softmax, logits)
     yield Case("gumbel_softmax, forward", ours, "torch's", theirs, None, None)
-    draws = torch.distributions.Categorical(logits=logits)
-    ours = partial(sample, logits)
-    yield Case("sample with log-probability", ours, "torch's", lambda: draws.log_prob(draws.sample()), None, None)
+
+    def draw():
+        categorical = torch.distributions.Categorical(logits=logits)  # normalises
+        return categorical.log_prob(categorical.sample())
+
+    yield Case("sample with log-probability", partial(sample, logits), "torch's", draw, None, None)
 
 
 def simplices() -> Iterator[Case]:

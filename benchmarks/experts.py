@@ -12,12 +12,11 @@ from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
-from case import Case
+from case import Case, Work
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from lecture_lib.choice import Choice, top_k
-from lecture_lib.cost import Machine, roofline
 from lecture_lib.moe import MoE, switch
 
 TOKENS, WIDTH, HIDDEN = 4096, 256, 1024
@@ -49,13 +48,12 @@ def forward(layer: nn.Module, x: Tensor) -> Callable[[], Tensor]:
     return run
 
 
-def floor(tokens: int, width: int, hidden: int, experts: int, k: int, machine: Machine, *, gated=False, size=4):
-    """The roofline of a training step: each product forward, and two backward with the same three matrices."""
+def work(tokens: int, width: int, hidden: int, experts: int, k: int, *, gated=False, size=4) -> Work:
+    """Of a training step: each product forward, and two backward with the same three matrices."""
     matrices = 3 if gated else 2
     flops = 3 * matrices * 2 * k * tokens * width * hidden
     rows = k * tokens * (2 * width + matrices * hidden)  # read by a product, or written
-    n_bytes = 3 * size * (matrices * experts * width * hidden + rows)
-    return roofline(flops, n_bytes, machine)
+    return Work(flops, 3 * size * (matrices * experts * width * hidden + rows))
 
 
 def dense(width: int, hidden: int) -> nn.Sequential:
@@ -72,13 +70,13 @@ class SwiGLU(nn.Module):
         return self.w_out(F.silu(gate) * hidden)
 
 
-def against_dense(machine: Machine) -> Iterator[Case]:
+def against_dense() -> Iterator[Case]:
     x, other = torch.randn(TOKENS, WIDTH), dense(WIDTH, HIDDEN)
     for n, k, limit in [(8, 1, 1.25), (8, 2, 1.35), (32, 1, 1.8), (128, 1, None)]:
         moe = MoE(WIDTH, HIDDEN // k, n, switch if k == 1 else TWO)
-        bound = floor(TOKENS, WIDTH, HIDDEN // k, n, k, machine)
+        least = work(TOKENS, WIDTH, HIDDEN // k, n, k)
         name = f"MoE step, {n} experts, top-{k}" + (" of half width" if k == 2 else "")
-        yield Case(name, step(moe, x), "dense", step(other, x), None, limit, bound)
+        yield Case(name, step(moe, x), "dense", step(other, x), None, limit, least, rounds=25)
 
 
 class Mixtral(nn.Module):
@@ -189,9 +187,11 @@ def against_peers() -> Iterator[Case]:
     gated = MoE(WIDTH, 512, 8, TWO, gated=True, activation=F.silu)
     for name in ("eager", "grouped_mm", "batched_mm"):
         peer = Mixtral(gated, name)
-        yield Case("MoE step, 64 tokens", step(gated, few), f"Mixtral, {name}", step(peer, few))
+        what = "8 SwiGLU experts, top-2"
+        yield Case(f"MoE step, 64 tokens, {what}", step(gated, few), f"Mixtral, {name}", step(peer, few))
         one = few[:, :1]  # next to no work: time to start it; no promise
-        yield Case("MoE forward, 1 token", forward(gated, one), f"Mixtral, {name}", forward(peer, one), limit=None)
+        theirs = forward(peer, one)
+        yield Case(f"MoE forward, 1 token, {what}", forward(gated, one), f"Mixtral, {name}", theirs, limit=None)
 
 
 def memory() -> list[dict]:
@@ -215,15 +215,15 @@ def peak_mb(build: Callable[[], nn.Module]) -> float:
     return max(accumulate(event.nbytes() for event in events if event.name() == "[memory]")) / 1e6
 
 
-def on_gpu(machine: Machine, device="cuda", tokens=32768, width=2048, hidden=1024, n=64) -> Iterator[Case]:
+def on_gpu(device="cuda", tokens=32768, width=2048, hidden=1024, n=64) -> Iterator[Case]:
     """bfloat16, two experts of `n` for a token, against transformers' grouped experts and a dense network."""
     dtype = torch.bfloat16
     x = torch.randn(1, tokens, width, device=device, dtype=dtype)
     moe = MoE(width, hidden, n, TWO, gated=True, activation=F.silu).to(device, dtype)
-    bound = floor(tokens, width, hidden, n, 2, machine, gated=True, size=2)
+    least = work(tokens, width, hidden, n, 2, gated=True, size=2)
     what, ours = f"MoE step in bfloat16, {tokens:,} tokens, {n} SwiGLU experts, top-2", step(moe, x)
     network = SwiGLU(width, 2 * hidden).to(device, dtype)
-    yield Case(what, ours, "dense", step(network, x), None, None, bound)
+    yield Case(what, ours, "dense", step(network, x), None, None, least)
     # of two scores that are equal in bfloat16 each picks another: route both by one choice
     choice, what = moe(x)[1], f"{what}, routed"
     yield Case(

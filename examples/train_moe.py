@@ -168,6 +168,7 @@ def save(folder: Path, step: int, model: nn.Module, optimizer: torch.optim.Optim
             json.dump({"step": step} | {name: getattr(args, name) for name in FIXED}, file)
             file.flush()
             os.fsync(file.fileno())
+        sync(part)
         os.rename(part, path)  # from now on it exists, as a whole
         sync(folder)
         for old in checkpoints(folder)[: -args.keep]:

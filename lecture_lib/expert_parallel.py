@@ -24,7 +24,9 @@ Shapes: W ranks (world size), N tokens of this rank, E experts, D width of a tok
 """
 
 import hashlib
+import itertools
 import math
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -79,7 +81,12 @@ class ExpertParallel(MoE):
         self.choose, self.capacity_factor, self.batch_priority = moe.choose, moe.capacity_factor, moe.batch_priority
 
     def forward(self, x: Tensor, choice: Choice | None = None) -> tuple[Tensor, Choice]:
+        allowed = {self.experts.w_in.dtype}
+        if torch.is_autocast_enabled(x.device.type):
+            allowed |= {torch.float32, torch.get_autocast_dtype(x.device.type)}
         try:
+            if x.dtype not in allowed:
+                raise ValueError(f"x must have dtype {' or '.join(sorted(map(str, allowed)))}, got {x.dtype}")
             return super().forward(x, choice)
         except (TypeError, ValueError):  # raised before the first exchange, in which the others wait
             first = self.experts.exchange_counts if self.capacity_factor is None else self._gather_sizes
@@ -270,11 +277,23 @@ def _check_alike(moe: MoE, group: dist.ProcessGroup) -> None:
 
 
 def _digest(part: object) -> str:
-    sha = hashlib.sha256()
-    for name, value in (part.state_dict() if isinstance(part, nn.Module) else {}).items():
-        sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
-        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return sha.hexdigest()
+    """Equal for what computes alike: a module by class, settings and weights, a function by name and arguments."""
+    if isinstance(part, partial):
+        arguments = [*part.args, *itertools.chain(*sorted(part.keywords.items()))]
+        return f"{_digest(part.func)}({', '.join(map(_digest, arguments))})"
+    if isinstance(part, nn.Module):
+        sha = hashlib.sha256()
+        for child in part.modules():
+            settings = {name: _digest(value) for name, value in vars(child).items() if not name.startswith("_")}
+            sha.update(f"{type(child).__qualname__} {settings}".encode())
+        for name, value in part.state_dict().items():
+            sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+            sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+        return sha.hexdigest()
+    if part is None or isinstance(part, (bool, int, float, str)):
+        return repr(part)
+    named = part if hasattr(part, "__qualname__") else type(part)
+    return f"{named.__module__}.{named.__qualname__}"
 
 
 def _check_others(told: Tensor) -> None:

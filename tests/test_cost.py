@@ -111,9 +111,13 @@ def test_roofline_refuses_by_name(arguments, message):
 
 
 def test_no_product_beats_the_measured_machine_by_much():
-    machine = measure_machine(size=512, megabytes=16)
     a, b = torch.rand(512, 512), torch.rand(512, 512)
-    assert wall_time(torch.mm, a, b) > 0.2 * roofline(2 * 512**3, 4 * 3 * 512**2, machine).seconds
+    for _ in range(5):  # a machine that others use just now is measured too slow: then once more
+        machine = measure_machine(size=512, megabytes=16)
+        if wall_time(torch.mm, a, b) > 0.5 * roofline(2 * 512**3, 4 * 3 * 512**2, machine).seconds:
+            break
+    else:
+        pytest.fail("five times, a product took less than half of what the measured machine needs")
     assert 1e7 < machine.copy_rate and 1e7 < machine.matmul_rate
     with pytest.raises(ValueError, match="size must be an integer of at least 1, got 0"):
         measure_machine(size=0)

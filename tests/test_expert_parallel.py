@@ -5,6 +5,7 @@ through all checks together, and writes what each of them raised.
 """
 
 import copy
+import itertools
 import json
 import multiprocessing
 import os
@@ -22,7 +23,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib.choice import Choice, entmax, softmax, top_k
+from lecture_lib.choice import Choice, entmax, gumbel_softmax, softmax, top_k
 from lecture_lib.expert_parallel import (
     ExpertParallel,
     ShardedExperts,
@@ -229,6 +230,16 @@ def check_a_checkpoint_fits_any_number_of_ranks(folder):
         assert torch.equal(found, value), name
 
 
+def check_under_autocast(folder):
+    world, rank = dist.get_world_size(), dist.get_rank()
+    moe = MoE(D, H, E, switch)
+    layer = ExpertParallel(copy.deepcopy(moe), dist.group.WORLD)
+    for dtype in (torch.float32, torch.bfloat16):
+        x = torch.randn(world, 5, D).to(dtype)
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            torch.testing.assert_close(layer(x[rank])[0], moe(x)[0][rank])
+
+
 def check_layers_that_differ_are_refused_on_every_rank(folder):
     last = dist.get_rank() == dist.get_world_size() - 1
     for name, change in {
@@ -244,6 +255,20 @@ def check_layers_that_differ_are_refused_on_every_rank(folder):
                 change(moe)
         with pytest.raises(ValueError, match=f"alike on every rank, and differs in {name}: set one seed"):
             ExpertParallel(moe, dist.group.WORLD)
+    # the same weights, put to another use
+    for name, ways in {
+        "choose": [partial(top_k, k=2), switch, partial(top_k, k=1), partial(switch, 2), partial(switch, 3)],
+        "activation": [F.gelu, F.relu, nn.GELU(), nn.GELU("tanh"), nn.ELU(), nn.ELU(0.5)],
+        "router": [nn.Identity(), nn.Softmax(-1), nn.Softmax(0), nn.Sequential(nn.Softmax(0))],
+    }.items():
+        for one, other in itertools.combinations(ways, 2):
+            torch.manual_seed(0)
+            setting = {"choose": switch} | {name: other if last else one}
+            with pytest.raises(ValueError, match="differs in " + name.replace("activation", "experts")):
+                ExpertParallel(MoE(D, H, E, **setting), dist.group.WORLD)
+    for same in (lambda logits: top_k(logits, 2), partial(gumbel_softmax, generator=torch.Generator())):
+        torch.manual_seed(0)
+        ExpertParallel(MoE(D, H, E, same, activation=nn.GELU()), dist.group.WORLD)
     with pytest.raises(ValueError, match="differs in experts, router"):
         ExpertParallel(MoE(D, H, E + last, switch), dist.group.WORLD)
 
@@ -266,9 +291,12 @@ def check_what_is_no_layer_or_no_group_is_refused(folder):
 
 def check_an_error_of_one_rank_is_told_to_all(folder):
     last = dist.get_world_size() - 1
+    moe = MoE(D, H, E, switch)
+    with pytest.raises(ValueError, match=r"x must have dtype torch\.float32, got torch\.int64"):
+        ExpertParallel(moe, dist.group.WORLD)(torch.ones(3, D, dtype=torch.int64))
     for capacity_factor in (None, 1.0):
         layer = ExpertParallel(MoE(D, H, E, switch, capacity_factor), dist.group.WORLD)
-        for wrong in (torch.full((3, D), torch.nan), torch.ones(3, D + 1)):
+        for wrong in (torch.full((3, D), torch.nan), torch.ones(3, D + 1), torch.ones(3, D).double()):
             if dist.get_rank() == last:
                 with pytest.raises(ValueError, match="x must"):
                     layer(wrong)

@@ -272,7 +272,7 @@ def test_without_a_browser_there_are_decks_and_a_word_about_handouts(lectures, m
 
 def test_a_browser_that_is_not_there_is_named(monkeypatch):
     monkeypatch.setenv("CHROMIUM", "/no/such/browser")
-    with pytest.raises(handout.BrowserError, match="^CHROMIUM must be the path of a browser, got '/no/such/browser'"):
+    with pytest.raises(handout.BrowserError, match=r"^CHROMIUM must be .* got '/no/such/browser'"):
         handout.find_browser()
 
 

@@ -3,6 +3,7 @@ const PLOT = { width: 520, height: 384, left: 70, right: 506, top: 40, bottom: 3
 const triangle = (r, className) => svg("path", { d: `M0 ${-r}L${r} ${0.8 * r}H${-r}Z`, class: className });
 const cross = () => svg("path", { class: "ll-cross", d: "M-9 -9L9 9M9 -9L-9 9" });
 const SHAPES = [triangle, square, circle]; // one for each number of tokens
+const post = () => svg("rect", { x: -3, y: -15, width: 6, height: 30, class: "ll-bar ll-solid" });
 
 // Seconds to calculate and seconds to move the bytes, at best: the longer of the two binds.
 function bound(flops, bytes, machine) {
@@ -68,14 +69,12 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
   const all = bounds.flatMap((row, i) => row.flatMap((b, k) => [b.compute, b.memory, seconds[i][k]].map((time) => ms(time, k))));
   const low = 0.6 * Math.min(...all), high = 1.7 * Math.max(...all), x = logScale(low, high, left, right);
   const row = (k) => 86 + k * (bottom - 76) / tokens.length;
-  const parts = tokens.map((_, k) => {
-    const compute = circle(8, "ll-current ll-counted"), memory = square(8, "ll-current ll-timed");
-    return { k, compute, memory, line: svg("path", { class: "ll-between" }), measured: cross() };
-  });
+  const parts = tokens.map((_, k) =>
+    ({ k, compute: diamond(), memory: post(), line: svg("path", { class: "ll-between" }), measured: cross() }));
   const panel = picture("Time", width, height, ...axes(x, null, marksFor(low, high), [], "milliseconds for 1,000 tokens"),
     ...tokens.map((n, k) => svg("text", { x: 2, y: row(k) - 14 }, `${n.toLocaleString("en")} tokens`)),
-    ...parts.flatMap(({ line, compute, memory, measured }) => [line, compute, memory, measured]),
-    legend(18, 20, circle(8, "ll-current ll-counted"), "calculate"), legend(176, 20, square(8, "ll-current ll-timed"), "move bytes"),
+    ...parts.flatMap(({ line, compute, memory, measured }) => [line, memory, compute, measured]),
+    legend(18, 20, diamond(), "calculate"), legend(176, 20, post(), "move bytes"),
     legend(346, 20, cross(), "measured"));
   return {
     node: panel.node,

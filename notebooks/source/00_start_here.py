@@ -75,8 +75,8 @@ show(
 # small network $g$ looks at the input and gives each module a score; a *choice* makes weights $z$ of the scores.
 # Where a weight is zero, the module need not run.
 #
-# The scores 1.3, 0.2, 0.7 are the talk's, and you will meet them in every notebook. From notebook to notebook only
-# two things change: what is chosen, and how a gradient gets through the choice.
+# The scores 1.3, 0.2, 0.7 are the talk's, and you will meet them again. From notebook to notebook only two things
+# change: what is chosen, and how a gradient gets through the choice.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The equation, by hand and skipped
@@ -132,14 +132,14 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# *"Computational cost can be independent of the number of parameters"*:
-# the count keeps the promise. The clock, not quite.
+# The talk: *computational cost can be independent of the number of parameters*.
+# The count keeps the promise. The clock, not quite.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Sixty-four times the parameters, and 6 % more FLOPs: those of the router, which scores all experts. On the clock it
-# is more than 6 %, as 64 experts have to be fetched from memory, and this lecture does not hide it: wherever a saving
-# is claimed, you find counted operations and measured seconds side by side. Notebooks 08 and 09 explain the
-# difference.
+# Sixty-four times the parameters, and 6 % more FLOPs: those of the router, which scores all experts. The clock usually
+# says more, and this lecture does not hide it: wherever a saving is claimed, you find counted operations and measured
+# seconds side by side. Sixty-four experts have to be fetched from memory, and each has few tokens to run: notebooks 08
+# and 09 measure what that does.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Promise 2: a cost that follows the demand
@@ -197,7 +197,7 @@ exited = infer(net, image, above_confidence(0.7))
 promise_2 = count_flops(infer, net, image, above_confidence(0.7)) / (full[1] * len(image))
 kept = (exited.logits.argmax(-1) == data.test_y).float().mean().item() - full[0]
 print(f"confidence 0.7: {promise_2:.2f} of the FLOPs, accuracy {100 * kept:+.1f} points")
-assert promise_2 < 0.65 and kept > -0.03
+assert promise_2 < 0.5 and kept > -0.03
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Predict, then move the slider:** how low can the threshold go before accuracy falls? At 0.7 the network does less
@@ -293,12 +293,13 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# *"Very good fit for multi-modal and multi-task problems (use different parts of the network)"*. At the cost of one
-# small network, eight modules are far better than one that everybody shares. A shared network can do it too, at eight
-# times the FLOPs: modules are not magic, they are **cheap**.
+# The talk: *very good fit for multi-modal and multi-task problems*, as tasks can use different parts of the network. At
+# the cost of one small network, eight modules are far better than one that everybody shares. A shared network can do it
+# too, at eight times the FLOPs: modules are not magic, they are **cheap**.
 #
 # Be fair: here the task is known and each has its module by decree. When a network has to *find out* which module an
-# input needs, it often finds something worse: notebook 08.
+# input needs, it often finds something worse: notebook 08. And tasks that have more in common than these would share a
+# trunk, and need a small module each: notebook 10.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Promise 4: additions break nothing
@@ -323,7 +324,8 @@ ninth = {"eight modules": accuracy(modular, TASKS), "shared, 8 × FLOPs": accura
 promise_4 = mean["shared, 8 × FLOPs"] - old["shared, 8 × FLOPs"]
 for name in ninth:
     print(f"{name:18} old tasks {mean[name]:.3f} → {old[name]:.3f}, new task {ninth[name]:.3f}")
-assert old["eight modules"] == mean["eight modules"] and promise_4 > 0.5 and min(ninth.values()) > 0.85
+assert old["eight modules"] == mean["eight modules"] and promise_4 > 0.5
+assert min(ninth.values()) > 0.85 and ninth["shared, 8 × FLOPs"] > ninth["eight modules"]
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, ax = plt.subplots(figsize=(10, 3.0))
@@ -345,9 +347,10 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# *"Encapsulation (better interpretability, model re-use)"*. The modular network's answers on the old tasks are the
-# same to the last bit: nothing that it knew was touched. The shared network learns the ninth task just as well, and
-# forgets the other eight. Showing it the old tasks again while it trains would help, if the old data are still there.
+# The talk: *encapsulation*, for better interpretability and model re-use. The modular network's answers on the old
+# tasks are the same to the last bit: nothing that it knew was touched. The shared network, eight times as wide, learns
+# the ninth task a little better, and forgets the other eight. Showing it the old tasks again while it trains would
+# help, if the old data are still there.
 #
 # Software engineers would not be surprised. Notebook 10 takes this further with adapters, notebook 11 takes networks
 # apart and puts parts of different ones together, notebook 12 lets six tasks arrive one by one.
@@ -387,24 +390,27 @@ assert not hard.requires_grad
 # | 06, 07 | early exits; a language model | an exit | confidence |
 # | 08, 09 | mixture of experts; at scale | an expert | router |
 # | 10 | adapters and modalities | an adapter | by task, token |
-# | 11, 12 | merging; outlook | other networks | mixed weights |
+# | 11 | merging | other networks | mixed weights |
+# | 12 | outlook: everything side by side | all of them | all of them |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **How to use the notebooks.** Run the cells from top to bottom. Where it says **Predict**, stop and guess first: it
 # is the cheapest way to learn something. Pictures with a slider answer at once, in JupyterLab, in Colab and in the
 # slides, and work with the keyboard. Exercises check themselves; the solution is the folded cell below each.
 #
-# 01, 02 and one of 03 and 04 are the ground; after them read what you like, in any order, but 06 before 07 and 08
-# before 09. Each takes 40 to 50 minutes to read and under a minute to run: [01](01_discrete_decisions.ipynb) 35 s ·
+# 01, 02 and one of 03 and 04 are the ground; after them read what you like, in any order, but 06 before 07, 08 before
+# 09 and 10, and 12 last. Each takes 40 to 60 minutes to read and under a minute to run:
+# [01](01_discrete_decisions.ipynb) 45 s ·
 # [02](02_gumbel_softmax.ipynb) 40 s · [03](03_reinforce.ipynb) 45 s · [04](04_sparse_choices.ipynb) 25 s ·
 # [05](05_conditional_computation.ipynb) 50 s · [06](06_early_exits.ipynb) 55 s ·
 # [07](07_adaptive_language_model.ipynb) 40 s · [08](08_mixture_of_experts.ipynb) 50 s ·
-# [09](09_experts_at_scale.ipynb) 25 s · [10](10_adapters_and_modalities.ipynb) 25 s · [11](11_merging.ipynb) 30 s ·
-# [12](12_outlook.ipynb) 45 s
+# [09](09_experts_at_scale.ipynb) 30 s · [10](10_adapters_and_modalities.ipynb) 40 s · [11](11_merging.ipynb) 35 s ·
+# [12](12_outlook.ipynb) 50 s
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **With a network,** `lecture_lib.data.openml("Fashion-MNIST")` gives 70,000 images of 28 × 28 pixels in the form of
-# `digits()`: try them where a notebook says that digits are too easy.
+# `digits()`. Where a notebook says that digits are too easy, try them; what expects 64 pixels, such as `MLP(64, ...)`,
+# then has to expect 784.
 #
 # **To teach with them:** `make slides` writes a deck for each notebook, and one for the whole talk. The letter `S`
 # opens the speaker's notes, which are the prose of these notebooks.
@@ -463,8 +469,8 @@ show(fig, "; ".join(f"{name}: {number} {' '.join(text.split())}" for name, (numb
 # - The hard part is to *learn* a choice. That is where we go next.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The numbers are this machine's, measured a minute ago. Cost: 64 experts in place of one, and the count hardly moves.
-# Demand: an early exit does about a third of the work. Tasks: eight small modules against one network of the cost of
+# The numbers are of the machine that ran the notebook. Cost: 64 experts in place of one, and the count hardly moves.
+# Demand: with early exits, less than half of the work. Tasks: eight small modules against one network of the cost of
 # one module. Parts: a ninth task, and nothing else changes; a shared network that trains on forgets the other eight.
 #
 # Nothing here was learnt about *which* module to use: the task was told, the exit was a threshold. A network that

@@ -544,12 +544,13 @@ ways = {"dense": (lambda net, images, _: net(images), None)} | decide(0.5)
 with torch.no_grad():
     flops = {name: count_flops(f, readers[0], images, z) / n for name, (f, z) in ways.items()}
     times = dict.fromkeys(ways, np.inf)
-    for _ in range(3):  # the calmest of three rounds
-        times = {k: min(times[k], wall_time(f, readers[0], images, z, min_seconds=0.1)) for k, (f, z) in ways.items()}
+    for _ in range(5):  # the calmest moments of five rounds
+        for name, (f, z) in ways.items():
+            times[name] = min(times[name], wall_time(f, readers[0], images, z, min_seconds=0.1).low)
 per_block = 24 * 16 * 32**2 + 4 * 16**2 * 32  # exercise 2
 assert flops["dense"] - flops["layer"] == 2 * per_block == flops["dense"] - flops["block"]
 assert flops["input"] < flops["layer"]  # half of the patches are less than half of the work: attention is quadratic
-assert times["block"] > 0.75 * times["dense"]
+assert times["block"] > 0.7 * times["dense"]
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.7))

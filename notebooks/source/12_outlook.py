@@ -4,7 +4,7 @@
 # **Notebook 12** · *Designing efficient and modular neural networks*
 #
 # One network for every budget, one network for every new task.
-# All techniques on one plot, their bill in joules, and what nobody knows yet.
+# Four dials, experts and static networks on one plot, their bill in joules, and what nobody knows yet.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **What you will be able to do.** Train one network that can be run at many prices; compare it fairly with networks of
@@ -181,7 +181,7 @@ def any_setting(net, images, y):
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Every step serves another customer: so many patches, so many heads, and all exits at once. It costs as many steps, on
 # as many images, as a static network gets. A network trained at one setting falls apart at the others; one that has
-# seen all of them does not.
+# seen all of them does not. (A cell below runs both with half of their heads.)
 #
 # **Predict:** which dial costs the least accuracy? And does this network, at full size, match one trained for full size
 # alone?
@@ -211,14 +211,19 @@ training_seconds = train(elastic, any_setting)
 # ## Run: what is left out is gone
 
 # %% slideshow={"slide_type": "-"}
+def best_tokens(images, patches):
+    x = elastic.tokens(images)
+    if patches == 16:
+        return x
+    best = elastic.scores(x).topk(patches).indices.sort().values + 1
+    best = best.unsqueeze(-1).expand(-1, -1, x.shape[-1])
+    return torch.cat([x[:, :1], x.gather(1, best)], 1)
+
+
 @torch.no_grad()
 def run(images, patches=16, sure=None, width=4, depth=3):
     elastic.use(width)
-    x = elastic.tokens(images)
-    if patches < 16:
-        best = elastic.scores(x).topk(patches).indices.sort().values + 1
-        best = best.unsqueeze(-1).expand(-1, -1, x.shape[-1])
-        x = torch.cat([x[:, :1], x.gather(1, best)], 1)  # (B, 1 + patches, D)
+    x = best_tokens(images, patches)  # (B, 1 + patches, D)
     if sure is not None:
         return infer(elastic.exits, x, above_confidence(sure)).logits
     for block in elastic.exits.blocks[:depth]:
@@ -245,7 +250,7 @@ for dial, points in curves.items():
     print(f"{dial:8}" + "  ".join(f"{a:.3f} at {f / full_flops:.0%}" for a, f in points))
 never_drawn, _ = measure(partial(run, width=1))
 print(f"one head, which was never drawn: {never_drawn:.3f}")
-assert never_drawn < curves["width"][0][0] - 0.1
+assert never_drawn < curves["width"][0][0] - 0.25
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The number of patches is the same for every image, *which* ones differs: so the batch stays one rectangle, and the
@@ -287,18 +292,25 @@ assert min(at("patches", 0.5), at("exit", 0.5)) > max(at("width", 0.5), at("dept
 # the same heads, and nobody is asked. What lies between those two curves is the value of a decision by input.
 #
 # Patches go furthest, because at least 12 of 16 are empty here; on photographs they would not. And a setting that was
-# never drawn in training falls apart: one head alone gives about a third (the cell before printed it).
+# never drawn in training falls apart: one head alone (the cell before printed it).
 #
-# The dials do not compete. They multiply.
+# Patches and exits do not compete. They multiply.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## Two dials at once, for a budget
+# ## Three dials at once, for a budget
 #
-# 35 pairs of patches and confidence. One half of the test digits chooses, the other half reports.
+# 60 settings of patches, confidence and width. One half of the test digits chooses, the other half reports.
 
 # %% slideshow={"slide_type": "skip"}
-grid = [{"patches": k, "sure": t} for k, t in product((4, 5, 6, 8, 16), (0.3, 0.5, 0.7, 0.8, 0.9, 0.97, None))]
+values = (4, 2), (4, 5, 6, 8, 16), (0.5, 0.7, 0.8, 0.9, 0.97, None)
+grid = [{"width": n, "patches": k, "sure": t} for n, k, t in product(*values)]
 table = [measure(partial(run, **setting), pick_x, pick_y) for setting in grid]
+reported = [measure(partial(run, **setting)) for setting in grid]
+
+four_patches, sure = curves["patches"][0][1] / full_flops, curves["exit"][4][1] / full_flops
+both = reported[grid.index({"width": 4, "patches": 4, "sure": 0.9})][1] / full_flops
+print(f"4 patches {four_patches:.0%} × 0.9 sure {sure:.0%} = {four_patches * sure:.1%} of the FLOPs; both: {both:.1%}")
+assert 0.85 < both / (four_patches * sure) < 1.15
 
 # %% slideshow={"slide_type": "-"}
 def best_within(budget, table):
@@ -307,18 +319,17 @@ def best_within(budget, table):
     return max(rows, key=lambda i: (table[i][0], -table[i][1]), default=None)
 
 
-for budget in (0.125, 0.2, 1.0):
-    setting = grid[best_within(budget, table)]
-    accuracy, flops = measure(partial(run, **setting))
-    used = flops / full_flops
-    print(f"budget {budget:4.0%}: {setting} uses {used:4.0%}, {accuracy:.3f} right")
+for budget in (0.08, 0.2, 1.0):
+    i = best_within(budget, table)
+    accuracy, used = reported[i][0], reported[i][1] / full_flops
+    print(f"budget {budget:4.0%}: {grid[i]} uses {used:4.0%}, {accuracy:.3f} right")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# A setting looks better than it is on the images that chose it: 35 settings are 35 tries. So 270 of the test digits
+# A setting looks better than it is on the images that chose it: 60 settings are 60 tries. So 270 of the test digits
 # choose, the other 270 report (each in several places). Of equally good settings the cheaper one is taken.
 #
-# At a small budget both dials are turned: fewer patches make every block cheaper, exits leave blocks out. At a budget
-# of 100 % nothing has to be spent: the best setting need not be the dearest.
+# At the smallest budget all dials are turned: fewer patches and heads make every block cheaper, exits leave blocks out.
+# At a budget of 100 % nothing has to be spent: the best setting need not be the dearest.
 #
 # **Predict** the rivals: static networks of four sizes, each trained for nothing else. Where do they lie?
 
@@ -364,15 +375,30 @@ with torch.no_grad():
     fixed = {name: measure(net) for name, net in static.items()}
     fixed_table = [measure(net, pick_x, pick_y) for net in static.values()]
     with_experts = measure(experts)
+    halved = ViT()  # the static network that is the elastic one's size, and half of its heads
+    halved.load_state_dict(static["32 × 3"].state_dict())
+    halved.use(2)
+    narrowed, _ = measure(halved)
 for name, (accuracy, flops), net in (
     *((name, fixed[name], net) for name, net in static.items()),
     ("16 × 2, 4 experts", with_experts, experts),
     ("elastic, in full", (full, full_flops), elastic),
 ):
     print(f"{name:18} accuracy {accuracy:.3f} at {flops / full_flops:4.0%}, {parameters(net):6,} parameters")
-budgets = [0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0]
-chosen = [grid[best_within(budget, table)] for budget in budgets]
-front = [measure(partial(run, **setting)) for setting in chosen]
+print(f"with half of their heads: 32 × 3 {narrowed:.3f}, elastic {curves['width'][0][0]:.3f}")
+assert narrowed < curves["width"][0][0] - 0.08
+assert 2.5 < parameters(experts) / parameters(static["16 × 2"]) < 3.3 and with_experts[1] < 1.1 * fixed["16 × 2"][1]
+assert abs(with_experts[0] - fixed["16 × 2"][0]) < 0.05
+
+# %% slideshow={"slide_type": "skip"}
+budgets = [0.08, 0.1, 0.125, 0.15, 0.2, 0.25, 0.3, 0.4, 0.6, 1.0]
+best = [best_within(budget, table) for budget in budgets]
+chosen, front = [grid[i] for i in best], [reported[i] for i in best]
+a_front, f_front = np.array(front).T
+ahead = {name: np.interp(flops, f_front, a_front) - accuracy for name, (accuracy, flops) in fixed.items()}
+print("elastic minus static of equal FLOPs:", {name: round(float(lead), 3) for name, lead in ahead.items()})
+assert chosen[0]["width"] == 2 and chosen[0]["patches"] < 16 and chosen[0]["sure"]  # all dials are turned
+assert min(ahead["16 × 1"], ahead["16 × 2"]) > -0.03 and -0.05 < ahead["32 × 3"] < 0.03
 
 # %% slideshow={"slide_type": "skip"} tags=["varies"]
 @torch.no_grad()
@@ -381,16 +407,20 @@ def milliseconds(function, images):
 
 
 dial = [{"patches": k, "sure": 0.9} for k in (1, 2, 3, 4, 5, 6, 8, 12, 16)]
-asked = {str(setting): partial(run, **setting) for setting in [{}, *chosen, *dial]}  # each once
+for_all = [*dials["width"], *dials["depth"]]
+asked = {str(setting): partial(run, **setting) for setting in [{}, *chosen, *for_all, *dial]}  # each once
 functions = [*asked.values(), *static.values(), experts]
 turns = [[milliseconds(f, test_x[:256]) for f in functions] for _ in range(4)]
 times = np.min(turns, axis=0).tolist()  # the quiet moments of a busy machine
 ms = dict(zip(asked, times, strict=False))
-full_ms, front_ms, dial_ms = ms["{}"], [ms[str(setting)] for setting in chosen], [ms[str(setting)] for setting in dial]
+full_ms = ms["{}"]
+front_ms, for_all_ms, dial_ms = ([ms[str(setting)] for setting in settings] for settings in (chosen, for_all, dial))
 *static_ms, expert_ms = times[len(asked) :]
-by_clock = front_ms[budgets.index(0.2)] / full_ms
-print(f"at a budget of 20 % of the FLOPs: {by_clock:.0%} of the full network's time")
-assert by_clock < 0.9  # on a quiet machine about 0.4
+by_flops = {"elastic": f_front[budgets.index(0.2)] / full_flops, "16 × 2": fixed["16 × 2"][1] / full_flops}
+by_clock = {"elastic": front_ms[budgets.index(0.2)] / full_ms, "16 × 2": static_ms[1] / full_ms}
+for name, time_share in by_clock.items():
+    print(f"{name:8} {by_flops[name]:.0%} of the full network's FLOPs, {time_share:.0%} of its time")
+    assert 1.2 * by_flops[name] < time_share < 0.9
 assert expert_ms > static_ms[1]  # 16 × 2 with experts, and without
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -405,56 +435,53 @@ def right_of(points):
     return [100 * accuracy for accuracy, _ in points]
 
 
-reported = [measure(partial(run, **setting)) for setting in grid]
+turned = [*curves["width"], *curves["depth"]]
 fig, (left, clock) = plt.subplots(1, 2, figsize=(10, 4.0), sharey=True)
-left.plot(share(reported), right_of(reported), ".", color="C0", alpha=0.35, ms=9, label="elastic: patches and exits")
-for_all = [*curves["width"], *curves["depth"]]
-left.plot(share(for_all), right_of(for_all), "^", color="0.7", ms=6, label="elastic: width or depth")
-for ax, ours, theirs, with_four in (
-    (left, share(front), share(fixed.values()), share([with_experts])),
-    (clock, front_ms, static_ms, [expert_ms]),
+left.plot(share(reported), right_of(reported), ".", color="C0", alpha=0.35, ms=9, label="elastic: three dials")
+for ax, ours, one_dial, theirs, with_four in (
+    (left, share(front), share(turned), share(fixed.values()), share([with_experts])),
+    (clock, front_ms, for_all_ms, static_ms, [expert_ms]),
 ):
-    ax.plot(ours, right_of(front), "o-", lw=2.4, ms=8, color="C0", label="elastic: the best pair for a budget")
+    ax.plot(one_dial, right_of(turned), "^", color="0.7", ms=6, label="elastic: width or depth alone")
+    ax.plot(ours, right_of(front), "o-", lw=2.4, ms=8, color="C0", label="elastic: the best for a budget")
     ax.plot(theirs, right_of(fixed.values()), "ks:", ms=8, label="static: a network a point")
     ax.plot(with_four, right_of([with_experts]), "P", color="C1", ms=11, label="static, with four experts")
     for name, cost, accuracy in zip(fixed, theirs, right_of(fixed.values()), strict=True):
         off = (-8, 8) if name == "32 × 3" else (6, -15)
         ax.annotate(name, (cost, accuracy), xytext=off, textcoords="offset points", fontsize="small", color="0.3")
-    ax.set(xscale="log", xlim=(0.8 * min(theirs + ours), 1.6 * max(theirs + ours)))
-    ticks = [10, 20, 40, 100] if ax is left else [t for t in (1, 2, 5, 10, 20, 50, 100) if t < 1.6 * max(theirs + ours)]
+    low, high = 0.7 * min(theirs + ours), 1.6 * max(theirs + ours)
+    ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if low < t < high]
+    ax.set(xscale="log", xlim=(low, high))
     ax.set_xticks(ticks, ticks)
     ax.minorticks_off()
 low, high = left.get_ylim()
 left.set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %", ylim=(low - 0.6, high + 0.3))
 clock.set_xlabel("milliseconds for 256 images")
 fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3, fontsize="small")
+leads = ", ".join(f"{name} {100 * lead:+.1f}" for name, lead in ahead.items())
 show(
     fig,
-    "Accuracy against FLOPs and against milliseconds, both logarithmic. The elastic network's best settings lie above "
-    "the line of static networks at 20 per cent of the FLOPs, and near it from 40 per cent on; by the clock alike.",
+    "Accuracy against FLOPs and against milliseconds, both logarithmic, for one elastic network and for static ones. "
+    f"At a static network's FLOPs the best elastic setting is ahead by so many points: {leads}. By the clock "
+    "everything small moves to the right, towards the full network.",
 )
-
-# %% slideshow={"slide_type": "skip"}
-f_front, a_front = np.array([f for _, f in front]), np.array([a for a, _ in front])
-ahead = {n: np.interp(f, f_front, a_front) - a for n, (a, f) in fixed.items() if f > f_front[0]}
-print("elastic minus static of equal FLOPs:", {name: round(float(lead), 3) for name, lead in ahead.items()})
-assert ahead["16 × 2"] > -0.02 and -0.05 < ahead["32 × 3"] < 0.03
-assert abs(with_experts[0] - fixed["16 × 2"][0]) < 0.05
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The blue points are **one** set of weights; every black square is a network of its own, trained for that size alone.
 #
 # *Which network is best at a budget that is known?* It depends on the budget. Where it is ample, a static network is
 # level or better, by up to four points with other seeds: nothing in it is made for other customers. Where it is small,
-# asking the image helps: two dials at once come out level with a static network of equal cost, or ahead, on a task made
-# for patches. Below a tenth of the FLOPs elastic cannot go at all: its first block has its full width. By the clock the
-# elastic points move to the right: choosing patches and asking exits take time that no FLOP counts.
+# asking the image helps: several dials at once come out level with a static network of equal cost, or ahead, on a task
+# made for patches. By the clock everything small moves to the right, static networks too (the notebook prints it).
 #
 # Papers that compare with the full network alone do not show you the black line. Ask for it.
 #
 # The four experts have about three times the parameters of their static sister, at the same FLOPs, and are about as
 # good: 1,257 digits leave little for more parameters to learn. And the clock sees the sorting. Experts pay where data
 # and tokens are plenty.
+#
+# Not on the plot: skipped layers and gates by input (notebook 05 measured them, on tasks of their own); adapters and
+# merging, which change what a network knows, not how much of it runs.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## And if nobody knows the budget?
@@ -482,6 +509,7 @@ for (name, value), count in zip(right.items(), weights, strict=True):
     print(f"{name:16} {value:.3f} right, {count:6,} parameters")
 assert right["elastic"] > alone - 0.01 and abs(right["elastic"] - right["all four static"]) < 0.05
 assert weights[-1] > 1.3 * weights[0]
+assert max(fixed["16 × 1"][1], min(flops for _, flops in table)) < 0.125 * full_flops  # both kinds can always answer
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, axes = plt.subplots(2, 1, figsize=(10, 4.0), sharex=True)
@@ -505,11 +533,11 @@ show(
 # elastic one is level with the best of them or better, as it moves with the demand. (On digits even the smallest is
 # good, so it comes close. Where small networks fail, it would not.) A **family** of static networks, with
 # a switch in front, does as well: for more parameters to keep, four trainings instead of one, and sizes that somebody
-# has to choose beforehand. That is the fair summary of *dynamic cost for inference*: elastic networks do not win at a
-# budget; they win when budgets are many.
+# has to choose beforehand. That is the fair summary of *dynamic cost for inference*: at one budget that is known, an
+# elastic network may win or lose; its case is that budgets are many.
 #
-# The demand is our choice, a flat one in octaves. With another one the order of the grey bars changes. Exercise 2
-# lets you try.
+# The demand is our choice: flat in octaves, and from an eighth on, where the smallest network of either kind fits. With
+# another one the order of the grey bars changes. Exercise 2 lets you try.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Turn the dial yourself
@@ -523,8 +551,16 @@ rank = scores.argsort(descending=True).argsort()  # 0 is the most promising patc
 patches = [setting["patches"] for setting in dial]
 kept = torch.stack([rank < k for k in patches])
 dialled = [measure(partial(run, **setting)) for setting in dial]
-print({k: round(accuracy, 3) for k, (accuracy, _) in zip(patches, dialled, strict=True)})
+leave = {}  # the share of digits that leave after the first block
+with torch.no_grad():
+    elastic.use(4)
+    for k in patches:
+        exits = infer(elastic.exits, best_tokens(test_x, k), above_confidence(0.9)).exit_index
+        leave[k] = (exits == 0).float().mean().item()
+for k, (accuracy, _) in zip(patches, dialled, strict=True):
+    print(f"{k:2} patches: {accuracy:.3f} right, {leave[k]:.0%} leave after the first block")
 assert dialled[3][0] > full - 0.03 and dialled[3][0] > dialled[1][0] + 0.05
+assert min(leave[k] for k in patches if k >= 4) > max(0.45, leave[2] + 0.1)
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
 Savings(
@@ -533,9 +569,9 @@ Savings(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Everything was measured in the cells above: accuracy on the reporting half, FLOPs while it ran, milliseconds for 256
-# images. The slider takes patches away, and the exits stay at a confidence of 0.9: what the picture does not show is
-# that most digits leave after the first block.
+# Everything was measured in the notebook: accuracy on the reporting half, FLOPs while it ran, milliseconds for 256
+# images. The slider takes patches away, and the exits stay at a confidence of 0.9. What the picture does not show: from
+# four patches on, about half of the digits or more leave after the first block; with two, far fewer dare to.
 #
 # **Predict, then move:** a digit covers at most four patches. What happens at three, which were never drawn in
 # training? And why is half of the FLOPs not half of the time? (This network is narrow: notebook 05.)
@@ -564,7 +600,9 @@ batched, single = joules.values()
 saved = batched[0] - batched[1]  # joules in a million digits
 training = WATTS * training_seconds
 print(f"training took {training:.0f} J, which is saved again after {training / saved:.1f} million digits")
-assert batched[1] < 0.9 * batched[0]  # on a quiet machine about 0.4
+assert max(batched[1:]) < 0.9 * batched[0]  # on a quiet machine about 0.4, both
+assert single[0] > 3 * batched[0]  # the same FLOPs
+assert single[1] > 0.7 * single[0] and single[2] < 0.8 * single[1]  # on a quiet machine about 1 and 0.5
 assert single[1] > 1.5 * batched[0]  # lean, but one at a time: dearer than in full, but in batches
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
@@ -572,24 +610,28 @@ fig, ax = plt.subplots(figsize=(10, 3.2))
 plots.bars(ax, list(contenders), {how: [e / 1e3 for e in energy] for how, energy in joules.items()}, fmt="{:.1f}")
 ax.set(ylabel="kilojoules, estimated", ylim=(0, 1.3 * max(single) / 1e3))
 ax.legend(frameon=False, ncols=2, loc="upper center")
-show(
-    fig,
-    "Estimated energy for a million digits: in batches of 256 the elastic network needs much less than the full one; "
-    "one at a time, everything costs several times more.",
+bills = (
+    f"{how} (" + "; ".join(f"{name}: {e / 1e3:.1f}" for name, e in zip(contenders, energy, strict=True)) + ")"
+    for how, energy in joules.items()
 )
+show(fig, f"Bars: estimated kilojoules for a million digits, in {', '.join(bills)}.")
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# *How* digits are served matters more than *what* is skipped.
+# *How* digits are served matters more than *what* is skipped. One at a time, elastic saves next to nothing; a
+# small static network does save.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # A watt hour is 3.6 kilojoules; boiling a litre of water takes about a hundred. Digits are cheap.
 #
+# In batches elastic at 20 % of the FLOPs needs much less than in full, and so does a static network of about equal
+# FLOPs. One at a time the same FLOPs take several times as long, and the order changes: elastic is about as dear as in
+# full, the small static network much cheaper.
+#
 # **Do not believe such numbers far.** The watts are assumed. A machine that waits draws power too, so a second saved is
 # worth less than 15 joules while the machine stays on. Moving a number from memory can cost far more than adding to it,
-# and FLOPs do not see that. One at a time, most of the time is overhead that no FLOP explains. What becomes cheap is
-# used more. And training, with all the trainings that were thrown away, may outweigh it
-# all: the cell above says after how many digits *this* one is paid back. Measure with a meter, and report the machine,
-# the batch and the idle time (Henderson et al. 2020).
+# and FLOPs do not see that. What becomes cheap is used more. And training, with all the trainings that were thrown
+# away, may outweigh it all: the cell above says after how many digits *this* one is paid back. Measure with a meter,
+# and report the machine, the batch and the idle time (Henderson et al. 2020).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Tasks arrive one by one
@@ -627,10 +669,11 @@ class Told(nn.Sequential):  # one network for all, which is told the task
 
 
 class Adapted(nn.Module):  # a frozen network; in each layer an adapter for each task
-    def __init__(self, base):
+    def __init__(self, base, rank=4):
         super().__init__()
+        lora = partial(LoRA, rank=rank, alpha=4 * rank)
         self.layers = nn.ModuleList(
-            MixtureOfAdapters(layer, [LoRA(layer, 4, alpha=16) for _ in range(T)], argmax)
+            MixtureOfAdapters(layer, [lora(layer) for _ in range(T)], argmax)
             for layer in base if isinstance(layer, nn.Linear)
         )
 
@@ -807,6 +850,16 @@ base_kilobytes = 4 * sum(p.numel() for p in base.parameters()) / 1e3
 print({name: round(size, 1) for name, size in kilobytes.items()}, f"a task; the base {base_kilobytes:.0f}")
 assert max(kilobytes[name] for name in ("replay", "adapters", "fresh modules")) < 5.5  # about the same room for each
 
+# %% slideshow={"slide_type": "skip"}
+torch.manual_seed(seed)
+wide, generator = Adapted(base, rank=32), torch.Generator().manual_seed(seed)
+for name in ("ink", "inverted"):  # the tasks on which adapters are behind: does more rank help?
+    t = names.index(name)
+    quick(nn.ModuleList(layer.adapters[t] for layer in wide.layers), on(wide, t), lessons(name, generator), lr=1e-2)
+    rank_32, rank_4, own = accuracies(wide, T)[t], matrices["adapters"][-1, t], matrices["fresh modules"][-1, t]
+    print(f"{name:8} rank 4: {rank_4:.3f}, rank 32: {rank_32:.3f}, a fresh module: {own:.3f}")
+    assert rank_4 < own + 0.02 and rank_32 < own - 0.03
+
 # %% slideshow={"slide_type": "-"} tags=["hide-input"]
 fig, (left, right_) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1, 1.25))
 labels = [f"{name} · {kilobytes[name]:.0f} kB" for name in in_the_end]
@@ -823,20 +876,22 @@ show(
     fig,
     "Left: accuracy on all tasks in the end, with the kilobytes that each task adds. " +
     ", ".join(f"{name} {value:.0%}" for name, value in in_the_end.items()) +
-    ". Right, by task: adapters are as good as fresh modules but for ink and inverted, where they are far behind.",
+    ". Right, by task, adapters against fresh modules: " +
+    ", ".join(f"{name} {a:.0f} against {b:.0f}" for name, a, b in zip(names, *each_task.values(), strict=True)) + ".",
 )
-inverted = names.index("inverted")
-assert matrices["fresh modules"][-1, inverted] > matrices["adapters"][-1, inverted] + 0.2
+behind = dict(zip(names, matrices["fresh modules"][-1] - matrices["adapters"][-1], strict=True))
+assert behind["inverted"] > 0.2 and max(behind[name] for name in ("class", "parity", "turned", "mirrored")) < 0.05
 assert in_the_end["replay"] > in_the_end["train on"] + 0.25
 assert in_the_end["fresh modules"] > in_the_end["adapters"] + 0.03
 assert abs(in_the_end["replay"] - in_the_end["adapters"]) < 0.12
 assert abs(in_the_end["fresh modules"] - in_the_end["all at once"]) < 0.06
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# An adapter can only use what the frozen network still lets through. The base learnt to tell digits, and threw the
-# amount of ink away; white on black asks for a change of *every* weight, which rank 4 does not have. At the price of an
-# adapter, a fresh small network does better here, and a drawer of 75 images about as well, with no growth of the
-# network (but at twice the work for each step, and only if old images may be kept).
+# After 200 steps each, adapters are about as good as fresh modules on four tasks. On *inverted* they are far behind, on
+# *ink* somewhat, and more rank alone does not cure it: the hidden cell tries 32 in place of 4. (Notebook 10 looks
+# closer. More steps, or smaller ones? Try, with more than one seed.) At the price of an adapter, a fresh small network
+# does better here, and a drawer of 75 images about as well, with no growth of the network (but at twice the work for
+# each step, and only if old images may be kept).
 #
 # So the fair sentence is: modules make forgetting impossible; they do not make learning better. On large pretrained
 # networks adapters shine, because there the base holds far more than any task needs. And all of this needs to be *told*
@@ -875,7 +930,8 @@ assert abs(in_the_end["fresh modules"] - in_the_end["all at once"]) < 0.06
 # modules would allow. *Routers:* Clark et al. 2022 compare three kinds of routing, hashing among them, over many sizes:
 # all help, the gaps between them are small, and the help shrinks as networks grow. *Attacks:* Hong et al. 2021 make
 # inputs that exit late; a service that bills by the joule has a new weak spot. *Many hands:* Raffel 2023 asks for
-# models built as open-source software is. Pfeiffer et al. 2023 survey all of it.
+# models built as open-source software is. Pfeiffer et al. 2023 survey all of it. *By input or not:* that question is
+# ours, out of notebooks 05 and 06 and the plot above, where static networks of equal cost came close, or ahead.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Not in this lecture
@@ -950,7 +1006,7 @@ check("random_budget", random_budget_solution)
 # - One equation: patches, layers, exits, experts, adapters, other networks.
 # - A choice has no gradient. Noise, samples or sparse maps lend it one.
 # - A saving counts when the work does not run, and the clock agrees.
-# - Many budgets, many tasks: there modules win. One of each: a small network.
+# - Many budgets, many tasks: there modules win. One of each: try a small network first.
 # - Parts that nobody touches are not forgotten.
 #
 # **Thank you for following to the end. Now take something apart.**
