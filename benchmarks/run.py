@@ -125,7 +125,8 @@ def main() -> None:
     facts["minutes"] = round((time.perf_counter() - start) / 60, 1)
     print(", ".join(f"{key} {value}" for key, value in facts.items()))
     if not options.only:
-        record = json.dumps({**facts, "rows": rows, "processes": processes}, indent=1)
+        trained = {"date": facts["date"], "machine": facts["machine"], "rows": processes}
+        record = json.dumps({**facts, "rows": rows, "processes": trained}, indent=1)
         (FOLDER / "results.json").write_text(record + "\n", encoding="utf-8")
         title = f"{facts['machine']}, {facts['date']}, torch {facts['torch']}"
         draw(rows, title).savefig(FOLDER / "results.png", dpi=110)
