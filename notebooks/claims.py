@@ -116,7 +116,7 @@ def measure(names=(), seeds=10, root=build.ROOT):
                     print(f"  {above}")
                 print(f"  {'✗' if rare else ' '} {held:3} {words}", flush=True)
                 fine, heading = fine and not rare, above
-            record[path.stem] = {"seeds": seeds, "claims": rows}
+            record = dict(sorted((record | {path.stem: {"seeds": seeds, "claims": rows}}).items()))
             build.write(table, json.dumps(record, indent=1, ensure_ascii=False, sort_keys=False) + "\n")
     return fine
 
