@@ -550,7 +550,7 @@ with torch.no_grad():
 per_block = 24 * 16 * 32**2 + 4 * 16**2 * 32  # exercise 2
 assert flops["dense"] - flops["layer"] == 2 * per_block == flops["dense"] - flops["block"]
 assert flops["input"] < flops["layer"]  # half of the patches are less than half of the work: attention is quadratic
-assert times["block"] > 0.7 * times["dense"]
+assert times["block"] > 1.25 * max(times["input"], times["layer"])
 
 # %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.7))
@@ -573,9 +573,10 @@ show(
 # patches. The clock likes two of them: fewer patches and fewer blocks mean the same operations on smaller tensors, and
 # the time falls with the count.
 #
-# Block sparsity, with a decision for each image, saves little or nothing here: eight small parts per block, each
-# gathering its own images, instead of two large ones. The finer the decision, the more it costs to follow it. This is
-# the theme of notebooks 05 and 09: a saving on paper has to be *arranged* before it is one on the clock.
+# Block sparsity, with a decision for each image, saves much less than it counts, on some machines nothing: eight small
+# parts per block, each gathering its own images, instead of two large ones. The finer the decision, the more it costs
+# to follow it. This is the theme of notebooks 05 and 09: a saving on paper has to be *arranged* before it is one on the
+# clock.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Random decisions are bad decisions
