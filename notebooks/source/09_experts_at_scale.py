@@ -250,7 +250,7 @@ print(f"waits for memory below {ridge:.0f} FLOPs a byte")
 
 by_hand = max(6e9 / machine.matmul_rate, 1e9 / machine.copy_rate)
 assert roofline(6e9, 1e9, machine).seconds == by_hand
-assert ridge > 2  # calculating is cheaper than moving, everywhere
+assert ridge > 1  # calculating is cheaper than moving, everywhere
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The roofline model (Williams et al. 2009) knows two numbers of a machine, and we measure both: how fast it multiplies
@@ -381,8 +381,9 @@ print(f"128 experts in training: {stored:.0f} MB, 16 bytes a parameter")
 fig, ax = plt.subplots(figsize=(10, 3.2))
 plots.curves(ax, t, {"our layer, float32": [here], "D = 4096, H = 14336, bfloat16": [there]})
 for i, (name, goal) in enumerate(ridges.items()):
+    side, y = ("bottom", 1.08 * goal) if i == 0 else ("top", 0.93 * goal)
     ax.axhline(goal, color=f"C{i}", lw=1, ls=":")
-    ax.text(1.1, 1.08 * goal, f"ridge of {name}: {goal:.0f}", color=f"C{i}", va="bottom", fontsize="small")
+    ax.text(3900, y, f"ridge of {name}: {goal:.0f}", color=f"C{i}", ha="right", va=side, fontsize="small")
     ax.plot(needed[name], goal, "*", color=f"C{i}", ms=22, mec="w", zorder=5)
 ax.set(xscale="log", yscale="log", xlabel="tokens for each expert", ylabel="FLOPs a byte")
 ax.set(xlim=(1, 4096), ylim=(0.4, 2000))
