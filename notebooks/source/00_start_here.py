@@ -390,8 +390,8 @@ assert not hard.requires_grad
 # | 06, 07 | early exits; a language model | an exit | confidence |
 # | 08, 09 | mixture of experts; at scale | an expert | router |
 # | 10 | adapters and modalities | an adapter | by task, token |
-# | 11 | merging | other networks | mixed weights |
-# | 12 | outlook: everything side by side | all of them | all of them |
+# | 11 | merging | networks | mixed weights |
+# | 12 | outlook: side by side | all of them | all of them |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **How to use the notebooks.** Run the cells from top to bottom. Where it says **Predict**, stop and guess first: it
