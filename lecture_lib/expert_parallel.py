@@ -36,7 +36,9 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor, Shard
 
 from lecture_lib.choice import Choice
-from lecture_lib.moe import Experts, MoE, _flat, _grouped_product, within_capacity
+from lecture_lib.moe import Experts, MoE, within_capacity
+from lecture_lib.moe.layer import grouped_product
+from lecture_lib.moe.measures import flat
 
 
 class ExpertParallel(MoE):
@@ -94,7 +96,7 @@ class ExpertParallel(MoE):
             raise
 
     def within_capacity(self, choice: Choice) -> Choice:
-        weights, logits = (_flat(part.detach()) for part in (choice.weights, choice.logits))  # (N, E)
+        weights, logits = (flat(part.detach()) for part in (choice.weights, choice.logits))  # (N, E)
         sizes = self._gather_sizes(len(weights))
         own = torch.cat([weights, logits], -1)
         padded = own.new_zeros(max(1, *sizes), own.shape[-1])
@@ -151,7 +153,7 @@ class ShardedExperts(nn.Module):
         own = received.sum(0)
         y = self._run(
             rows.index_select(0, order),
-            lambda rows, weights: _grouped_product(rows, weights.to_local(), own),
+            lambda rows, weights: grouped_product(rows, weights.to_local(), own),
             lambda bias: bias.to_local().repeat_interleave(own, 0),
         )
         return _AllToAll.apply(y.index_select(0, order.argsort()), back, there, self.group)
@@ -187,9 +189,9 @@ def global_load_balance_loss(choice: Choice, group: dist.ProcessGroup) -> Tensor
 
     The shares add up to the loss, and their gradients to its gradient. One exchange of E + 1 numbers.
     """
-    logits = _flat(choice.logits)
+    logits = flat(choice.logits)
     p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))  # (N, E)
-    pairs = (_flat(choice.weights.detach()) > 0).sum(0)
+    pairs = (flat(choice.weights.detach()) > 0).sum(0)
     totals = torch.cat([pairs, pairs.new_tensor([len(p)])])
     dist.all_reduce(totals, group=group)
     f = totals[:-1].to(p.dtype) / totals[:-1].sum().clamp(min=1)
@@ -198,7 +200,7 @@ def global_load_balance_loss(choice: Choice, group: dist.ProcessGroup) -> Tensor
 
 def pairs_by_rank(choice: Choice, n_ranks: int) -> Tensor:
     """How many rows a choice sends to the experts of each rank: (W,), before any capacity."""
-    pairs = (_flat(choice.weights.detach()) > 0).sum(0)
+    pairs = (flat(choice.weights.detach()) > 0).sum(0)
     if n_ranks < 1 or len(pairs) % n_ranks:
         raise ValueError(f"n_ranks must divide the number of experts, {len(pairs)}, got {n_ranks}")
     return pairs.view(n_ranks, -1).sum(-1)

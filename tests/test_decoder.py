@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lecture_lib.cost import count_flops
-from lecture_lib.decoder import (
+from lecture_lib.pretrained.decoder import (
     AtExit,
     Decoder,
     LearnedConfidence,

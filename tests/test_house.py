@@ -1,6 +1,9 @@
 """The house: imports point one way, the package starts fast, three lists of dependencies agree."""
 
 import ast
+import graphlib
+import importlib
+import json
 import re
 import subprocess
 import sys
@@ -10,39 +13,84 @@ from pathlib import Path
 import pytest
 import yaml
 
+from lecture_lib import widgets
+
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lecture_lib"
-# who may import whom: simplex → choice → {estimators, mixture} → techniques; what stands alone imports no technique
-BASE = {"simplex": 0, "choice": 1, "estimators": 2, "mixture": 2}
-TECHNIQUES = {"patches": 3, "skipping": 4, "exits": 3, "moe": 3, "adapters": 3, "decoder": 4, "expert_parallel": 4}
-TECHNIQUES |= {"specialise": 4, "limoe": 4}
-ALONE = {"merging", "cost", "calibration", "data", "models", "training", "plots", "widgets"}
+# The house in one table: which rooms of lecture_lib each room may import. A room is a module or a folder.
+CHOOSING = {"simplex", "choice", "estimators", "mixture"}
+ARROWS = {
+    "simplex": set(),
+    "choice": {"simplex"},
+    "estimators": {"simplex", "choice"},
+    "mixture": {"simplex", "choice"},
+    # places: one technique each
+    "patches": CHOOSING | {"models"},
+    "skipping": CHOOSING | {"models", "patches"},
+    "exits": CHOOSING | {"models"},
+    "calibration": CHOOSING,
+    "moe": CHOOSING | {"models"},
+    "expert_parallel": CHOOSING | {"models", "moe"},
+    "adapters": CHOOSING | {"models"},
+    "specialise": CHOOSING | {"models", "moe"},
+    "merging": CHOOSING | {"models"},
+    # the networks that ship
+    "pretrained": CHOOSING | {"models", "data", "training", "exits", "calibration", "moe", "adapters"},
+    # the bench knows no technique
+    "cost": set(),
+    "data": set(),
+    "models": set(),
+    "training": set(),
+    "plots": set(),
+    "exercises": {"simplex"},
+    "notebook": {"exercises"},
+    "widgets": set(),
+    "slides": {"widgets"},
+}
 
 
-def imports(name):
-    """The modules of lecture_lib that a module of it imports."""
-    path = PACKAGE / f"{name}.py"
-    tree = ast.parse((path if path.exists() else PACKAGE / name / "__init__.py").read_text("utf-8"))
+def imports(path):
+    """The rooms of lecture_lib that a file imports."""
     found = set()
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("lecture_lib"):
             parts = node.module.split(".")[1:2]
             found |= set(parts) or {alias.name for alias in node.names}
         elif isinstance(node, ast.Import):
             found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lecture_lib.")}
-        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{name}: relative import"
+        assert not (isinstance(node, ast.ImportFrom) and node.level), f"{path}: relative import"
     return found
 
 
-def test_imports_point_one_way():
-    layers = BASE | TECHNIQUES
-    modules = {path.stem if path.is_file() else path.name for path in PACKAGE.glob("[a-z]*")}
-    for name in modules & (set(layers) | ALONE):
-        for other in imports(name):
-            if name in ALONE:
-                assert other not in layers or name == other, f"{name} stands alone, and imports {other}"
-            elif other in layers:
-                assert layers[other] < layers[name], f"{name} imports {other}, which is not below it"
+def test_the_table_names_every_room():
+    assert {path.stem for path in PACKAGE.glob("[a-z]*") if path.suffix in ("", ".py")} == set(ARROWS)
+
+
+@pytest.mark.parametrize("room", ARROWS)
+def test_imports_point_one_way(room):
+    folder = PACKAGE / room
+    for path in folder.rglob("*.py") if folder.is_dir() else [PACKAGE / f"{room}.py"]:
+        unknown = imports(path) - ARROWS[room] - {room}
+        assert not unknown, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(unknown))}"
+
+
+def test_no_arrow_leads_back():
+    tuple(graphlib.TopologicalSorter(ARROWS).static_order())
+
+
+@pytest.mark.parametrize("script", sorted(PACKAGE.glob("widgets/*.js")), ids=lambda path: path.name)
+def test_a_widget_is_one_class_and_one_script(script):
+    """name.py and name.js, with a class of that name; what several share has no class that is public."""
+    shared = {"kit", "measured", "tradeoff", "host"}
+    if script.stem not in shared:
+        (name,) = set(vars(importlib.import_module(f"lecture_lib.widgets.{script.stem}"))) & set(widgets.__all__)
+        assert name.lower() == script.stem.replace("_", "")
+
+
+def test_every_room_of_exercises_is_that_of_a_notebook():
+    rooms = {path.stem for path in (PACKAGE / "exercises").glob("[a-z]*.py")} - {"answers"}
+    notebooks = {path.stem[3:] for path in (ROOT / "notebooks/source").glob("*.py")}
+    assert rooms <= notebooks, rooms - notebooks
 
 
 def test_import_adds_at_most_300_ms_to_torch():
@@ -86,3 +134,23 @@ def test_every_figure_is_used(name):
     text = (ROOT / "README.md").read_text("utf-8")
     text += "".join(p.read_text("utf-8") for p in (ROOT / "notebooks" / "source").glob("*.py"))
     assert name == "no figure yet" or f"figures/{name}" in text
+
+
+def test_every_notebook_that_a_text_names_exists():
+    names = {path.stem for path in (ROOT / "notebooks/source").glob("*.py")}
+    numbers = {name[:2] for name in names}
+    kinds = {".py", ".md", ".js", ".toml", ".json", ".yml", ".ipynb"}
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    strange = []
+    for path in (ROOT / name for name in listed.split("\0")[:-1]):
+        if path.suffix not in kinds or path.parent.name == "tests" or not path.exists():
+            continue
+        text = re.sub(r"\s*\n\W*", " ", path.read_text("utf-8"))
+        for several in re.findall(r"[Nn]otebooks? ((?:\d\d(?:, | and | to | or )?)+)", text):
+            strange += [f"{path.name}: {number}" for number in set(re.findall(r"\d\d", several)) - numbers]
+        files = set(re.findall(r"\b(\d\d_[a-z]\w+)(?=\.ipynb|\.py\b)", text))
+        strange += [f"{path.name}: {name}" for name in files - names]
+    assert not strange
+    talk = tomllib.loads((ROOT / "notebooks/talk.toml").read_text("utf-8"))["slides"]
+    claims = json.loads((ROOT / "benchmarks/claims.json").read_text("utf-8"))
+    assert set(talk) | set(claims) <= names

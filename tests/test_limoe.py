@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from lecture_lib.choice import Choice
 from lecture_lib.cost import count_flops
 from lecture_lib.data import digits
-from lecture_lib.limoe import (
+from lecture_lib.moe import MoE
+from lecture_lib.pretrained.limoe import (
     N_KINDS,
     TEMPLATES,
     LIMoE,
@@ -22,7 +23,6 @@ from lecture_lib.limoe import (
     modality_share,
     retrieval,
 )
-from lecture_lib.moe import MoE
 
 SMALL = {"d_model": 8, "n_heads": 2, "n_layers": 2, "n_experts": 4, "d_hidden": 6}
 

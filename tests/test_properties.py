@@ -36,12 +36,10 @@ from lecture_lib import (
     choice,
     cost,
     data,
-    decoder,
     estimators,
     exercises,
     exits,
     expert_parallel,
-    limoe,
     merging,
     mixture,
     models,
@@ -49,13 +47,15 @@ from lecture_lib import (
     notebook,
     patches,
     plots,
-    pretrain,
+    pretrained,
     simplex,
     skipping,
     specialise,
     training,
     widgets,
 )
+from lecture_lib.pretrained import __main__ as recipes
+from lecture_lib.pretrained import decoder, limoe
 
 QUIET = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow, HealthCheck.filter_too_much]}
 settings.register_profile("same", derandomize=True, max_examples=25, database=None, **QUIET)
@@ -851,9 +851,9 @@ def test_training_goes_down_and_tells_what_it_did(steps, every, seed):
         training.fit(model, lambda x: loss(x) * math.nan, batches, steps=1)
     assert all(map(torch.equal, before, model.parameters()))
     for name in ("no such", "", "../x"):
-        for job in (pretrain.load, pretrain.record, pretrain.pretrain):
+        for job in (pretrained.load, pretrained.record, recipes.pretrain):
             refuses("name", job, name)
-    refuses("steps", pretrain.pretrain, "language_model", steps=0)
+    refuses("steps", recipes.pretrain, "language_model", steps=0)
 
 
 # ------------------------------------------------------------------------------------- parts: adapters, merging, pairs
@@ -1214,10 +1214,11 @@ def test_every_public_function_has_a_property():
     missing = []
     for module in {m.name for m in pkgutil.iter_modules(lecture_lib.__path__)} - set(EXEMPT):
         home = importlib.import_module(f"lecture_lib.{module}")
-        public = getattr(home, "__all__", None) or [
-            name for name, value in vars(home).items() if not name.startswith("_") and
-            (inspect.isfunction(value) or inspect.isclass(value)) and value.__module__ == home.__name__ and
-            not (inspect.isclass(value) and issubclass(value, tuple))  # a plain record
+        public = [
+            name for name in getattr(home, "__all__", vars(home)) if not name.startswith("_") and
+            (inspect.isfunction(value := vars(home)[name]) or inspect.isclass(value)) and
+            value.__module__.startswith(home.__name__) and
+            not (inspect.isclass(value) and issubclass(value, (tuple, Exception)))  # plain records
         ]  # fmt: skip
         missing += sorted({f"{module}.{name}" for name in public} - used - set(EXEMPT))
     assert not missing, f"without a property here: {', '.join(missing)}"

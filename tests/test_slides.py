@@ -8,7 +8,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import nbformat
@@ -241,9 +240,7 @@ def test_talk_refuses_what_is_not_there_exactly_once(lectures, slides, part):
         __main__.main([str(lectures), str(lectures / "out")])
 
 
-def test_the_talk_goes_through_every_notebook_in_45_minutes():
-    chosen = tomllib.loads((ROOT / "notebooks" / "talk.toml").read_text("utf-8"))["slides"]
-    assert list(chosen) == [path.stem for path in NOTEBOOKS]
+def test_the_talk_takes_45_minutes():
     seconds = [cell.metadata.get("slideshow", {}).get("seconds", 0) for cell in talk(ROOT / "notebooks").cells]
     assert 40 * 60 < sum(seconds) <= 45 * 60
 

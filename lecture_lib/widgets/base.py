@@ -1,6 +1,7 @@
 """What the widgets share: their module of JavaScript, checked traits, and what stands in where no JavaScript runs."""
 
 import math
+import operator
 from pathlib import Path
 
 import anywidget
@@ -43,6 +44,43 @@ def require(holds: bool) -> None:
 def finite(value) -> float:
     require(math.isfinite(float(value)))
     return float(value)
+
+
+def as_numbers(values) -> list[float]:
+    return [float(f"{float(value):.7g}") for value in values]  # as written: a float32 holds 1.3 as 1.29999995
+
+
+def integer(low: int, high: int) -> tuple:
+    """How to check an integer from `low` to `high`, and what is allowed, in words."""
+
+    def convert(value) -> int:
+        require(low <= operator.index(value) <= high)
+        return operator.index(value)
+
+    return convert, f"an integer from {low} to {high} (the slider's range)"
+
+
+def as_three_names(values) -> list[str]:
+    require(not isinstance(values, str))
+    names = [str(value) for value in values]
+    require(len(names) == 3)
+    return names
+
+
+def as_three_numbers(values) -> list[float]:
+    numbers = as_numbers(values)
+    require(len(numbers) == 3 and all(map(math.isfinite, numbers)))
+    return numbers
+
+
+def as_temperature(value) -> float:
+    require(0.05 <= float(value) <= 10)
+    return float(value)
+
+
+def as_seed(value) -> int:
+    require(0 <= operator.index(value) < 2**32)
+    return operator.index(value)
 
 
 class Widget(anywidget.AnyWidget):

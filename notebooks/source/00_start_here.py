@@ -352,8 +352,8 @@ show(
 # the ninth task a little better, and forgets the other eight. Showing it the old tasks again while it trains would
 # help, if the old data are still there.
 #
-# Software engineers would not be surprised. Notebook 10 takes this further with adapters, notebook 11 takes networks
-# apart and puts parts of different ones together, notebook 12 lets six tasks arrive one by one.
+# Software engineers would not be surprised. Notebook 10 takes this further with adapters, notebook 12 takes networks
+# apart and puts parts of different ones together, notebook 14 lets six tasks arrive one by one.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The catch: a choice has no gradient
@@ -390,8 +390,8 @@ assert not hard.requires_grad
 # | 06, 07 | early exits; a language model | an exit | confidence |
 # | 08, 09 | mixture of experts; at scale | an expert | router |
 # | 10 | adapters and modalities | an adapter | by task, token |
-# | 11 | merging | networks | mixed weights |
-# | 12 | outlook: side by side | all of them | all of them |
+# | 12 | merging | networks | mixed weights |
+# | 14 | outlook: side by side | all of them | all of them |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **How to use the notebooks.** Run the cells from top to bottom. Where it says **Predict**, stop and guess first: it
@@ -399,13 +399,13 @@ assert not hard.requires_grad
 # slides, and work with the keyboard. Exercises check themselves; the solution is the folded cell below each.
 #
 # 01, 02 and one of 03 and 04 are the ground; after them read what you like, in any order, but 06 before 07, 08 before
-# 09 and 10, and 12 last. Each takes 40 to 60 minutes to read and under a minute to run:
+# 09, 10 and 12, and 14 last. Each takes 40 to 60 minutes to read and under a minute to run:
 # [01](01_discrete_decisions.ipynb) 45 s ·
 # [02](02_gumbel_softmax.ipynb) 40 s · [03](03_reinforce.ipynb) 45 s · [04](04_sparse_choices.ipynb) 25 s ·
 # [05](05_conditional_computation.ipynb) 50 s · [06](06_early_exits.ipynb) 55 s ·
 # [07](07_adaptive_language_model.ipynb) 40 s · [08](08_mixture_of_experts.ipynb) 50 s ·
-# [09](09_experts_at_scale.ipynb) 30 s · [10](10_adapters_and_modalities.ipynb) 40 s · [11](11_merging.ipynb) 35 s ·
-# [12](12_outlook.ipynb) 50 s
+# [09](09_experts_at_scale.ipynb) 30 s · [10](10_adapters.ipynb) 40 s · [12](12_merging.ipynb) 35 s ·
+# [14](14_outlook.ipynb) 50 s
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **With a network,** `lecture_lib.data.openml("Fashion-MNIST")` gives 70,000 images of 28 × 28 pixels in the form of

@@ -965,7 +965,7 @@ show(
 #
 # The next cell shows how little it takes: reorder the 32 units of one encoder, which throws nothing away, and its own
 # head fails as well, until it is reordered too. For modular networks this is the central fact: modules that are to be
-# exchanged must learn to speak one language, by training together, or be translated afterwards (notebook 11).
+# exchanged must learn to speak one language, by training together, or be translated afterwards (notebook 12).
 
 # %% slideshow={"slide_type": "skip"}
 encode, head = pairs_of[0]

@@ -25,7 +25,9 @@ from lecture_lib import plots
 from lecture_lib.calibration import hoeffding_bentkus_p_value, learn_then_test
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.data import KINDS, python_sources, token_kinds
-from lecture_lib.decoder import (
+from lecture_lib.notebook import check, setup, show
+from lecture_lib.pretrained import load, record
+from lecture_lib.pretrained.decoder import (
     AtExit,
     LearnedConfidence,
     exit_while_reading,
@@ -34,8 +36,6 @@ from lecture_lib.decoder import (
     state_similarity,
     token_losses,
 )
-from lecture_lib.notebook import check, setup, show
-from lecture_lib.pretrain import load, record
 from lecture_lib.training import fit
 from lecture_lib.widgets import ExitText, Savings
 
@@ -59,8 +59,8 @@ for key in ("command", "date", "parameters", "processor_minutes"):
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The corpus is the Python standard library's own sources, so nothing has to be downloaded. One file in twenty is held
 # out, and never seen in training. The record lies beside the weights; to train them again, which takes about an hour,
-# delete the two files in `lecture_lib/checkpoints` and run the command that it names. A run that is stopped goes on
-# where it was.
+# delete the two files in `lecture_lib/pretrained/checkpoints` and run the command that it names. A run that is stopped
+# goes on where it was.
 #
 # Notebook 06 trained exits on digits. What is new here: a text is a *sequence of decisions*, and each token may leave
 # at another layer than its neighbours.

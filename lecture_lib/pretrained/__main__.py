@@ -1,7 +1,6 @@
-"""The weights that ship with the lecture: `python -m lecture_lib.pretrain NAME` makes them, `load(NAME)` reads them.
+"""The recipes: `python -m lecture_lib.pretrained NAME` trains what ships, and writes weights and record.
 
-Each is a file of safetensors in checkpoints/, beside a record of how it was made and how good it is. A run of the
-language model that was stopped goes on from its last state when it is started again.
+A run of the language model that was stopped goes on from its last state when it is started again.
 """
 
 import argparse
@@ -21,17 +20,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lecture_lib.data import digits, python_sources
-from lecture_lib.decoder import Decoder, token_losses
-from lecture_lib.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losses, modality_share, retrieval
+from lecture_lib.pretrained import CHECKPOINTS, NAMES, check, limoes
+from lecture_lib.pretrained.decoder import Decoder, token_losses
+from lecture_lib.pretrained.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losses, modality_share, retrieval
 
-HERE = Path(__file__).parent / "checkpoints"
-NAMES = {"language_model": "an hour", "limoe": "ten minutes"}  # and how long each takes
 STEPS = {"language_model": 6_000, "limoe": 300}
 MODEL = {"d_model": 176, "n_heads": 2, "n_layers": 6}
 CONTEXT, BATCH, LR = 256, 12, 6e-3
@@ -41,38 +38,13 @@ THRESHOLDS = {"both losses": math.log(6), "local only": 0.0}  # of the global en
 ENTROPY, PAIRS, SEEDS = 0.2, 64, 3
 
 
-def load(name: str, *, folder: Path = HERE) -> Decoder | nn.ModuleDict:
-    """The trained model `name`, in evaluation mode, in float32 on the CPU; its record is `record(name)`.
-
-    language_model is a Decoder; limoe a ModuleDict, for each way of training a list of LIMoE, one for each seed.
-    """
-    made = record(name, folder=folder)
-    model = Decoder(**made["model"]) if name == "language_model" else _limoes(made["model"], len(made["seeds"]))
-    path = folder / f"{name}.safetensors"
-    try:
-        model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise _unreadable(path, name, error) from None
-    return model.eval()
-
-
-def record(name: str, *, folder: Path = HERE) -> dict:
-    """How the weights `name` were made: command, seed, data, date, minutes, and the result on the held-out files."""
-    _check(name)
-    path = folder / f"{name}.json"
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise _unreadable(path, name, error) from None
-
-
 def pretrain(
     name: str,
     *,
     steps: int | None = None,
     seed: int = 0,
     compiled: bool = False,
-    folder: Path = HERE,
+    folder: Path = CHECKPOINTS,
     state_folder: Path = Path("build/pretrain"),
     every: int = 100,
 ) -> dict:
@@ -90,7 +62,7 @@ def pretrain(
         compiled: by torch.compile, which needs a C++ compiler: faster, with the same mathematics in another rounding.
         state_folder: holds what a stopped run needs to go on; `every` so many steps it is written.
     """
-    _check(name)
+    check(name)
     steps = STEPS[name] if steps is None else steps
     if steps < 1 or every < 1:
         raise ValueError(f"steps and every must be at least 1, got {steps} and {every}")
@@ -172,7 +144,7 @@ def _pretrain_limoe(steps: int, seed: int, folder: Path) -> dict:
     data, seeds = digits(), list(range(seed, seed + SEEDS))
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        models = _limoes(LIMOE, len(seeds))
+        models = limoes(LIMOE, len(seeds))
     seen = draw_pairs(data.test_x, data.test_y, size=128, generator=torch.Generator().manual_seed(seed))
     clock, cpu_clock, history, results = time.monotonic(), time.process_time(), {}, {}
     with tqdm(total=steps * len(seeds) * len(LIMOE), file=sys.stdout, desc="limoe", ascii=True, mininterval=5) as bar:
@@ -230,11 +202,7 @@ def _pretrain_limoe(steps: int, seed: int, folder: Path) -> dict:
 
 def _command(name: str, steps: int, seed: int = 0, compiled: bool = False) -> str:
     options = f" --steps {steps}" * (steps != STEPS[name]) + f" --seed {seed}" * (seed != 0) + " --compiled" * compiled
-    return f"python -m lecture_lib.pretrain {name}{options}"
-
-
-def _limoes(settings: dict, n_seeds: int) -> nn.ModuleDict:
-    return nn.ModuleDict({way: nn.ModuleList(LIMoE(**its) for _ in range(n_seeds)) for way, its in settings.items()})
+    return f"python -m lecture_lib.pretrained {name}{options}"
 
 
 @torch.no_grad()
@@ -291,21 +259,8 @@ def _resume(path: Path, settings: dict, parts: dict, generator: torch.Generator)
     return state["step"], *state["spent"]
 
 
-def _check(name: str) -> None:
-    if name not in NAMES:
-        raise ValueError(f"name must be one of {', '.join(NAMES)}, got {name!r}")
-
-
-def _unreadable(path: Path, name: str, error: Exception) -> RuntimeError:
-    reason = str(error).splitlines()[0]
-    return RuntimeError(
-        f"{path} is missing or damaged ({reason}): "
-        f"`python -m lecture_lib.pretrain {name}` makes it anew, in about {NAMES[name]}"
-    )
-
-
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m lecture_lib.pretrain", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m lecture_lib.pretrained", description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--steps", type=int, help="6000 for language_model, 300 for limoe, if not given")
     parser.add_argument("--seed", type=int, default=0)

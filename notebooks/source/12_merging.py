@@ -1,7 +1,7 @@
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # Merging and reassembling: new networks out of old ones
 #
-# **Notebook 11** · *Designing efficient and modular neural networks*
+# **Notebook 12** · *Designing efficient and modular neural networks*
 #
 # A module can be used again only if it fits somewhere else.
 # Can we average two networks? Add what one has learnt to another? Saw them apart, and glue the halves?

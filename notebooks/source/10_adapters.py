@@ -28,7 +28,11 @@ from lecture_lib.adapters import LoRA, MixtureOfAdapters, by_task, concatenate, 
 from lecture_lib.choice import Choice, softmax
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.data import batches, digit_tasks, digits
-from lecture_lib.limoe import (
+from lecture_lib.models import MLP
+from lecture_lib.moe import MoE, expert_load, load_balance_loss, switch, within_capacity
+from lecture_lib.notebook import check, setup, show
+from lecture_lib.pretrained import load, record
+from lecture_lib.pretrained.limoe import (
     N_KINDS,
     TEMPLATES,
     caption,
@@ -40,10 +44,6 @@ from lecture_lib.limoe import (
     modality_share,
     retrieval,
 )
-from lecture_lib.models import MLP
-from lecture_lib.moe import MoE, expert_load, load_balance_loss, switch, within_capacity
-from lecture_lib.notebook import check, setup, show
-from lecture_lib.pretrain import load, record
 from lecture_lib.specialise import extract, information, needed_experts, swap_experts
 from lecture_lib.training import fit
 from lecture_lib.widgets import Modalities
@@ -937,7 +937,7 @@ assert now["both losses"][1] > 0.85 > 0.6 > now["no losses"][1]
 assert now["local only"][2] > 0.4 > 0.3 > now["both losses"][2]
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The curves are **recorded**: `python -m lecture_lib.pretrain limoe` trained twelve networks (four ways, three seeds,
+# The curves are **recorded**: `python -m lecture_lib.pretrained limoe` trained twelve networks (four ways, three seeds,
 # 300 steps of 64 pairs) in about four minutes of one processor core, and wrote weights and record. The numbers that
 # the cell behind this slide prints are measured here, on held-out images.
 #
@@ -1245,7 +1245,7 @@ torch.testing.assert_close(alone, found["no capacity"][0][0][:1])  # the same in
 # Numbers for each of these are above; none comes from a large model. What changes with size: the gap between shared and
 # separate networks closes where there is room, and adapters are a smaller part of the whole. What does not change:
 # merging is exact, an adapter that does not run cannot disturb, and specialisation is something to measure, with its
-# baselines, before it is told. Notebook 11 goes on: parts of *different* networks, averaged, added and stitched.
+# baselines, before it is told. Notebook 12 goes on: parts of *different* networks, averaged, added and stitched.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Exercises

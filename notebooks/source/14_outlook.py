@@ -1,7 +1,7 @@
 # %% [markdown] slideshow={"slide_type": "slide"}
 # # Outlook: everything, side by side
 #
-# **Notebook 12** · *Designing efficient and modular neural networks*
+# **Notebook 14** · *Designing efficient and modular neural networks*
 #
 # One network for every budget, one network for every new task.
 # Four dials, experts and static networks on one plot, their bill in joules, and what nobody knows yet.
@@ -912,7 +912,7 @@ assert abs(in_the_end["fresh modules"] - in_the_end["all at once"]) < 0.06
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Each row was measured in this lecture: patches and channels in 05, exits in 06 and 07, experts in 08 and 09, adapters
-# in 10 and above, merging in 11. The last row is the one that is forgotten most often. Before you make a network
+# in 10 and above, merging in 12. The last row is the one that is forgotten most often. Before you make a network
 # modular, train a smaller one, alike, and put it on the plot.
 
 # %% [markdown] slideshow={"slide_type": "slide"}

@@ -1,0 +1,185 @@
+"""Choices: which experts, with which weight, and who finds room."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lecture_lib.choice import Choice, top_k
+from lecture_lib.moe.measures import expert_load, flat
+from lecture_lib.simplex import check_logits
+
+
+def switch(logits: Tensor, k: int = 1) -> Choice:
+    """The k best, weighted by their probability in the softmax over *all* experts: sums to less than 1.
+
+    That is what gives the router a gradient with k = 1: renormalised, the weight would be the constant 1.
+
+    Source: Fedus et al. 2022, Switch transformers, eq. 2.
+    """
+    chosen = top_k(logits, k).weights > 0  # checks the logits, and k
+    return only(chosen, logits, logits.softmax(-1))
+
+
+def gshard(logits: Tensor, *, generator: torch.Generator | None = None) -> Choice:
+    """The two best, g = softmax over the two; the second runs with probability min(1, 2 g_2) only.
+
+    Source: Lepikhin et al. 2021, GShard, algorithm 1.
+    """
+    choice = top_k(logits, 2)
+    g = choice.weights.detach()
+    noise = torch.rand(logits.shape[:-1], dtype=logits.dtype, device=logits.device, generator=generator)
+    second = (g > 0) & ~F.one_hot(g.argmax(-1), g.shape[-1]).bool()
+    return choice._replace(weights=choice.weights.masked_fill(second & (2 * g <= noise.unsqueeze(-1)), 0))
+
+
+def expert_choice(logits: Tensor, capacity_factor: float = 1.0) -> Choice:
+    """Each expert takes its ⌈N · capacity_factor / E⌉ best tokens, by p = softmax over the experts; z = p for those.
+
+    Balanced by construction; a token may get many experts, or none. Whether it is taken depends on all the others, on
+    later ones too: not for language models that predict the next token.
+
+    Source: Zhou et al. 2022, Mixture-of-experts with expert choice routing.
+    """
+    check_logits(logits)
+    check_capacity_factor(capacity_factor)
+    p = logits.softmax(-1)
+    rows = flat(p.detach())  # (N, E)
+    size = min(len(rows), ceil(len(rows) * capacity_factor / rows.shape[-1]))
+    taken = torch.zeros_like(rows, dtype=torch.bool).scatter(0, rows.topk(size, dim=0).indices, True)
+    return only(taken.reshape(p.shape), logits, p)
+
+
+def sinkhorn(logits: Tensor, n_iters: int = 100) -> Tensor:
+    """The plan that gives each token 1 and each expert N/E: argmax_P <P, s> + H(P) under both. (..., E) -> (..., E).
+
+    Rows are exact, columns as near as `n_iters` rounds of normalising both bring them. No gradient.
+
+    Source: Cuturi 2013, Sinkhorn distances: lightspeed computation of optimal transport.
+    """
+    check_logits(logits)
+    rows = flat(logits.detach())
+    if len(rows) and rows.isneginf().all(0).any():
+        raise ValueError("logits must leave each expert to some token, got a column of only -inf")
+    if n_iters < 1:
+        raise ValueError(f"n_iters must be at least 1, got {n_iters}")
+    share = math.log(max(len(rows), 1) / rows.shape[-1])
+    for _ in range(n_iters):
+        rows = rows - rows.logsumexp(0) + share
+        rows = rows - rows.logsumexp(-1, keepdim=True)
+    return rows.exp().reshape(logits.shape)
+
+
+def balanced(logits: Tensor, n_iters: int = 100) -> Choice:
+    """The expert with the largest entry in the plan of `sinkhorn`, weighted by its softmax probability, as `switch`.
+
+    For training: a token's expert depends on all the others. At test time, use `switch`.
+
+    Source: Clark et al. 2022, Unified scaling laws for routed language models (S-BASE).
+    """
+    best = sinkhorn(logits, n_iters).argmax(-1)
+    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, logits.softmax(-1))
+
+
+def base(logits: Tensor) -> Choice:
+    """The assignment of largest total score in which no expert has more than ⌈N/E⌉ tokens; z = sigmoid(score).
+
+    Exact, by scipy's linear assignment: some thousand tokens at most. For training; at test time tokens go to their
+    largest score.
+
+    Source: Lewis et al. 2021, BASE layers, eq. 1 and 2.
+    """
+    check_logits(logits)
+    from scipy.optimize import linear_sum_assignment  # half a second to import: only for those who use it
+
+    scores = flat(logits.detach()).double().clamp(min=-1e9)  # (N, E)
+    size = -(-len(scores) // scores.shape[-1])  # ⌈N/E⌉ places for each expert
+    _, place = linear_sum_assignment(scores.repeat_interleave(size, dim=-1).cpu().numpy(), maximize=True)
+    best = torch.as_tensor(place, device=logits.device).reshape(logits.shape[:-1]) // max(size, 1)
+    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, logits.sigmoid())
+
+
+def hashed(ids: Tensor, n_experts: int) -> Choice:
+    """A fixed expert for each identity, such as a byte or a word: z = one-hot, scattered evenly. ids (...) integers.
+
+    Source: Roller et al. 2021, Hash layers for large sparse models (their random hash).
+    """
+    if ids.is_floating_point() or n_experts < 1:
+        raise ValueError(f"ids must be integers, n_experts at least 1, got {ids.dtype} and {n_experts}")
+    mixed = (ids.long() + 1) * 2654435761 % 2**32  # Knuth's multiplicative hash: the upper bits are well mixed
+    weights = F.one_hot((mixed >> 12) % n_experts, n_experts).float()
+    return Choice(weights.log(), weights, weights.new_zeros(ids.shape))
+
+
+class BalanceBias(nn.Module):
+    """Balance without a loss: the k largest of p + b are chosen, weighted by p = softmax(s) alone. A way to `choose`.
+
+    After a step, `update(choice)`: b_e += rate · sign(mean load - load_e). No gradient of balance disturbs the task's.
+
+    Args:
+        rate: u, the step of the bias; the scale of p is 1.
+
+    Source: Wang et al. 2024, Auxiliary-loss-free load balancing strategy for mixture-of-experts (with p = sigmoid(s)).
+    """
+
+    def __init__(self, n_experts: int, k: int = 1, rate: float = 1e-3):
+        super().__init__()
+        if not 1 <= k <= n_experts:
+            raise ValueError(f"k must be from 1 to n_experts = {n_experts}, got {k}")
+        self.k, self.rate = k, rate
+        self.register_buffer("bias", torch.zeros(n_experts))
+
+    def forward(self, logits: Tensor) -> Choice:
+        check_logits(logits)
+        p = logits.softmax(-1)
+        ranked = (p.detach() + self.bias).masked_fill(logits == -torch.inf, -torch.inf)
+        taken = torch.zeros_like(p, dtype=torch.bool).scatter(-1, ranked.topk(self.k).indices, True)
+        return only(taken, logits, p)
+
+    @torch.no_grad()
+    def update(self, choice: Choice) -> None:
+        load = expert_load(choice)
+        self.bias += self.rate * (load.mean() - load).sign()
+
+
+def within_capacity(choice: Choice, capacity_factor: float, *, batch_priority: bool = False) -> Choice:
+    """The same choice with weight 0 where an expert is full: it takes at most ⌈capacity_factor · n / E⌉ of n pairs.
+
+    Queues are deterministic: all first choices before all second ones, and so on, in each the tokens in order
+    (Lepikhin et al. 2021, algorithm 1); with `batch_priority`, the surest first, those of the largest softmax
+    probability (Riquelme et al. 2021, V-MoE).
+    """
+    check_capacity_factor(capacity_factor)
+    z = flat(choice.weights.detach())  # (N, E)
+    n_experts, wanted = z.shape[-1], (z > 0).sum(-1)
+    capacity = ceil(capacity_factor * int(wanted.sum()) / n_experts)
+    weight, expert = z.topk(int(wanted.max()) if len(z) else 0)  # (N, k) a token's first choice, second choice, ...
+    order = torch.arange(len(z), device=z.device)
+    if batch_priority:
+        order = flat(choice.logits.detach()).softmax(-1).amax(-1).argsort(descending=True, stable=True)
+    queue = weight[order].t().flatten() > 0  # all first choices, then all second ones; of those, the pairs
+    token, expert = order.repeat(weight.shape[-1])[queue], expert[order].t().flatten()[queue]  # (n,), (n,)
+    counts, by_expert = expert.bincount(minlength=n_experts), expert.argsort(stable=True)
+    place = torch.arange(len(expert), device=z.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
+    late = by_expert[place >= capacity]
+    full = torch.zeros_like(z, dtype=torch.bool)
+    full[token[late], expert[late]] = True
+    return choice._replace(weights=choice.weights.masked_fill(full.reshape(choice.weights.shape), 0))
+
+
+def only(chosen: Tensor, logits: Tensor, weights: Tensor) -> Choice:
+    return Choice(logits, torch.where(chosen, weights, 0), zeros(logits))
+
+
+def zeros(logits: Tensor) -> Tensor:
+    return logits.new_zeros(logits.shape[:-1])
+
+
+def ceil(x: float) -> int:
+    return math.ceil(x * (1 - 1e-12))  # in floating point, 1.1 · 10 is more than 11
+
+
+def check_capacity_factor(capacity_factor: float) -> None:
+    if not 0 < capacity_factor < math.inf:
+        raise ValueError(f"capacity_factor must be a finite number > 0, got {capacity_factor!r}")

@@ -1,0 +1,69 @@
+"""Losses: how unequal, how uncertain. All are scalars, to be multiplied by a small number and added to the task's."""
+
+import torch
+from torch import Tensor
+
+from lecture_lib.choice import Choice
+from lecture_lib.moe.measures import expert_load, flat, mean
+
+
+def load_balance_loss(choice: Choice) -> Tensor:
+    """E · Σ_e f_e P_e: f the share of the pairs (no gradient), P the mean softmax probability.
+
+    1 if P is uniform, whatever f is; E when collapsed. Other code counts k at uniform (Mixtral's in transformers).
+
+    Source: Fedus et al. 2022, eq. 4 to 6.
+    """
+    p = flat(choice.logits).softmax(-1)
+    return p.shape[-1] * (expert_load(choice) * mean(p)).sum()
+
+
+def importance_loss(choice: Choice) -> Tensor:
+    """CV² of the experts' importance, the sum of their weights over the tokens. Shazeer et al. 2017, eq. 6 and 7."""
+    return squared_cv(flat(choice.weights).sum(0))
+
+
+def noisy_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int) -> Tensor:
+    """A load that has a gradient: Σ_tokens P(expert e is among the k best if its noise is drawn again). -> (E,).
+
+        P_e = Φ((clean_e - (k-th largest of noisy, e excluded)) / std_e)
+
+    Its loss is `squared_cv(noisy_load(...))`. clean, noisy, std (..., E); k < E.
+
+    Source: Shazeer et al. 2017, eq. 8 to 10.
+    """
+    n_experts = clean.shape[-1]
+    if not 1 <= k < n_experts:
+        raise ValueError(f"k must be from 1 to less than the number of experts, {n_experts}, got {k}")
+    best = noisy.topk(k + 1).values
+    kth, next_one = best[..., k - 1 : k], best[..., k:]
+    bar = torch.where(noisy >= kth, next_one, kth)  # who is among the best itself has to stay above the one behind
+    spread = std.clamp(min=torch.finfo(std.dtype).tiny)  # softplus may underflow to 0
+    return torch.special.ndtr((clean - bar) / spread).reshape(-1, n_experts).sum(0)
+
+
+def squared_cv(values: Tensor) -> Tensor:
+    """CV² = variance / mean² (of the population): how unequal positive values (E,) are; 0 where all are zero."""
+    return (values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)).var(correction=0)
+
+
+def router_z_loss(choice: Choice) -> Tensor:
+    """mean (log Σ_e exp s_e)²: keeps scores small, and so their rounding errors. Zoph et al. 2022 (ST-MoE), eq. 5."""
+    return mean(flat(choice.logits).logsumexp(-1).square())
+
+
+def local_entropy(weights: Tensor) -> Tensor:
+    """mean H(p(x)), in nats: small where each token is sure of its expert. `weights` p (..., E), of all experts.
+
+    Source: Mustafa et al. 2022, LIMoE, section 2.2: for each modality on its own.
+    """
+    return mean(torch.special.entr(flat(weights)).sum(-1))
+
+
+def global_entropy(weights: Tensor, threshold: float | None = None) -> Tensor:
+    """-H(mean p), in nats: small where the experts share the work; max(0, threshold - H) asks for so much and no more.
+
+    Source: as `local_entropy`. A threshold of log(m) asks for at least m experts.
+    """
+    entropy = torch.special.entr(mean(flat(weights))).sum()
+    return -entropy if threshold is None else (threshold - entropy).clamp(min=0)

@@ -1,0 +1,61 @@
+"""How equally the experts share the work, and what it does to the representations."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from lecture_lib.choice import Choice
+
+
+def expert_load(choice: Choice) -> Tensor:
+    """The share of each expert in the pairs: (E,), sums to 1 (to 0 for no tokens). No gradient."""
+    pairs = (flat(choice.weights.detach()) > 0).sum(0)
+    return (pairs.double() / pairs.sum().clamp(min=1)).to(choice.weights.dtype)  # half precision ends at 65,504 pairs
+
+
+class Collapse(NamedTuple):
+    """How far a load (E,) is from an equal one."""
+
+    max_over_mean: float  # 1 if equal, E if one expert has all
+    dead: int  # experts without a token
+    entropy: float  # in units of log E: 1 if equal, 0 if one expert has all
+
+
+def collapse(choice: Choice) -> Collapse:
+    """How far the load of a choice (..., E) is from an equal one."""
+    load = expert_load(choice)
+    entropy = torch.special.entr(load).sum().item() / math.log(len(load)) if len(load) > 1 else 1.0
+    return Collapse(load.max().item() * len(load), int((load == 0).sum()), entropy)
+
+
+def representation_collapse(hidden: Tensor, label: Tensor) -> Tensor:
+    """Tr(Σ_W Σ_B⁺): the spread of representations (N, D) within their group, against that between groups' means.
+
+    Near 0, all tokens of a group have become one point. Shifts, rotations and scale do not matter. Groups (N,) are the
+    experts that the tokens went to, and each counts the same. Compare values of one grouping only.
+
+    Source: Chi et al. 2022, section 5; after Papyan et al. 2020 (neural collapse).
+    """
+    groups = [hidden[label == e].double() for e in label.unique()]
+    if len(groups) < 2:
+        raise ValueError("label must name at least 2 groups")
+    means = torch.stack([group.mean(0) for group in groups])
+    within = torch.stack([_covariance(group) for group in groups]).mean(0)
+    return torch.trace(within @ torch.linalg.pinv(_covariance(means), hermitian=True))
+
+
+def _covariance(rows: Tensor) -> Tensor:
+    """(n, D) -> (D, D), for D = 1 as well, where that of torch has no dimensions."""
+    centred = rows - rows.mean(0)
+    return centred.T @ centred / len(rows)
+
+
+def flat(x: Tensor) -> Tensor:
+    return x.reshape(-1, x.shape[-1])
+
+
+def mean(rows: Tensor) -> Tensor:
+    """Mean over the first dimension, 0 of none; in one step, as a sum in half precision overflows early."""
+    return rows.mean(0) if len(rows) else rows.sum(0)

@@ -1,0 +1,64 @@
+"""Routers: what scores the experts."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lecture_lib.choice import Choice
+
+
+class NoisyRouter(nn.Module):
+    """Shazeer's scores: x W_g + ε · softplus(x W_n), ε ~ Normal(0, 1) while training: (..., D) -> logits (..., E).
+
+    For `noisy_load`, `clean_and_std` gives the two parts. Both matrices start at zero, as in the source: the noise
+    balances the load until the router has learnt something.
+
+    Source: Shazeer et al. 2017, eq. 4.
+    """
+
+    def __init__(self, d_model: int, n_experts: int, *, generator: torch.Generator | None = None):
+        super().__init__()
+        self.w_g, self.w_n = (nn.Parameter(torch.zeros(d_model, n_experts)) for _ in range(2))
+        self.generator = generator
+
+    def clean_and_std(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return x @ self.w_g, F.softplus(x @ self.w_n)
+
+    def forward(self, x: Tensor) -> Tensor:
+        clean, std = self.clean_and_std(x)
+        if not self.training:
+            return clean
+        return clean + std * torch.randn(clean.shape, dtype=x.dtype, device=x.device, generator=self.generator)
+
+
+class CosineRouter(nn.Module):
+    """Scores by direction alone, on a low-dimensional sphere: s_e = cos(W x, e_e) / τ, (..., D) -> logits (..., E).
+
+    A linear router pulls tokens towards the embeddings of experts, in their own space: one way to collapse.
+
+    Args:
+        d_low: dimension of the sphere; E/2, at least 2, if None.
+        temperature: τ at the start; learnt.
+
+    Source: Chi et al. 2022, On the representation collapse of sparse mixture of experts (X-MoE).
+    """
+
+    def __init__(self, d_model: int, n_experts: int, d_low: int | None = None, temperature: float = 0.3):
+        super().__init__()
+        if not temperature > 0:
+            raise ValueError(f"temperature must be > 0, got {temperature!r}")
+        d_low = max(2, n_experts // 2) if d_low is None else d_low
+        self.project = nn.Linear(d_model, d_low, bias=False)
+        self.embedding = nn.Parameter(F.normalize(torch.randn(n_experts, d_low), dim=-1))
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))  # so that τ stays above 0
+        self.start = temperature
+
+    def forward(self, x: Tensor) -> Tensor:
+        cosine = F.normalize(self.project(x), dim=-1) @ F.normalize(self.embedding, dim=-1).t()
+        return cosine / self.log_temperature.exp()
+
+    def at_start_temperature(self, choice: Choice) -> Choice:
+        """For the balance loss, which the source takes at a fixed τ: a learnt one could please it by going up."""
+        return choice._replace(logits=choice.logits * (self.log_temperature.exp() / self.start))

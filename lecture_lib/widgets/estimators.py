@@ -1,0 +1,97 @@
+"""Estimates of a gradient around the exact one."""
+
+import html
+import math
+import operator
+
+from lecture_lib.widgets.base import (
+    Checked,
+    Widget,
+    as_seed,
+    as_temperature,
+    as_three_names,
+    as_three_numbers,
+    module,
+    require,
+)
+
+
+def _three_worths(values) -> list[float]:
+    numbers = as_three_numbers(values)
+    require(all(abs(number) <= 1e6 for number in numbers))  # their squares are computed
+    return numbers
+
+
+def _target(value) -> float:
+    require(abs(float(value)) <= 1e6)
+    return float(value)
+
+
+def _baseline(value) -> float:
+    require(-1 <= float(value) <= 2)
+    return float(value)
+
+
+def _samples(value) -> int:
+    require(1 <= operator.index(value) <= 64)
+    return operator.index(value)
+
+
+def _relaxation(value) -> str:
+    require(value in ("gumbel_softmax", "straight_through"))
+    return value
+
+
+class Estimators(Widget):
+    """Estimates of one gradient against the exact one: by score function on the left, by relaxation on the right.
+
+    The gradient is that of E[cost(z)] with cost(z) = (z · worth - target)², for one-hot z ~ Categorical(softmax(s)).
+    Each side shows 300 estimates as dots (the components of the first and the third option), their mean as a diamond in
+    an ellipse of one standard deviation, the exact gradient as a cross; below it bias, spread (standard deviation) and
+    both (root mean square error), over all three components. Those of the score function are exact, by enumeration;
+    those of the relaxation come from 19,200 samples.
+
+    Args:
+        logits: the scores s of the three options (a list, an array or a tensor).
+        worth, target: of the cost.
+        labels: the options' names, short ones.
+        baseline: of the score function, -1 to 2; follows its slider.
+        temperature: of the relaxation, 0.05 to 10; follows its slider.
+        samples: how many samples an estimate averages, 1 to 64; follows its slider.
+        relaxation: "gumbel_softmax" or "straight_through".
+        seed: of the noise; the button adds 1.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
+    """
+
+    _esm = module("estimators")
+    logits = Checked([1.3, 0.2, 0.7], as_three_numbers, "three finite numbers")
+    worth = Checked([2.0, 0.0, 1.0], _three_worths, "three finite numbers, one for each option, up to 10**6")
+    target = Checked(0.9, _target, "a finite number up to 10**6")
+    labels = Checked(["a", "b", "c"], as_three_names, "three names, one for each logit")
+    baseline = Checked(0.0, _baseline, "a number from -1 to 2 (the slider's range)")
+    temperature = Checked(0.5, as_temperature, "a number from 0.05 to 10 (the slider's range)")
+    samples = Checked(1, _samples, "an integer from 1 to 64 (the slider's range)")
+    relaxation = Checked("gumbel_softmax", _relaxation, "'gumbel_softmax' or 'straight_through'")
+    seed = Checked(0, as_seed, "an integer from 0 to 2**32 - 1")
+
+    def __init__(self, logits=(1.3, 0.2, 0.7), worth=(2.0, 0.0, 1.0), target=0.9, labels=("a", "b", "c"), **controls):
+        super().__init__(logits=logits, worth=worth, target=target, labels=labels, **controls)
+
+    def __repr__(self) -> str:
+        return f"Estimators(logits={self.logits}, worth={self.worth}, target={self.target})"
+
+    def _fallback(self) -> str:
+        top = max(self.logits)
+        weights = [math.exp(logit - top) for logit in self.logits]
+        p = [weight / sum(weights) for weight in weights]
+        cost = [(worth - self.target) ** 2 for worth in self.worth]
+        mean = sum(map(operator.mul, p, cost))
+        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
+        exact = "".join(f"<td>{p_k * (c - mean):+.3f}</td>" for p_k, c in zip(p, cost, strict=True))
+        return (
+            "<p>An interactive picture of gradient estimates: run the notebook to see it. "
+            "The exact gradient that they estimate, for each option:</p>"
+            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{exact}</tr></tbody></table>"
+        )

@@ -1,0 +1,46 @@
+"""Samples of Gumbel-Softmax under a slider."""
+
+import html
+import math
+
+from lecture_lib.widgets.base import Checked, Widget, as_seed, as_temperature, as_three_names, as_three_numbers, module
+
+
+class Temperature(Widget):
+    """Gumbel-Softmax under a slider: y = softmax((s + g) / temperature) with Gumbel noise g.
+
+    Bars show softmax(s) beside one sample y. A triangle shows 400 samples, with the same noise at every temperature:
+    they move to the corners as it falls and to the centre as it rises, and which entry is the largest never changes.
+
+    Args:
+        logits: the scores s of the three options (a list, an array or a tensor).
+        labels: their three names, short ones.
+        temperature: from 0.05 to 10; follows the slider.
+        seed: of the noise; the button adds 1.
+
+    Raises:
+        traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
+    """
+
+    _esm = module("temperature")
+    logits = Checked([1.3, 0.2, 0.7], as_three_numbers, "three finite numbers (the picture is a triangle)")
+    labels = Checked(["a", "b", "c"], as_three_names, "three names, one for each logit")
+    temperature = Checked(1.0, as_temperature, "a number from 0.05 to 10 (the slider's range)")
+    seed = Checked(0, as_seed, "an integer from 0 to 2**32 - 1")
+
+    def __init__(self, logits=(1.3, 0.2, 0.7), labels=("a", "b", "c"), *, temperature=1.0, seed=0):
+        super().__init__(logits=logits, labels=labels, temperature=temperature, seed=seed)
+
+    def __repr__(self) -> str:
+        return f"Temperature(logits={self.logits})"
+
+    def _fallback(self) -> str:
+        top = max(self.logits)
+        weights = [math.exp(logit - top) for logit in self.logits]
+        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
+        shares = "".join(f"<td>{weight / sum(weights):.2f}</td>" for weight in weights)
+        return (
+            "<p>An interactive picture of Gumbel-Softmax samples: run the notebook to see it. "
+            "Its three options and their probabilities softmax(s):</p>"
+            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{shares}</tr></tbody></table>"
+        )
