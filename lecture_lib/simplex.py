@@ -11,7 +11,11 @@ A logit of `-inf` forbids its option: the result is that of the other options al
 Shapes: K options, N rows, `...` any other dimensions. Half precision is computed in float32 and returned as it came.
 """
 
+import contextlib
 import math
+import operator
+from collections.abc import Callable
+from numbers import Real
 
 import torch
 from torch import Tensor
@@ -43,6 +47,30 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         else:
             found = "+inf" if top.isposinf().any() else "a row of only -inf, which forbids every option"
         raise ValueError(f"logits must be finite, or -inf for a forbidden option; got {found}")
+
+
+def as_number(name: str, value: object, allowed: str, holds: Callable[[float], bool]) -> float:
+    """`value` as a Python float: any real number, NumPy's and tensors without dimensions too, but no bool.
+
+    Raises:
+        ValueError: "`name` must be `allowed`, got `value`", where it is none or `holds` says no.
+    """
+    if isinstance(value, Tensor):
+        real = value.ndim == 0 and value.dtype != torch.bool and not value.is_complex()
+    else:
+        real = isinstance(value, Real) and not isinstance(value, bool)
+    if real and holds(float(value)):
+        return float(value)
+    raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def as_integer(name: str, value: object, allowed: str, low: int, high: float = math.inf) -> int:
+    """`value` as a Python int from `low` to `high`; otherwise as `as_number`. 2.0 is no integer."""
+    if not isinstance(value, bool) and getattr(value, "dtype", None) != torch.bool:
+        with contextlib.suppress(TypeError):
+            if low <= operator.index(value) <= high:
+                return operator.index(value)
+    raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
 def sparsemax(logits: Tensor, dim: int = -1) -> Tensor:

@@ -1191,6 +1191,8 @@ EXEMPT = {
     "expert_parallel.ShardedExperts": "needs several processes",
     "expert_parallel.global_load_balance_loss": "needs several processes",
     "limoe.retrieval": "the ten best of 40 looks: tests/test_limoe.py",
+    "simplex.as_number": "tests/test_simplex.py tries every kind of number",
+    "simplex.as_integer": "tests/test_simplex.py",
     "slides": "turns files into files: tests/test_slides.py looks at them in a browser",
     "data.digits": "takes no argument",
     "data.openml": "needs a network: tests/test_data.py puts one in its place",

@@ -1,6 +1,11 @@
 """Sparsemax, entmax and their losses: the optimisation problem, its limits, the gradients, what is refused."""
 
+import math
+import re
+from fractions import Fraction
+
 import entmax as peer
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -9,6 +14,8 @@ from lecture_lib.simplex import (
     FIRST_LOOK,
     _threshold_by_root_finding,
     _threshold_by_sorting,
+    as_integer,
+    as_number,
     check_logits,
     entmax,
     fenchel_young_loss,
@@ -409,3 +416,26 @@ def test_logits_are_checked_along_their_dimension():
 def test_targets_are_checked(target, error, found):
     with pytest.raises(error, match=f"target must .*{found}"):
         fenchel_young_loss(torch.zeros(2, 3), target)
+
+
+@pytest.mark.parametrize("kind", [float, np.float32, np.float64, np.float16, torch.tensor, int, np.int64, Fraction])
+def test_numbers_are_numbers(kind):
+    assert as_number("share", kind(2), "above 1", lambda x: x > 1) == 2.0
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), "2", None, math.nan, 0.5, torch.ones(1), 1j])
+def test_what_is_no_number_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=f"^share must be above 1, got {re.escape(repr(value))}$"):
+        as_number("share", value, "above 1", lambda x: x > 1)
+
+
+@pytest.mark.parametrize("kind", [int, np.int64, np.uint8, torch.tensor])
+def test_integers_are_integers(kind):
+    k = as_integer("k", kind(2), "an integer from 1 to 3", 1, 3)
+    assert k == 2 and type(k) is int
+
+
+@pytest.mark.parametrize("value", [True, np.True_, torch.tensor(True), "2", None, 2.0, 0, 4, torch.tensor(2.0), [2]])
+def test_what_is_no_integer_is_refused_by_name(value):
+    with pytest.raises(ValueError, match=f"^k must be an integer from 1 to 3, got {re.escape(repr(value))}$"):
+        as_integer("k", value, "an integer from 1 to 3", 1, 3)
