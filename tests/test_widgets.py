@@ -117,8 +117,8 @@ def test_arrays_and_tensors_are_taken_as_logits():
         ("labels", "abc", "three names"),
         ("temperature", 0.01, "from 0.05 to 10"),
         ("temperature", None, "from 0.05 to 10"),
-        ("seed", -1, "from 0 to 2"),
-        ("seed", 0.5, "from 0 to 2"),
+        ("seed", -1, "an integer from 0 to 4294967295"),
+        ("seed", 0.5, "an integer from 0 to 4294967295"),
     ],
 )
 def test_errors_name_argument_value_and_what_is_allowed(argument, value, allowed):
@@ -126,6 +126,34 @@ def test_errors_name_argument_value_and_what_is_allowed(argument, value, allowed
         Temperature(**{argument: value})
     for part in (argument, allowed, repr(value)):
         assert part in str(error.value)
+
+
+NUMBERS = {
+    Temperature: {"temperature": 2, "seed": 3},
+    Estimators: {"target": 1, "baseline": 1, "temperature": 2, "samples": 4, "seed": 3},
+    SparseMaps: {"scale": 2},
+    ExpertCalculator: {"d_model": 64, "d_hidden": 64, "n_experts": 16, "k": 2, "capacity_factor": 2, "n_tokens": 128},
+}
+
+
+@pytest.mark.parametrize(
+    ("widget", "name", "value"), [(widget, *item) for widget, items in NUMBERS.items() for item in items.items()]
+)
+def test_numbers_of_numpy_and_torch_are_numbers_and_bools_are_none(widget, name, value):
+    for kind in (np.int64, np.float32, torch.tensor):
+        if kind is np.float32 and isinstance(getattr(widget(), name), int):
+            continue
+        found = getattr(widget(**{name: kind(value)}), name)
+        assert found == value and type(found) in (int, float)
+    for wrong in (True, np.True_, torch.tensor(True), str(value), [value]):
+        refuses(widget, {name: wrong}, [name, "from", repr(wrong)])
+
+
+def test_a_float32_is_read_as_it_is_written():
+    assert Temperature(np.float32([1.3, 0.2, 0.7]), temperature=np.float32(0.3)).temperature == 0.3
+    assert Temperature(torch.tensor([1.3, 0.2, 0.7])).logits == [1.3, 0.2, 0.7]
+    for wrong in ([True, False, True], ["1", "2", "3"]):
+        refuses(Temperature, {"logits": wrong}, ["logits", "three finite numbers", repr(wrong)])
 
 
 def test_a_refused_assignment_changes_nothing():
@@ -255,8 +283,8 @@ def test_moments_and_quality_are_those_of_numpy(estimators):
 @pytest.mark.parametrize(
     ("argument", "value", "allowed"),
     [
-        ("worth", [1.0, 2.0], "three finite numbers"),
-        ("target", float("inf"), "a finite number"),
+        ("worth", [1.0, 2.0], "three times a number from -1000000 to 1000000"),
+        ("target", float("inf"), "a number from -1000000 to 1000000"),
         ("baseline", 3, "from -1 to 2"),
         ("temperature", 0.01, "from 0.05 to 10"),
         ("samples", 0, "from 1 to 64"),

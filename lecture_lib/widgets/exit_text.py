@@ -5,7 +5,7 @@ import html
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, finite, module
+from lecture_lib.widgets.base import Checked, as_number, module
 from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, first_confident, packed
 
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1)  # thresholds, closer towards 1
@@ -34,7 +34,7 @@ class ExitText(Measured):
     """
 
     _esm = module("measured", "exit_text")
-    threshold = Checked(0.0, finite, "one of the thresholds")
+    threshold = Checked(0.0, as_number, "one of the thresholds")
 
     def __init__(self, text_bytes, confidence, agrees, flops, *, thresholds=_SHARES, threshold=None):
         text = list(text_bytes) if isinstance(text_bytes, (bytes, bytearray)) else text_bytes

@@ -1,11 +1,6 @@
 """What a layer of experts costs."""
 
-from lecture_lib.widgets.base import Checked, Widget, integer, module, require, style
-
-
-def _capacity_factor(value) -> float:
-    require(0.5 <= float(value) <= 4)
-    return float(value)
+from lecture_lib.widgets.base import Checked, Widget, integer, module, number, style
 
 
 class ExpertCalculator(Widget):
@@ -33,7 +28,7 @@ class ExpertCalculator(Widget):
     d_hidden = Checked(1024, *integer(16, 16384))
     n_experts = Checked(8, *integer(8, 256))
     k = Checked(1, *integer(1, 8))
-    capacity_factor = Checked(1.25, _capacity_factor, "a number from 0.5 to 4 (the slider's range)")
+    capacity_factor = Checked(1.25, *number(0.5, 4))
     n_tokens = Checked(4096, *integer(64, 65536))
 
     def __init__(self, d_model=256, d_hidden=1024, n_experts=8, k=1, capacity_factor=1.25, n_tokens=4096):

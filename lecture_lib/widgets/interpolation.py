@@ -2,7 +2,7 @@
 
 import traitlets
 
-from lecture_lib.widgets.base import Checked, finite, module
+from lecture_lib.widgets.base import Checked, as_number, module
 from lecture_lib.widgets.measured import FLOAT32, SETTINGS, Measured, packed
 
 
@@ -24,7 +24,7 @@ class Interpolation(Measured):
     """
 
     _esm = module("measured", "interpolation")
-    position = Checked(0.0, finite, "one of the positions")
+    position = Checked(0.0, as_number, "one of the positions")
 
     def __init__(self, positions, loss, accuracy, units, *, position=None):
         stops = self._ascending("positions", positions, (SETTINGS,), "2 to 101 ascending numbers").tolist()

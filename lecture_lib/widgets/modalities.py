@@ -5,7 +5,7 @@ import html
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, module
+from lecture_lib.widgets.base import Checked, integer, module
 from lecture_lib.widgets.measured import Measured, packed, short
 
 
@@ -30,7 +30,7 @@ class Modalities(Measured):
     """
 
     _esm = module("measured", "modalities")
-    input = Checked(1, int, "the number of an input")
+    input = Checked(1, *integer(1, 32))
 
     def __init__(self, inputs, experts, share, *, layers, titles, input=1):
         lists = {"inputs": inputs, "experts": experts, "layers": layers, "titles": titles}

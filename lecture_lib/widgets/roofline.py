@@ -2,7 +2,7 @@
 
 import traitlets
 
-from lecture_lib.widgets.base import Checked, finite, module
+from lecture_lib.widgets.base import Checked, as_number, module
 from lecture_lib.widgets.measured import ABOVE_0, SETTINGS, Measured
 
 
@@ -26,7 +26,7 @@ class Roofline(Measured):
     """
 
     _esm = module("measured", "roofline")
-    count = Checked(0.0, finite, "one of the counts")
+    count = Checked(0.0, as_number, "one of the counts")
 
     def __init__(self, machine, counts, tokens, flops, n_bytes, seconds, *, count=None):
         machine = self._array("machine", machine, (2,), "two numbers above 0: FLOPs and bytes a second", ABOVE_0)

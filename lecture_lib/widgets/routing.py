@@ -5,7 +5,7 @@ import html
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, finite, module
+from lecture_lib.widgets.base import Checked, as_number, module
 from lecture_lib.widgets.measured import SETTINGS, Measured, packed, short
 
 
@@ -28,7 +28,7 @@ class Routing(Measured):
     """
 
     _esm = module("measured", "routing")
-    step = Checked(0.0, finite, "one of the steps")
+    step = Checked(0.0, as_number, "one of the steps")
     cure = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, runs, quality="accuracy", *, step=None, cure=None):

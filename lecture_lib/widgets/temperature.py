@@ -3,7 +3,7 @@
 import html
 import math
 
-from lecture_lib.widgets.base import Checked, Widget, as_seed, as_temperature, as_three_names, as_three_numbers, module
+from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, module, number, several
 
 
 class Temperature(Widget):
@@ -23,10 +23,10 @@ class Temperature(Widget):
     """
 
     _esm = module("temperature")
-    logits = Checked([1.3, 0.2, 0.7], as_three_numbers, "three finite numbers (the picture is a triangle)")
-    labels = Checked(["a", "b", "c"], as_three_names, "three names, one for each logit")
-    temperature = Checked(1.0, as_temperature, "a number from 0.05 to 10 (the slider's range)")
-    seed = Checked(0, as_seed, "an integer from 0 to 2**32 - 1")
+    logits = Checked([1.3, 0.2, 0.7], several(FINITE, 3), "three finite numbers (the picture is a triangle)")
+    labels = Checked(["a", "b", "c"], several(str, 3), "three names, one for each logit")
+    temperature = Checked(1.0, *number(0.05, 10))
+    seed = Checked(0, *SEED)
 
     def __init__(self, logits=(1.3, 0.2, 0.7), labels=("a", "b", "c"), *, temperature=1.0, seed=0):
         super().__init__(logits=logits, labels=labels, temperature=temperature, seed=seed)

@@ -5,14 +5,14 @@ import html
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, finite
+from lecture_lib.widgets.base import Checked, as_number
 from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured
 
 
 class Tradeoff(Measured):
     """Accuracy against cost at each setting; the slider goes from setting to setting."""
 
-    setting = Checked(0.0, finite, "one of the settings")
+    setting = Checked(0.0, as_number, "one of the settings")
 
     def __init__(self, settings, milliseconds, full, control, setting, **data):
         """The cost of each setting is in `data`, or follows from it."""
