@@ -1,7 +1,9 @@
 """What the widgets share: their module of JavaScript, checked traits, and what stands in where no JavaScript runs."""
 
+import html
 import operator
 import sys
+from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 
@@ -90,6 +92,23 @@ def several(convert, *counts: int):
 
 FINITE = number(-sys.float_info.max, sys.float_info.max)[0]
 SEED = integer(0, 2**32 - 1)
+
+
+def fallback(what: str, text: str, head: Sequence[str], rows: Sequence[Sequence[str]], body: str = "") -> str:
+    """HTML where no JavaScript runs: what there is to see, and a table. Its cells are escaped, `what` and `text` not.
+
+    Without a head each row's first cell is its header; `body` is HTML that stands before the table.
+    """
+
+    def row(cells: Sequence[str], *scopes: str) -> str:
+        tags = [f'th scope="{scope}"' for scope in scopes] + ["td"] * len(cells)
+        made = (f"<{tag}>{html.escape(cell)}</{tag[:2]}>" for tag, cell in zip(tags, cells, strict=False))
+        return f"<tr>{''.join(made)}</tr>"
+
+    names = f"<thead>{row(head, *['col'] * len(head))}</thead>" if head else ""
+    lines = "".join(row(cells) if head else row(cells, "row") for cells in rows)
+    said = f"An interactive {what}: run the notebook to see it. {text}".strip()
+    return f"<p>{said}</p>{body}<table>{names}<tbody>{lines}</tbody></table>"
 
 
 class Widget(anywidget.AnyWidget):

@@ -1,10 +1,9 @@
 """Estimates of a gradient around the exact one."""
 
-import html
 import math
 import operator
 
-from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, integer, module, number, require, several
+from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, fallback, integer, module, number, require, several
 
 _WORTH = number(-(10**6), 10**6)  # their squares are computed
 
@@ -60,10 +59,6 @@ class Estimators(Widget):
         p = [weight / sum(weights) for weight in weights]
         cost = [(worth - self.target) ** 2 for worth in self.worth]
         mean = sum(map(operator.mul, p, cost))
-        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
-        exact = "".join(f"<td>{p_k * (c - mean):+.3f}</td>" for p_k, c in zip(p, cost, strict=True))
-        return (
-            "<p>An interactive picture of gradient estimates: run the notebook to see it. "
-            "The exact gradient that they estimate, for each option:</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{exact}</tr></tbody></table>"
-        )
+        exact = [f"{p_k * (c - mean):+.3f}" for p_k, c in zip(p, cost, strict=True)]
+        text = "The exact gradient that they estimate, for each option:"
+        return fallback("picture of gradient estimates", text, self.labels, [exact])

@@ -5,7 +5,7 @@ import html
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, module
+from lecture_lib.widgets.base import Checked, as_number, fallback, module
 from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, first_confident, packed
 
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1)  # thresholds, closer towards 1
@@ -69,17 +69,12 @@ class ExitText(Measured):
 
     def _fallback(self) -> str:
         text, confidence, agrees, flops = self._record
-        rows = ""
+        rows = []
         for threshold in self._data["thresholds"]:
             exits = first_confident(confidence, threshold)
             cost = flops[exits].mean() / flops[-1]
             same = np.take_along_axis(agrees, exits[:, None], 1).mean()
-            cells = f"{threshold:.4g}", f"{exits.mean() + 1:.2f}", f"{cost:.0%}", f"{same:.1%}"
-            rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+            rows.append((f"{threshold:.4g}", f"{exits.mean() + 1:.2f}", f"{cost:.0%}", f"{same:.1%}"))
         names = ("threshold", "mean layers", "FLOPs, of full", "agrees with the full model")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return (
-            "<p>An interactive picture of the layers that each byte of a text needs: run the notebook to see it.</p>"
-            f"<pre>{html.escape(text.tobytes().decode('utf-8', 'replace'))}</pre>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        read = html.escape(text.tobytes().decode("utf-8", "replace"))
+        return fallback("picture of the layers that each byte of a text needs", "", names, rows, f"<pre>{read}</pre>")

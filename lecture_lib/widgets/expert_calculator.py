@@ -1,6 +1,6 @@
 """What a layer of experts costs."""
 
-from lecture_lib.widgets.base import Checked, Widget, integer, module, number, style
+from lecture_lib.widgets.base import Checked, Widget, fallback, integer, module, number, style
 
 
 class ExpertCalculator(Widget):
@@ -47,15 +47,11 @@ class ExpertCalculator(Widget):
     def _fallback(self) -> str:
         router, expert = self.d_model * self.n_experts, 2 * self.d_model * self.d_hidden
         total, active = router + self.n_experts * expert, router + self.k * expert
-        rows = {
-            "total parameters": total,
-            "active for a token": active,
-            "bytes, as float32": 4 * total,
-            "FLOPs for a token": 2 * active,
-        }
-        cells = "".join(f'<tr><th scope="row">{name}</th><td>{number:,}</td></tr>' for name, number in rows.items())
-        return (
-            "<p>An interactive calculator of what a layer of experts costs: run the notebook to move it. "
-            f"{self.n_experts} experts of {self.d_model} × {self.d_hidden}, {self.k} of them for a token:</p>"
-            f"<table><tbody>{cells}</tbody></table>"
-        )
+        rows = [
+            ("total parameters", f"{total:,}"),
+            ("active for a token", f"{active:,}"),
+            ("bytes, as float32", f"{4 * total:,}"),
+            ("FLOPs for a token", f"{2 * active:,}"),
+        ]
+        text = f"{self.n_experts} experts of {self.d_model} × {self.d_hidden}, {self.k} of them for a token:"
+        return fallback("calculator of what a layer of experts costs", text, [], rows)

@@ -2,7 +2,7 @@
 
 import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, module
+from lecture_lib.widgets.base import Checked, as_number, fallback, module
 from lecture_lib.widgets.measured import FLOAT32, SETTINGS, Measured, packed
 
 
@@ -58,13 +58,9 @@ class Interpolation(Measured):
 
     def _fallback(self) -> str:
         data = self._data
-        rows = "".join(
-            f"<tr><td>{t:.4g}</td><td>{plain:.2f}</td><td>{right:.1%}</td><td>{matched:.2f}</td><td>{other:.1%}</td></tr>"
+        rows = [
+            (f"{t:.4g}", f"{plain:.2f}", f"{right:.1%}", f"{matched:.2f}", f"{other:.1%}")
             for t, plain, matched, right, other in zip(data["positions"], *data["loss"], *data["accuracy"], strict=True)
-        )
+        ]
         names = ("from A to B", "plain: loss", "accuracy", "matched: loss", "accuracy")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return (
-            "<p>An interactive picture of the loss between two networks: run the notebook to see it.</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        return fallback("picture of the loss between two networks", "", names, rows)

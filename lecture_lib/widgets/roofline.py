@@ -2,7 +2,7 @@
 
 import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, module
+from lecture_lib.widgets.base import Checked, as_number, fallback, module
 from lecture_lib.widgets.measured import ABOVE_0, SETTINGS, Measured
 
 
@@ -51,16 +51,11 @@ class Roofline(Measured):
 
     def _fallback(self) -> str:
         data = self._data
-        names = ["experts", *(f"{n:,.0f} tokens" for n in data["tokens"])]
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        rows = ""
+        names = ("experts", *(f"{n:,.0f} tokens" for n in data["tokens"]))
+        rows = []
         for count, moved, times in zip(data["counts"], data["bytes"], data["seconds"], strict=True):
-            cells = ""
+            rows.append([f"{count:.4g}"])
             for flops, n_bytes, seconds in zip(data["flops"], moved, times, strict=True):
                 binds = "compute" if flops / data["machine"][0] >= n_bytes / data["machine"][1] else "memory"
-                cells += f"<td>{flops / seconds / 1e9:.3g} GFLOP/s, {binds} binds</td>"
-            rows += f"<tr><td>{count:.4g}</td>{cells}</tr>"
-        return (
-            "<p>An interactive picture of experts under a roofline: run the notebook to see it.</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+                rows[-1].append(f"{flops / seconds / 1e9:.3g} GFLOP/s, {binds} binds")
+        return fallback("picture of experts under a roofline", "", names, rows)

@@ -1,11 +1,9 @@
 """Experts while they train."""
 
-import html
-
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, module
+from lecture_lib.widgets.base import Checked, as_number, fallback, module
 from lecture_lib.widgets.measured import SETTINGS, Measured, packed, short
 
 
@@ -95,15 +93,10 @@ class Routing(Measured):
         return f"Routing({len(self._data['step'])} steps of {', '.join(self._runs)})"
 
     def _fallback(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{score[-1]:.3g}</td><td>{dropped[-1]:.0%}</td>"
-            f"<td>{load[-1].max() / load[-1].mean():.1f}</td></tr>"
+        rows = [
+            (name, f"{score[-1]:.3g}", f"{dropped[-1]:.0%}", f"{load[-1].max() / load[-1].mean():.1f}")
             for name, (_, load, dropped, score) in self._runs.items()
-        )
-        names = ("cure", html.escape(self._data["quality"]), "dropped", "busiest expert, over the mean")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return (
-            "<p>An interactive picture of the experts' load while they train: run the notebook to see it. "
-            f"At the last step, {self._data['step'][-1]:.4g}:</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        ]
+        names = ("cure", self._data["quality"], "dropped", "busiest expert, over the mean")
+        text = f"At the last step, {self._data['step'][-1]:.4g}:"
+        return fallback("picture of the experts' load while they train", text, names, rows)

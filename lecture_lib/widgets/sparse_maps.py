@@ -1,10 +1,8 @@
 """Three maps to the simplex, side by side."""
 
-import html
-
 import traitlets
 
-from lecture_lib.widgets.base import Checked, Widget, module, number, several
+from lecture_lib.widgets.base import Checked, Widget, fallback, module, number, several
 
 _COUNTS = range(2, 7)
 
@@ -46,10 +44,7 @@ class SparseMaps(Widget):
         return f"SparseMaps(scores={self.scores})"
 
     def _fallback(self) -> str:
-        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
-        scores = "".join(f"<td>{score:.1f}</td>" for score in self.scores)
-        return (
-            "<p>An interactive picture of softmax, 1.5-entmax and sparsemax: run the notebook to see it. "
-            "Its options and their scores:</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{scores}</tr></tbody></table>"
+        scores = [f"{score:.1f}" for score in self.scores]
+        return fallback(
+            "picture of softmax, 1.5-entmax and sparsemax", "Its options and their scores:", self.labels, [scores]
         )

@@ -1,9 +1,8 @@
 """Samples of Gumbel-Softmax under a slider."""
 
-import html
 import math
 
-from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, module, number, several
+from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, fallback, module, number, several
 
 
 class Temperature(Widget):
@@ -37,10 +36,10 @@ class Temperature(Widget):
     def _fallback(self) -> str:
         top = max(self.logits)
         weights = [math.exp(logit - top) for logit in self.logits]
-        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
-        shares = "".join(f"<td>{weight / sum(weights):.2f}</td>" for weight in weights)
-        return (
-            "<p>An interactive picture of Gumbel-Softmax samples: run the notebook to see it. "
-            "Its three options and their probabilities softmax(s):</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{shares}</tr></tbody></table>"
+        text = "Its three options and their probabilities softmax(s):"
+        return fallback(
+            "picture of Gumbel-Softmax samples",
+            text,
+            self.labels,
+            [[f"{weight / sum(weights):.2f}" for weight in weights]],
         )
