@@ -3,10 +3,9 @@
 import html
 
 import numpy as np
-import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, fallback, module
-from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, first_confident, packed
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, Stop, first_confident, packed
 
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1)  # thresholds, closer towards 1
 
@@ -34,7 +33,7 @@ class ExitText(Measured):
     """
 
     _esm = module("measured", "exit_text")
-    threshold = Checked(0.0, as_number, "one of the thresholds")
+    threshold = Stop("thresholds")
 
     def __init__(self, text_bytes, confidence, agrees, flops, *, thresholds=_SHARES, threshold=None):
         text = list(text_bytes) if isinstance(text_bytes, (bytes, bytearray)) else text_bytes
@@ -59,10 +58,6 @@ class ExitText(Measured):
             "thresholds": stops,
         }
         super().__init__(_data=data, threshold=stops[-1] if threshold is None else threshold)
-
-    @traitlets.validate("threshold")
-    def _one_of_the_thresholds(self, proposal):
-        return self._stop("threshold", self._data["thresholds"], proposal["value"])
 
     def __repr__(self) -> str:
         return f"ExitText({len(self._record[0])} bytes, {len(self._record[3])} layers)"

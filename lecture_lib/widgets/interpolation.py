@@ -1,9 +1,7 @@
 """The loss between two networks."""
 
-import traitlets
-
-from lecture_lib.widgets.base import Checked, as_number, fallback, module
-from lecture_lib.widgets.measured import FLOAT32, SETTINGS, Measured, packed
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import FLOAT32, SETTINGS, Measured, Stop, packed
 
 
 class Interpolation(Measured):
@@ -24,7 +22,7 @@ class Interpolation(Measured):
     """
 
     _esm = module("measured", "interpolation")
-    position = Checked(0.0, as_number, "one of the positions")
+    position = Stop("positions")
 
     def __init__(self, positions, loss, accuracy, units, *, position=None):
         stops = self._ascending("positions", positions, (SETTINGS,), "2 to 101 ascending numbers").tolist()
@@ -48,10 +46,6 @@ class Interpolation(Measured):
             "side": units.shape[2],
         }
         super().__init__(_data=data, position=stops[len(stops) // 2] if position is None else position)
-
-    @traitlets.validate("position")
-    def _one_of_the_positions(self, proposal):
-        return self._stop("position", self._data["positions"], proposal["value"])
 
     def __repr__(self) -> str:
         return f"Interpolation({len(self._data['positions'])} positions, {self._data['count']} units)"

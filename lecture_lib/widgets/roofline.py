@@ -1,9 +1,7 @@
 """Experts under a roofline."""
 
-import traitlets
-
-from lecture_lib.widgets.base import Checked, as_number, fallback, module
-from lecture_lib.widgets.measured import ABOVE_0, SETTINGS, Measured
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import ABOVE_0, SETTINGS, Measured, Stop
 
 
 class Roofline(Measured):
@@ -26,7 +24,7 @@ class Roofline(Measured):
     """
 
     _esm = module("measured", "roofline")
-    count = Checked(0.0, as_number, "one of the counts")
+    count = Stop("counts")
 
     def __init__(self, machine, counts, tokens, flops, n_bytes, seconds, *, count=None):
         machine = self._array("machine", machine, (2,), "two numbers above 0: FLOPs and bytes a second", ABOVE_0)
@@ -41,10 +39,6 @@ class Roofline(Measured):
             array = self._array(name, values, (len(counts), len(tokens)), allowed, ABOVE_0)
             data[name.removeprefix("n_")] = array.tolist()
         super().__init__(_data=data, count=counts[0] if count is None else count)
-
-    @traitlets.validate("count")
-    def _one_of_the_counts(self, proposal):
-        return self._stop("count", self._data["counts"], proposal["value"])
 
     def __repr__(self) -> str:
         return f"Roofline({len(self._data['counts'])} numbers of experts, {len(self._data['tokens'])} of tokens)"

@@ -3,8 +3,8 @@
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, fallback, module
-from lecture_lib.widgets.measured import SETTINGS, Measured, packed, short
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import SETTINGS, Measured, Stop, packed, short
 
 
 class Routing(Measured):
@@ -26,7 +26,7 @@ class Routing(Measured):
     """
 
     _esm = module("measured", "routing")
-    step = Checked(0.0, as_number, "one of the steps")
+    step = Stop("step")
     cure = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, runs, quality="accuracy", *, step=None, cure=None):
@@ -78,10 +78,6 @@ class Routing(Measured):
             dropped,
             cls._array(f"{name}['quality']", run["quality"], (count,), f"finite numbers, {each}"),
         )
-
-    @traitlets.validate("step")
-    def _one_of_the_steps(self, proposal):
-        return self._stop("step", self._data["step"], proposal["value"])
 
     @traitlets.validate("cure")
     def _one_of_the_cures(self, proposal):

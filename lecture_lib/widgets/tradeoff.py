@@ -1,16 +1,15 @@
 """Accuracy against cost, with a slider over the settings."""
 
 import numpy as np
-import traitlets
 
-from lecture_lib.widgets.base import Checked, as_number, fallback
-from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured
+from lecture_lib.widgets.base import fallback
+from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, Stop
 
 
 class Tradeoff(Measured):
     """Accuracy against cost at each setting; the slider goes from setting to setting."""
 
-    setting = Checked(0.0, as_number, "one of the settings")
+    setting = Stop("settings")
 
     def __init__(self, settings, milliseconds, full, control, setting, **data):
         """The cost of each setting is in `data`, or follows from it."""
@@ -32,10 +31,6 @@ class Tradeoff(Measured):
     def _stops(cls, settings) -> np.ndarray:
         limits = {"low": -FLOAT32, "high": FLOAT32}
         return cls._ascending("settings", settings, (SETTINGS,), "2 to 101 ascending numbers", **limits)
-
-    @traitlets.validate("setting")
-    def _one_of_the_settings(self, proposal):
-        return self._stop("setting", self._data["settings"], proposal["value"])
 
     def _table(self, accuracy, flops) -> str:
         data = self._data
