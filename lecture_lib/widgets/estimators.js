@@ -1,5 +1,5 @@
 // One gradient, two ways to estimate it: by score function, and by relaxation. Each is a cloud around the exact one.
-const RANGE = [0.05, 10], BASELINES = [-1, 2], MOST = 64; // temperature, baseline and samples per estimate, as in Python
+const BASELINES = [-1, 2], MOST = 64; // baseline and samples per estimate, as in Python
 const DOTS = 300, LAYERS = 6;
 const WIDTH = 520, HEIGHT = 330, UNIT = 165; // of each picture; a gradient of length 1 is UNIT long
 
@@ -7,7 +7,7 @@ const WIDTH = 520, HEIGHT = 330, UNIT = 165; // of each picture; a gradient of l
 const costs = ({ worth, target }) => worth.map((w) => (w - target) ** 2);
 
 function exactGradient(s, toy) { // of Σ_k π_k cost(k)
-  const p = softmax(s), c = costs(toy), mean = p.reduce((sum, pk, k) => sum + pk * c[k], 0);
+  const p = softmax(s), c = costs(toy), mean = sum(p.map((pk, k) => pk * c[k]));
   return p.map((pk, k) => pk * (c[k] - mean));
 }
 function scoreFunctionGradient(s, toy, k, baseline) { // (cost - baseline) ∇ log π_k, for option k drawn
@@ -46,7 +46,7 @@ function moments(rows, weights) {
 // Of one estimate from `samples` samples: how far its mean is from the exact gradient, and how far it strays from that.
 function quality({ mean, variance }, exact, samples) {
   const bias = Math.hypot(...mean.map((m, k) => m - exact[k]));
-  const spread = Math.sqrt((variance[0] + variance[1] + variance[2]) / samples);
+  const spread = Math.sqrt(sum(variance) / samples);
   return { bias, spread, error: Math.hypot(bias, spread) };
 }
 function noiseOf(seed, draws = DOTS * MOST) {
@@ -56,8 +56,6 @@ function noiseOf(seed, draws = DOTS * MOST) {
 
 // ---- pictures
 const place = (a, c) => [WIDTH / 2 + UNIT * a, HEIGHT / 2 - UNIT * c];
-const cross = () => svg("path", { d: "M-14 -14L14 14M-14 14L14 -14", class: "ll-cross" });
-const diamond = () => svg("path", { d: "M0 -10 L10 0 L0 10 L-10 0 Z", class: "ll-mark" });
 const disc = (() => { // where dots coincide they are spread a little
   const uniform = uniforms(1);
   return Array.from({ length: DOTS }, () => {
@@ -69,7 +67,7 @@ const disc = (() => { // where dots coincide they are spread a little
 function cloud(name, labels, option) {
   const dots = Array.from({ length: LAYERS }, () => svg("path", { class: `ll-dots ll-option${option}` }));
   const ellipse = svg("ellipse", { class: "ll-ellipse" });
-  const inside = svg("svg", { width: WIDTH, height: HEIGHT }, ellipse), mean = diamond(), exact = cross();
+  const inside = svg("svg", { width: WIDTH, height: HEIGHT }, ellipse), mean = diamond(10), exact = cross(14);
   const outside = svg("text", { x: WIDTH - 6, y: 52, "text-anchor": "end" });
   const title = svg("text", { x: WIDTH - 6, y: 22, "text-anchor": "end", class: "ll-label" }, name);
   const [x, y] = place(0, 0);
@@ -80,7 +78,7 @@ function cloud(name, labels, option) {
     svg("text", { x: x + 10, y: HEIGHT - 9 }, `slope for ${labels[2]}`),
     svg("text", { x: x + UNIT, y: y + 26, "text-anchor": "middle" }, "1"),
     svg("text", { x: x - 12, y: y - UNIT + 7, "text-anchor": "end" }, "1"),
-    legend(14, 24, cross(), "exact"), legend(14, 54, diamond(), "mean"),
+    legend(14, 24, cross(14), "exact"), legend(14, 54, diamond(10), "mean"),
     legend(14, HEIGHT - 15, svg("path", { d: "M0 0h0", class: `ll-dots ll-option${option}` }), `${DOTS} estimates`));
   return {
     node: panel.node,
@@ -123,22 +121,8 @@ function numbers() {
   };
 }
 
-function radios(options, onChange) {
-  const group = unique();
-  const inputs = Object.entries(options).map(([value, label]) => {
-    const input = html("input", { type: "radio", name: group, value, ...keepKeys });
-    input.addEventListener("change", () => onChange(value));
-    return { input, node: html("label", {}, input, label) };
-  });
-  return {
-    node: html("span", { role: "radiogroup", "aria-label": "relaxation", class: "ll-radios" },
-      ...inputs.map(({ node }) => node)),
-    show(value) { for (const { input } of inputs) input.checked = input.value === value; },
-  };
-}
-
 function view(model, el) {
-  const labels = model.get("labels"), change = (name, value) => { model.set(name, value); model.save_changes(); };
+  const labels = model.get("labels"), change = setter(model);
   const samples = slider({ label: "samples S", steps: Math.log2(MOST), format: String,
     toValue: (share) => Math.round(MOST ** share), toShare: (value) => Math.log(value) / Math.log(MOST),
     onInput: (value) => change("samples", value) });
@@ -146,18 +130,16 @@ function view(model, el) {
   const baseline = slider({ label: "baseline", steps: 60, format: (value) => value.toFixed(2),
     toValue: (share) => Number((low + (high - low) * share).toFixed(2)), toShare: (value) => (value - low) / (high - low),
     onInput: (value) => change("baseline", value) });
-  const temperature = slider({ label: "temperature λ", ...logarithmic(...RANGE),
-    format: (value) => value.toPrecision(value < 0.1 ? 1 : 2), onInput: (value) => change("temperature", value) });
-  const again = button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
+  const temperature = temperatureSlider(change), again = noiseButton(model, change);
   const ways = { gumbel_softmax: "Gumbel-Softmax", straight_through: "straight-through" };
-  const relaxation = radios(ways, (value) => change("relaxation", value));
+  const relaxation = radios("relaxation", Object.entries(ways), (value) => change("relaxation", value));
   const sides = ["Score function", "Relaxation"].map((name, option) =>
     ({ cloud: cloud(name, labels, option), numbers: numbers() }));
-  const panel = ({ cloud, numbers }, control) =>
-    html("div", {}, html("div", { class: "ll-controls" }, control.node), cloud.node, numbers.node);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls ll-two" }, samples.node, relaxation.node, again),
-    html("div", { class: "ll-panels ll-two" }, panel(sides[0], baseline), panel(sides[1], temperature)));
+  const panel = ({ cloud, numbers }, control) => [controls(control.node), cloud.node, numbers.node];
+  const rows = [controls(samples.node, relaxation.node, again),
+    panels(panel(sides[0], baseline), panel(sides[1], temperature))];
+  for (const row of rows) row.classList.add("ll-two");
+  lay(el, ...rows);
 
   const changed = () => { // since the last call; each use has its own memory
     let last = [];

@@ -6,7 +6,7 @@ const record = ({ confidence, agrees, flops }) => ({ confidence: floatsOf(confid
 function leave(threshold, { confidence, agrees, flops }) {
   const layers = flops.length, level = Math.fround(threshold); // float32, as in torch
   const exits = Array.from({ length: Math.floor(confidence.length / layers) }, (_, t) => exitOf(confidence, layers, t, level));
-  const mean = (value) => exits.reduce((sum, b, t) => sum + value(b, t), 0) / exits.length;
+  const mean = (value) => sum(exits.map(value)) / exits.length;
   const right = exits.map((b, t) => agrees[t * layers + b] === 1), left = flops.map(() => 0);
   for (const b of exits) left[b]++;
   return { exits, right, left, layers: mean((b) => b + 1), flops: mean((b) => flops[b]), agreement: mean((_, t) => right[t]) };
@@ -58,13 +58,12 @@ function histogram(layers, count) {
   };
 }
 
-function view(model, el) {
+function render({ model, el }) {
   const data = model.get("_data"), recorded = record(data), bytes = bytesOf(data.text), { flops, thresholds } = data;
-  const choose = stops("confidence threshold", thresholds, (value) => { model.set("threshold", value); model.save_changes(); });
+  const choose = stops(model, "threshold", "confidence threshold", thresholds);
   const numbers = readouts(["mean layers", "FLOPs", "agrees with the full model on"]);
   const text = page(bytes, flops.length), beside = histogram(flops.length, bytes.length);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), numbers.node,
+  lay(el, controls(choose.node), numbers.node,
     html("div", { class: "ll-read" }, text.node, html("div", {}, beside.node,
       html("p", { class: "ll-key" }, html("span", { "data-differs": "" }, "wavy"), ": full model differs"))));
   return redrawOn(model, ["threshold"], () => {
@@ -76,8 +75,6 @@ function view(model, el) {
       [`${(100 * now.agreement).toFixed(1)} %`, "of the bytes"]);
   });
 }
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { glyph, leave, record };

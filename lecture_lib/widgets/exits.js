@@ -10,8 +10,8 @@ function leave(threshold, { confidence, right, flops }) {
     left[b]++;
     hits[b] += right[n * exits + b];
   }
-  const mean = (values) => values.reduce((sum, value) => sum + value, 0) / examples;
-  return { left, hits, examples, accuracy: mean(hits), flops: mean(left.map((count, b) => count * flops[b])) };
+  const work = sum(left.map((count, b) => count * flops[b]));
+  return { left, hits, examples, accuracy: sum(hits) / examples, flops: work / examples };
 }
 const record = ({ confidence, right, flops }) => ({ confidence: floatsOf(confidence), right: bitsOf(right), flops });
 

@@ -12,14 +12,14 @@ function binomial(N, p) {
   const mode = Math.min(N, Math.floor((N + 1) * p)), up = [1], down = [];
   for (let l = mode, share = 1; l < N && share > 1e-20; l++) up.push(share *= (N - l) / (l + 1) * p / (1 - p));
   for (let l = mode, share = 1; l > 0 && share > 1e-20; l--) down.push(share *= l / (N - l + 1) * (1 - p) / p);
-  const shares = [...down.reverse(), ...up], total = shares.reduce((sum, share) => sum + share, 0);
+  const shares = [...down.reverse(), ...up], total = sum(shares);
   return { first: mode - down.length, shares: shares.map((share) => share / total) };
 }
 function costs({ d_model: D, d_hidden: H, n_experts: E, k, capacity_factor, n_tokens: N }) {
   const router = D * E, expert = 2 * D * H, pairs = N * k;
   const slots = Math.ceil(Number((capacity_factor * pairs / E).toFixed(6))); // as within_capacity of lecture_lib.moe
   const load = binomial(N, k / E); // of one expert: a token draws it with probability k / E
-  const over = load.shares.reduce((sum, share, i) => sum + share * Math.max(0, load.first + i - slots), 0);
+  const over = sum(load.shares.map((share, i) => share * Math.max(0, load.first + i - slots)));
   const dropped = E * over / pairs;
   return {
     total: router + E * expert, active: router + k * expert, bytes: 4 * (router + E * expert),
@@ -58,8 +58,8 @@ function loadPicture() {
   const panel = picture("Load of one expert", WIDTH, HEIGHT, inside, outside, limit, capacity, axis,
     svg("path", { d: `M${LEFT} ${BOTTOM}H${RIGHT}`, class: "ll-axis" }),
     svg("text", { x: 0, y: 18 }, "if each token draws its k experts at random"),
-    legend(12, 44, svg("rect", { x: -8, y: -8, width: 16, height: 16, class: "ll-bar ll-hollow ll-counted" }), "how likely"),
-    legend(158, 44, svg("rect", { x: -9, y: -9, width: 18, height: 18, class: "ll-over" }), "dropped: more than its slots"),
+    legend(12, 44, square(8, "ll-bar ll-hollow ll-counted"), "how likely"),
+    legend(158, 44, square(9, "ll-over"), "dropped: more than its slots"),
     svg("text", { x: WIDTH / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "tokens that one expert gets"));
   return {
     node: panel.node,
@@ -105,9 +105,10 @@ const equal = ([low, high], steps) => ({
   steps, toValue: (share) => Number((low + share * (high - low)).toFixed(2)), toShare: (value) => (value - low) / (high - low),
 });
 
-function view(model, el) {
-  const control = (name, label, track) => [name, slider({ label, ...track, format: String,
-    onInput: (value) => { model.set(name, value); model.save_changes(); } })];
+function render({ model, el }) {
+  const change = setter(model);
+  const control = (name, label, track) =>
+    [name, slider({ label, ...track, format: String, onInput: (value) => change(name, value) })];
   const sliders = [
     control("n_experts", "experts E", powers(RANGES.n_experts)), control("k", "chosen k", equal(RANGES.k, 7)),
     control("capacity_factor", "capacity", equal(RANGES.capacity_factor, 70)),
@@ -116,9 +117,8 @@ function view(model, el) {
   ];
   const left = parameterBars(), right = loadPicture();
   const numbers = table(["weights, as float32", "FLOPs for a token", "FLOPs for all, less the dropped", "slots per expert", "empty slots", "dropped choices"]);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls ll-three" }, ...sliders.map(([, one]) => one.node)),
-    html("div", { class: "ll-panels" }, html("div", {}, left.node, numbers.node), html("div", {}, right.node)));
+  lay(el, html("div", { class: "ll-controls ll-three" }, ...sliders.map(([, one]) => one.node)),
+    panels([left.node, numbers.node], right.node));
   return redrawOn(model, Object.keys(RANGES), () => {
     const layer = Object.fromEntries(Object.keys(RANGES).map((name) => [name, model.get(name)])), found = costs(layer);
     for (const [name, one] of sliders) one.show(layer[name]);
@@ -128,8 +128,6 @@ function view(model, el) {
       String(found.slots), percent(found.empty), percent(found.dropped)]);
   });
 }
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { binomial, costs, short };

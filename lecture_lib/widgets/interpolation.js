@@ -5,8 +5,7 @@ const CELL = 76, GAP = 10, SHADES = 12; // a unit's picture, the room between tw
 
 // Weights of [network A, B, B matched], each of `count` units of side × side.
 function unpack({ units, count, side }) {
-  const flat = floatsOf(units), size = count * side * side;
-  return [0, 1, 2].map((i) => Array.from(flat.subarray(i * size, (i + 1) * size)));
+  return rowsOf(floatsOf(units), count * side * side);
 }
 const between = (a, b, t) => a.map((value, i) => (1 - t) * value + t * b[i]);
 // How far the loss at stop i lies above the straight line between its ends.
@@ -22,16 +21,12 @@ function lossPanel({ positions, loss }) {
   const lines = WAYS.map(([, name], k) => svg("polyline", { points: points(xs, heights[k]), class: `ll-line ${name}` }));
   const chord = svg("path", { class: "ll-reference", d: `M${xs[0]} ${heights[0][0]}L${xs.at(-1)} ${heights[0].at(-1)}` });
   const marks = WAYS.map(([, name, shape]) => shape(9, `ll-current ${name}`)), lift = svg("path", { class: "ll-between" });
-  const axes = svg("path", { class: "ll-axis", fill: "none", d: `M${left} ${top}V${bottom}H${right}` +
-    across.values.map((v) => `M${x(v).toFixed(1)} ${bottom}v5`).join("") + up.values.map((v) => `M${left} ${y(v).toFixed(1)}h-5`).join("") });
-  const sign = ([, name, shape]) => svg("g", {}, svg("path", { d: "M-16 0H16", class: `ll-line ${name}` }), shape(8, `ll-current ${name}`));
-  const panel = picture("Loss between two networks", width, height, axes, chord, ...lines, lift, ...marks,
-    legend(84, 18, sign(WAYS[0]), "plain"), legend(200, 18, sign(WAYS[1]), "matched"),
+  const panel = picture("Loss between two networks", width, height,
+    ...axes(PLOT, [x, across.values, fixed(across.decimals)], [y, up.values, fixed(up.decimals)]), chord, ...lines, lift, ...marks,
+    legend(84, 18, lineSign(square, "ll-timed"), "plain"), legend(200, 18, lineSign(circle, "ll-counted"), "matched"),
     legend(346, 18, svg("path", { d: "M-16 0H16", class: "ll-reference" }), "no barrier"),
     svg("text", { x: 2, y: top - 15 }, "test loss"),
-    svg("text", { x: left, y: bottom + 54 }, "network A"), svg("text", { x: right, y: bottom + 54, "text-anchor": "end" }, "network B"),
-    ...across.values.map((v) => svg("text", { x: x(v), y: bottom + 26, "text-anchor": "middle" }, v.toFixed(across.decimals))),
-    ...up.values.map((v) => svg("text", { x: left - 10, y: y(v) + 7, "text-anchor": "end" }, v.toFixed(up.decimals))));
+    svg("text", { x: left, y: bottom + 54 }, "network A"), svg("text", { x: right, y: bottom + 54, "text-anchor": "end" }, "network B"));
   return {
     node: panel.node,
     show(i, said) {
@@ -70,7 +65,7 @@ function unitPanel(data) {
   const panel = picture("What hidden units read", 6 * (CELL + GAP), 324, ...rows.flatMap(({ nodes }) => nodes),
     legend(290, 10, square(8, "ll-over-zero"), "above 0"), legend(410, 10, square(8, "ll-below"), "below 0"));
   rows[0].show(a);
-  const size = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+  const size = (values) => Math.hypot(...values);
   return {
     node: panel.node,
     show(t) {
@@ -81,14 +76,12 @@ function unitPanel(data) {
   };
 }
 
-function view(model, el) {
+function render({ model, el }) {
   const data = model.get("_data"), { positions, loss, accuracy } = data;
-  const choose = stops("from A to B", positions, (value) => { model.set("position", value); model.save_changes(); });
+  const choose = stops(model, "position", "from A to B", positions);
   const numbers = readouts(["plain: loss", "accuracy", "matched: loss", "accuracy"]);
   const left = lossPanel(data), right = unitPanel(data);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), numbers.node,
-    html("div", { class: "ll-panels" }, html("div", {}, left.node), html("div", {}, right.node)));
+  lay(el, controls(choose.node), numbers.node, panels(left.node, right.node));
   return redrawOn(model, ["position"], () => {
     const t = model.get("position"), i = positions.indexOf(t);
     choose.show(t);
@@ -96,8 +89,6 @@ function view(model, el) {
     right.show(t);
   });
 }
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { between, excess, unpack };

@@ -11,7 +11,7 @@ function places(input, count) {
 }
 // What the expert of a token tells about its modality, in bits: shares of the experts in images and in text, which count
 // alike. 0: both use all experts alike; 1: each has experts of its own.
-const entropy = (p) => -p.reduce((sum, v) => (v > 0 ? sum + v * Math.log2(v) : sum), 0);
+const entropy = (p) => -sum(p.map((v) => (v > 0 ? v * Math.log2(v) : 0)));
 const bits = ([image, text]) => Math.max(0, entropy(image.map((v, e) => (v + text[e]) / 2)) - (entropy(image) + entropy(text)) / 2);
 // How many of the experts a row of tokens went to.
 const used = (row) => new Set(row).size;
@@ -70,27 +70,25 @@ function layerPanel(layer, share, most) {
   };
 }
 
-function view(model, el) {
+function render({ model, el }) {
   const { inputs, experts, share, layers, titles } = model.get("_data"), total = share[0][0].length;
-  const choose = stops("input", inputs.map((_, i) => i + 1), (value) => { model.set("input", value); model.save_changes(); });
+  const choose = stops(model, "input", "input", inputs.map((_, i) => i + 1));
   const title = html("p", { class: "ll-note ll-title", role: "status" }), numbers = readouts(layers.map((layer) => `layer ${layer}:`));
   const most = Math.max(...share.flat(2)); // one scale for all layers
-  const left = inputPanel(), panels = layers.map((layer, l) => layerPanel(layer, share[l], most));
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), title, numbers.node,
-    html("div", { class: "ll-panels ll-two" }, ...[left, ...panels].map(({ node }) => html("div", {}, node))));
+  const left = inputPanel(), right = layers.map((layer, l) => layerPanel(layer, share[l], most));
+  const beside = panels(...[left, ...right].map(({ node }) => node));
+  beside.classList.add("ll-two");
+  lay(el, controls(choose.node), title, numbers.node, beside);
   return redrawOn(model, ["input"], () => {
     const i = model.get("input") - 1, rows = experts[i], name = titles[i];
     choose.show(i + 1);
     write(title, name);
     left.show(inputs[i], rows[0].length, name);
-    panels.forEach((panel, l) => panel.show(inputs[i], rows[l], name));
+    right.forEach((panel, l) => panel.show(inputs[i], rows[l], name));
     numbers.show(...rows.map((row, l) => [`${used(row)} of ${total}`,
       `experts for ${row.length} tokens; ${bits(share[l]).toFixed(2)} bit about the modality`]));
   });
 }
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { bits, glyph, places, used };

@@ -1,7 +1,6 @@
 // A layer of experts under the roof of a machine: measured rates against intensity, and what binds.
 const PLOT = { width: 520, height: 384, left: 70, right: 506, top: 40, bottom: 318 };
 const triangle = (r, className) => svg("path", { d: `M0 ${-r}L${r} ${0.8 * r}H${-r}Z`, class: className });
-const cross = () => svg("path", { class: "ll-cross", d: "M-9 -9L9 9M9 -9L-9 9" });
 const SHAPES = [triangle, square, circle]; // one for each number of tokens
 const post = () => svg("rect", { x: -3, y: -15, width: 6, height: 30, class: "ll-bar ll-solid" });
 
@@ -23,18 +22,6 @@ function marksFor(low, high) {
 const tens = (value) => String(Number(value.toPrecision(1)));
 const mark = (k, r, className) => SHAPES[k](r, `${className} ll-option${k}`);
 
-// Axes on logarithmic scales, with their numbers and names.
-function axes(x, y, across, up, name) {
-  const { left, right, top, bottom, height } = PLOT;
-  return [
-    svg("path", { class: "ll-axis", fill: "none", d: `M${left} ${y ? top : bottom}${y ? `V${bottom}` : ""}H${right}` +
-      across.map((v) => `M${x(v).toFixed(1)} ${bottom}v5`).join("") + up.map((v) => `M${left} ${y(v).toFixed(1)}h-5`).join("") }),
-    ...across.map((v) => svg("text", { x: x(v), y: bottom + 26, "text-anchor": "middle" }, tens(v))),
-    ...up.map((v) => svg("text", { x: left - 10, y: y(v) + 7, "text-anchor": "end" }, tens(v))),
-    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, name),
-  ];
-}
-
 function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
   const { width, height, left, right, top, bottom } = PLOT, ridge = machine[0] / machine[1];
   const intensity = bytes.map((row) => row.map((moved, k) => flops[k] / moved));
@@ -48,7 +35,9 @@ function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
   const ways = tokens.map((_, k) => svg("polyline", { class: `ll-line ll-trail ll-option${k}`, points: points(xs.map((row) => row[k]), ys.map((row) => row[k])) }));
   const small = counts.flatMap((_, i) => tokens.map((_, k) => at(mark(k, 4, "ll-stop"), xs[i][k], ys[i][k])));
   const marks = tokens.map((_, k) => mark(k, 10, "ll-current"));
-  const panel = picture("Measured under the roof", width, height, ...axes(x, y, marksFor(low, high), marksFor(least, most), "FLOPs a byte"),
+  const panel = picture("Measured under the roof", width, height,
+    ...axes(PLOT, [x, marksFor(low, high), tens], [y, marksFor(least, most), tens]),
+    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "FLOPs a byte"),
     svg("path", { class: "ll-reference", d: `M${x(ridge).toFixed(1)} ${top}V${bottom}` }), svg("polyline", { points: roof, class: "ll-roof" }),
     ...ways, ...small, ...marks, svg("text", { x: 2, y: top - 20 }, "GFLOPs a second"),
     svg("text", { x: x(ridge) + 8, y: bottom - 10 }, "ridge"));
@@ -70,12 +59,13 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
   const low = 0.6 * Math.min(...all), high = 1.7 * Math.max(...all), x = logScale(low, high, left, right);
   const row = (k) => 86 + k * (bottom - 76) / tokens.length;
   const parts = tokens.map((_, k) =>
-    ({ k, compute: diamond(), memory: post(), line: svg("path", { class: "ll-between" }), measured: cross() }));
-  const panel = picture("Time", width, height, ...axes(x, null, marksFor(low, high), [], "milliseconds for 1,000 tokens"),
+    ({ k, compute: diamond(11), memory: post(), line: svg("path", { class: "ll-between" }), measured: cross(9) }));
+  const panel = picture("Time", width, height, ...axes(PLOT, [x, marksFor(low, high), tens]),
+    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "milliseconds for 1,000 tokens"),
     ...tokens.map((n, k) => svg("text", { x: 2, y: row(k) - 14 }, `${n.toLocaleString("en")} tokens`)),
     ...parts.flatMap(({ line, compute, memory, measured }) => [line, memory, compute, measured]),
-    legend(18, 20, diamond(), "calculate"), legend(176, 20, post(), "move bytes"),
-    legend(346, 20, cross(), "measured"));
+    legend(18, 20, diamond(11), "calculate"), legend(176, 20, post(), "move bytes"),
+    legend(346, 20, cross(9), "measured"));
   return {
     node: panel.node,
     show(i) {
@@ -90,15 +80,13 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
   };
 }
 
-function view(model, el) {
+function render({ model, el }) {
   const data = model.get("_data"), { counts, tokens, flops, bytes, seconds, machine } = data;
-  const choose = stops("experts", counts, (value) => { model.set("count", value); model.save_changes(); });
+  const choose = stops(model, "count", "experts", counts);
   const numbers = readouts(tokens.map((n) => `${n.toLocaleString("en")} tokens`));
   const left = roofPanel(data), right = timePanel(data);
   [...numbers.node.children].forEach((span, k) => span.prepend(sign(k)));
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), numbers.node,
-    html("div", { class: "ll-panels" }, html("div", {}, left.node), html("div", {}, right.node)));
+  lay(el, controls(choose.node), numbers.node, panels(left.node, right.node));
   return redrawOn(model, ["count"], () => {
     const count = model.get("count"), i = counts.indexOf(count);
     choose.show(count);
@@ -109,8 +97,6 @@ function view(model, el) {
 }
 // The sign of a number of tokens, in a line of text.
 const sign = (k) => svg("svg", { viewBox: "-12 -12 24 24", class: "ll-sign", "aria-hidden": "true" }, mark(k, 9, "ll-current"));
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { bound, marksFor };

@@ -92,8 +92,7 @@ function mapPanel(panel, title, labels) {
   const wide = Math.min(40, PANEL / labels.length - 8);
   const bars = labels.map((_, k) => bar({
     x: column(panel, k, labels.length) - wide / 2, width: wide, ground: GROUND, height: TALL, className: `ll-solid ll-option${panel - 1}` }));
-  const crosses = labels.map((_, k) => svg("path", { class: "ll-cross",
-    d: `M${column(panel, k, labels.length) - 7} ${GROUND - 17}l14 14m0 -14l-14 14` }));
+  const crosses = labels.map((_, k) => at(cross(7), column(panel, k, labels.length), GROUND - 10));
   return {
     nodes: [...parts.nodes, ...bars.flatMap((one) => one.nodes), ...crosses],
     show(p) {
@@ -111,7 +110,7 @@ function mapPanel(panel, title, labels) {
 }
 
 function view(model, el) {
-  const labels = model.get("labels"), change = (name, value) => { model.set(name, value); model.save_changes(); };
+  const labels = model.get("labels"), change = setter(model);
   const set = (k, score) => change("scores", model.get("scores").map((old, i) => (i === k ? score : old)));
   const span = SCORES[1] - SCORES[0];
   const sliders = labels.map((label, k) => slider({
@@ -124,9 +123,7 @@ function view(model, el) {
   });
   const left = scorePanel(labels, set), right = ALPHAS.map(([title], i) => mapPanel(i + 1, title, labels));
   const panel = picture("Scores and three maps", WIDTH, HEIGHT, ...left.nodes, ...right.flatMap((one) => one.nodes));
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node),
-    panel.node);
+  lay(el, html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node), panel.node);
 
   return redrawOn(model, ["scores", "scale"], () => {
     const scores = model.get("scores"), factor = model.get("scale"), all = maps(scores, factor);

@@ -1,5 +1,4 @@
 // Gumbel-Softmax: y = softmax((s + g) / λ) for one noise g, and for many; the temperature λ under the hand.
-const RANGE = [0.05, 10]; // of the slider, and of the trait in Python
 const SAMPLES = 400, LAYERS = 8;
 const CORNERS = [[260, 40], [101, 315], [419, 315]]; // an equilateral triangle, of the first, second and third option
 const WIDTH = 520, HEIGHT = 354; // of each picture, in its own units
@@ -33,8 +32,8 @@ function barPanel(labels) {
   });
   const line = svg("line", { x1: 24, x2: WIDTH - 24, y1: ground, y2: ground, class: "ll-axis" });
   const panel = picture("Bars", WIDTH, HEIGHT, ...parts, line,
-    legend(48, 20, svg("rect", { x: -8, y: -8, width: 16, height: 16, class: "ll-bar ll-hollow" }), "softmax(s)"),
-    legend(220, 20, svg("rect", { x: -8, y: -8, width: 16, height: 16, class: "ll-bar ll-solid" }), "one sample y"));
+    legend(48, 20, square(8, "ll-bar ll-hollow"), "softmax(s)"),
+    legend(220, 20, square(8, "ll-bar ll-solid"), "one sample y"));
   return {
     node: panel.node,
     show(p, y) {
@@ -50,16 +49,15 @@ function trianglePanel(labels) {
   // they are of different paths: hence several for each option.
   const layers = Array.from({ length: LAYERS });
   const dots = labels.flatMap((_, k) => layers.map(() => svg("path", { class: `ll-dots ll-option${k}` })));
-  const diamond = () => svg("path", { d: "M0 -12 L12 0 L0 12 L-12 0 Z", class: "ll-mark" });
-  const mark = diamond(), current = svg("circle", { r: 9 });
+  const mark = diamond(12), current = svg("circle", { r: 9 });
   const names = labels.map((label, k) => {
     const [x, y] = CORNERS[k];
     return svg("text", { x, y: k ? y + 30 : y - 16, "text-anchor": "middle", class: "ll-label" }, label);
   });
   const edge = svg("polygon", { points: CORNERS.join(" "), class: "ll-simplex" });
   const panel = picture("Triangle", WIDTH, HEIGHT, edge, ...dots, mark, current, ...names,
-    legend(360, 60, diamond(), "softmax(s)"),
-    legend(360, 94, svg("circle", { r: 9, class: "ll-current" }), "one sample y"),
+    legend(360, 60, diamond(12), "softmax(s)"),
+    legend(360, 94, circle(9, "ll-current"), "one sample y"),
     legend(360, 128, svg("path", { d: "M0 0h0", class: "ll-dots" }), `${SAMPLES} samples`));
   return {
     node: panel.node,
@@ -97,21 +95,13 @@ function table(labels) {
 }
 
 function view(model, el) {
-  const labels = model.get("labels"), change = (name, value) => { model.set(name, value); model.save_changes(); };
-  const temperature = slider({
-    label: "temperature λ", ...logarithmic(...RANGE), format: (value) => value.toPrecision(value < 0.1 ? 1 : 2),
-    onInput: (value) => change("temperature", value),
-  });
-  const again = button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
+  const labels = model.get("labels"), change = setter(model);
+  const temperature = temperatureSlider(change), again = noiseButton(model, change);
   const left = barPanel(labels), right = trianglePanel(labels), numbers = table(labels);
   const mean = html("strong");
   const note = html("p", { class: "ll-note", role: "status" }, mean, " is the mean largest entry of y",
     html("br"), html("span", { class: "ll-muted" }, "1 would be one-hot, 1/3 uniform"));
-  el.classList.add("ll");
-  el.replaceChildren(
-    html("div", { class: "ll-controls" }, temperature.node, again),
-    html("div", { class: "ll-panels" }, html("div", {}, left.node, numbers.node), html("div", {}, right.node, note)),
-  );
+  lay(el, controls(temperature.node, again), panels([left.node, numbers.node], [right.node, note]));
 
   let seed, noise;
   return redrawOn(model, ["logits", "temperature", "seed"], () => {
