@@ -14,7 +14,7 @@ function scoreFunctionGradient(s, toy, k, baseline) { // (cost - baseline) ∇ l
   const p = softmax(s), advantage = costs(toy)[k] - baseline;
   return p.map((pi, i) => advantage * ((i === k) - pi));
 }
-// Through z = softmax((s + g) / λ), one sample a row of the noise g; straight-through takes the cost's slope at one-hot z.
+// Through z = softmax((s + g) / λ), one sample a row of the noise g; straight-through: the cost's slope at one-hot z.
 function relaxedGradients(s, { worth, target }, noise, temperature, hard, out = new Float64Array(noise.length)) {
   const [w0, w1, w2] = worth;
   for (let i = 0; i < noise.length; i += 3) {

@@ -53,7 +53,8 @@ function histogram(layers, count) {
         move(rows[b].number, { x: BAR[0] + width + 8 });
         write(rows[b].number, (some / count).toFixed(2));
       });
-      panel.describe(`${name}: ` + left.map((some, b) => `layer ${b + 1} ${(some / count).toFixed(2)}`).join(", "));
+      const said = left.map((some, b) => `layer ${b + 1} ${(some / count).toFixed(2)}`);
+      panel.describe(`${name}: ${said.join(", ")}`);
     },
   };
 }

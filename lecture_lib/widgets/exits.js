@@ -36,8 +36,9 @@ function histogram(all) {
         bars[b].show(count / examples);
         move(solid[b], { y: GROUND - height, height });
       });
-      panel.describe(`${name}: ` + left.map((count, b) =>
-        `exit ${b + 1} ${(count / examples).toFixed(2)}, right ${(hits[b] / examples).toFixed(2)}`).join("; "));
+      const share = (count) => (count / examples).toFixed(2);
+      const said = left.map((count, b) => `exit ${b + 1} ${share(count)}, right ${share(hits[b])}`);
+      panel.describe(`${name}: ${said.join("; ")}`);
     },
   };
 }

@@ -6,12 +6,18 @@ const WIDTH = 520, HEIGHT = 354, LEFT = 10, RIGHT = 510, TOP = 96, BOTTOM = 288;
 const BARS = { height: 124, tall: 30 }; // of the picture to the left
 
 // ---- mathematics: D = d_model, H = d_hidden, E = n_experts, N = n_tokens; a multiply-add is 2 FLOPs
-// Binomial(N, p), as far as it is not negligible: the probability of `first` + i is shares[i]. By ratios, from the mode.
+// Binomial(N, p), as far as it is not negligible, by ratios from the mode: the probability of `first` + i is shares[i].
 function binomial(N, p) {
   if (p === 1) return { first: N, shares: [1] };
   const mode = Math.min(N, Math.floor((N + 1) * p)), up = [1], down = [];
-  for (let l = mode, share = 1; l < N && share > 1e-20; l++) up.push(share *= (N - l) / (l + 1) * p / (1 - p));
-  for (let l = mode, share = 1; l > 0 && share > 1e-20; l--) down.push(share *= l / (N - l + 1) * (1 - p) / p);
+  for (let l = mode, share = 1; l < N && share > 1e-20; l++) {
+    share *= (N - l) / (l + 1) * p / (1 - p);
+    up.push(share);
+  }
+  for (let l = mode, share = 1; l > 0 && share > 1e-20; l--) {
+    share *= l / (N - l + 1) * (1 - p) / p;
+    down.push(share);
+  }
   const shares = [...down.reverse(), ...up], total = sum(shares);
   return { first: mode - down.length, shares: shares.map((share) => share / total) };
 }

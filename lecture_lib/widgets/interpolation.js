@@ -44,7 +44,8 @@ function unitPanel(data) {
     const size = CELL / side;
     const squares = Array.from({ length: count * side * side }, (_, i) => {
       const unit = Math.floor(i / (side * side)), pixel = i % (side * side);
-      return `M${unit * (CELL + GAP) + (pixel % side) * size} ${top + 24 + Math.floor(pixel / side) * size}h${size}v${size}h${-size}z`;
+      const x = unit * (CELL + GAP) + (pixel % side) * size, y = top + 24 + Math.floor(pixel / side) * size;
+      return `M${x} ${y}h${size}v${size}h${-size}z`;
     });
     const shades = Array.from({ length: 2 * SHADES }, (_, k) => // one path for all squares of a shade: fast to redraw
       svg("path", { class: k < SHADES ? "ll-below" : "ll-over-zero", "fill-opacity": (k % SHADES + 1) / SHADES, "shape-rendering": "crispEdges" }));

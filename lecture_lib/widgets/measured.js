@@ -34,7 +34,7 @@ const percent = (share) => // with a decimal where it is small
   (share > 0 && share < 0.0005 ? "<0.1 %" : `${(100 * share).toFixed(share > 0 && share < 0.0995 ? 1 : 0)} %`);
 const brief = (value) => (Math.abs(value) >= 100 ? value.toFixed(0) : value.toPrecision(3));
 const plain = (value) => String(Number(value.toPrecision(4)));
-// The axes of a plot, the one to the left if there is one. Each: its scale, the values that it shows, how they are written.
+// The axes of a plot, the one to the left if it has one. Each is a scale, the values that it shows, and how.
 function axes({ left, right, top, bottom }, [x, across, writeX], [y, up, writeY] = [null, []]) {
   const path = `M${left} ${y ? `${top}V${bottom}` : bottom}H${right}` +
     across.map((value) => `M${x(value).toFixed(1)} ${bottom}v5`).join("") +

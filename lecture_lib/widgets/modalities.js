@@ -9,8 +9,8 @@ function places(input, count) {
   const left = isText(input) ? 0 : (WIDTH - GRID) / 2, tall = isText(input) ? 56 : side;
   return Array.from({ length: count }, (_, t) => [left + (t % across) * side, 26 + Math.floor(t / across) * tall, side, tall]);
 }
-// What the expert of a token tells about its modality, in bits: shares of the experts in images and in text, which count
-// alike. 0: both use all experts alike; 1: each has experts of its own.
+// What the expert of a token tells about its modality, in bits: shares of the experts in images and in text, which
+// count alike. 0: both use all experts alike; 1: each has experts of its own.
 const entropy = (p) => -sum(p.map((v) => (v > 0 ? v * Math.log2(v) : 0)));
 const bits = ([image, text]) => Math.max(0, entropy(image.map((v, e) => (v + text[e]) / 2)) - (entropy(image) + entropy(text)) / 2);
 // How many of the experts a row of tokens went to.
@@ -65,7 +65,7 @@ function layerPanel(layer, share, most) {
           svg("text", { x: x + width / 2, y: top + height / 2 + 8, ...centred, class: "ll-label" }, e + 1)];
       }));
       names.forEach((node, e) => node.setAttribute("class", row.includes(e) ? "ll-label" : ""));
-      panel.describe(`${name}: ` + row.map((e) => e + 1).join(" "));
+      panel.describe(`${name}: ${row.map((e) => e + 1).join(" ")}`);
     },
   };
 }

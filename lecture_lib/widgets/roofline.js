@@ -70,10 +70,11 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
     node: panel.node,
     show(i) {
       const said = parts.map(({ line, compute, memory, measured, k }) => {
-        const b = bounds[i][k], y = row(k) + 12, places = [b.compute, b.memory, seconds[i][k]].map((time) => x(ms(time, k)));
+        const { compute: work, memory: transfer } = bounds[i][k], y = row(k) + 12;
+        const times = [work, transfer, seconds[i][k]].map((time) => ms(time, k)), places = times.map(x);
         [compute, memory, measured].forEach((node, j) => at(node, places[j], y));
         move(line, { d: `M${x(low)} ${y}H${places[2].toFixed(1)}` });
-        return `${tokens[k]} tokens: ${[b.compute, b.memory, seconds[i][k]].map((time) => brief(ms(time, k))).join(", ")}`;
+        return `${tokens[k]} tokens: ${times.map(brief).join(", ")}`;
       });
       panel.describe(`milliseconds for 1,000 tokens to calculate, to move, and measured; ${said.join("; ")}`);
     },
@@ -81,7 +82,7 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
 }
 
 function render({ model, el }) {
-  const data = model.get("_data"), { counts, tokens, flops, bytes, seconds, machine } = data;
+  const data = model.get("_data"), { counts, tokens, flops, seconds } = data;
   const choose = stops(model, "count", "experts", counts);
   const numbers = readouts(tokens.map((n) => `${n.toLocaleString("en")} tokens`));
   const left = roofPanel(data), right = timePanel(data);

@@ -37,7 +37,8 @@ function loadPanel(runs, experts) {
         crosses[e].style.display = share ? "none" : "";
       });
       move(mean, { d: `M${left} ${y(summary(load).mean).toFixed(1)}H${right}` });
-      panel.describe(`${name}: ` + load.map((share, e) => `expert ${e + 1} ${share.toFixed(3)}`).join(", "));
+      const said = load.map((share, e) => `expert ${e + 1} ${share.toFixed(3)}`);
+      panel.describe(`${name}: ${said.join(", ")}`);
     },
   };
 }

@@ -41,7 +41,7 @@ function frame(panel, title, labels) {
   return { below, nodes: [svg("text", { x, y: 20, ...centred, class: "ll-label" }, title), below, axis, ...names] };
 }
 
-// The scores as handles on stems. What stands out above a threshold has a weight; for sparsemax the weight is just that.
+// The scores as handles on stems. What stands out above a threshold has a weight; for sparsemax that is the weight.
 function scorePanel(labels, set) {
   const parts = frame(0, "scores s", labels);
   const lines = ["3 6", "12 6"].map((dashes, i) => ({
@@ -132,8 +132,8 @@ function view(model, el) {
     left.show(scores, all.slice(1).map(({ threshold }) => threshold / factor));
     right.forEach((one, i) => one.show(all[i].p));
     const list = (values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
-    panel.describe(`scores times ${factor}: ${list(scores)}; ` + all.map(({ p }, i) =>
-      `${ALPHAS[i][0]}, support ${supportOf(p)} of ${labels.length}: ${list(p)}`).join("; "));
+    const said = all.map(({ p }, i) => `${ALPHAS[i][0]}, support ${supportOf(p)} of ${labels.length}: ${list(p)}`);
+    panel.describe(`scores times ${factor}: ${list(scores)}; ${said.join("; ")}`);
   });
 }
 

@@ -105,7 +105,10 @@ function view(model, el) {
 
   let seed, noise;
   return redrawOn(model, ["logits", "temperature", "seed"], () => {
-    if (seed !== model.get("seed")) noise = gumbelNoise(seed = model.get("seed"));
+    if (seed !== model.get("seed")) {
+      seed = model.get("seed");
+      noise = gumbelNoise(seed);
+    }
     const logits = model.get("logits"), tau = model.get("temperature");
     const p = softmax(logits), samples = noise.map((g) => gumbelSoftmax(logits, g, tau)), over = summary(samples);
     temperature.show(tau);
