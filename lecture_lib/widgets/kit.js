@@ -1,16 +1,22 @@
 // What the widgets share. Python puts this file before each widget's own: one ES module, no imports, nothing fetched.
 
 // ---- elements
-const elements = (namespace) => (tag, attributes = {}, ...children) => {
-  const node = document.createElementNS(namespace, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-};
+const elements =
+  (namespace) =>
+  (tag, attributes = {}, ...children) => {
+    const node = document.createElementNS(namespace, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  };
 const svg = elements("http://www.w3.org/2000/svg");
 const html = elements("http://www.w3.org/1999/xhtml");
-const move = (node, attributes) => { for (const name in attributes) node.setAttribute(name, attributes[name]); };
-const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const move = (node, attributes) => {
+  for (const name in attributes) node.setAttribute(name, attributes[name]);
+};
+const write = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
+};
 
 let count = 0;
 const unique = () => `ll-${Date.now().toString(36)}-${count++}`;
@@ -19,7 +25,12 @@ const unique = () => `ll-${Date.now().toString(36)}-${count++}`;
 function picture(name, width, height, ...children) {
   const title = svg("title", {}, name);
   const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "ll-picture" }, title, ...children);
-  return { node, describe(text) { write(title, `${name}: ${text}`); } };
+  return {
+    node,
+    describe(text) {
+      write(title, `${name}: ${text}`);
+    },
+  };
 }
 
 // On what takes keys: JupyterLab would read the arrow keys as commands to the notebook.
@@ -33,8 +44,13 @@ function slider({ label, steps = 100, toValue, toShare, format, onInput }) {
   const output = html("output", { for: id, "aria-live": "off" });
   input.addEventListener("input", () => onInput(toValue(input.value / steps)));
   return {
-    node: html("div", { class: "ll-slider", "data-prevent-swipe": "" },
-      html("label", { for: id }, label), input, output),
+    node: html(
+      "div",
+      { class: "ll-slider", "data-prevent-swipe": "" },
+      html("label", { for: id }, label),
+      input,
+      output,
+    ),
     show(value) {
       input.value = Math.round(steps * toShare(value));
       output.textContent = format(value);
@@ -62,19 +78,32 @@ function radios(label, options, onChange) {
   const labels = inputs.map((input, i) => html("label", {}, input, options[i][1]));
   return {
     node: html("span", { role: "radiogroup", "aria-label": label, class: "ll-radios" }, ...labels),
-    show(value) { for (const input of inputs) input.checked = input.value === value; },
+    show(value) {
+      for (const input of inputs) input.checked = input.value === value;
+    },
   };
 }
 
 // What sets a trait, here and in Python.
-const setter = (model) => (name, value) => { model.set(name, value); model.save_changes(); };
+const setter = (model) => (name, value) => {
+  model.set(name, value);
+  model.save_changes();
+};
 // Controls of traits that several widgets have.
-const temperatureSlider = (change) => slider({ label: "temperature λ", ...logarithmic(0.05, 10), // as in Python
-  format: (value) => value.toPrecision(value < 0.1 ? 1 : 2), onInput: (value) => change("temperature", value) });
+const temperatureSlider = (change) =>
+  slider({
+    label: "temperature λ",
+    ...logarithmic(0.05, 10), // as in Python
+    format: (value) => value.toPrecision(value < 0.1 ? 1 : 2),
+    onInput: (value) => change("temperature", value),
+  });
 const noiseButton = (model, change) => button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
 
 // The widget in its element: controls, text, and panels side by side, each of a node or of several.
-const lay = (el, ...nodes) => { el.classList.add("ll"); el.replaceChildren(...nodes); };
+const lay = (el, ...nodes) => {
+  el.classList.add("ll");
+  el.replaceChildren(...nodes);
+};
 const controls = (...nodes) => html("div", { class: "ll-controls" }, ...nodes);
 const panels = (...nodes) =>
   html("div", { class: "ll-panels" }, ...nodes.map((node) => html("div", {}, ...[node].flat())));
@@ -110,14 +139,22 @@ const legend = (x, y, sign, text) =>
 function redrawOn(model, names, draw) {
   for (const name of names) model.on(`change:${name}`, draw);
   draw();
-  return () => { for (const name of names) model.off(`change:${name}`, draw); };
+  return () => {
+    for (const name of names) model.off(`change:${name}`, draw);
+  };
 }
 
 // Builds a view anew on every change of the traits named; `build` returns what stops the view.
 function rebuildOn(model, names, build) {
   let stop = () => {};
-  const off = redrawOn(model, names, () => { stop(); stop = build(); });
-  return () => { off(); stop(); };
+  const off = redrawOn(model, names, () => {
+    stop();
+    stop = build();
+  });
+  return () => {
+    off();
+    stop();
+  };
 }
 
 // ---- mathematics
@@ -144,5 +181,4 @@ function softmax(logits, temperature = 1) {
 const argmax = (values) => values.indexOf(Math.max(...values));
 
 // A point of the 2-simplex in the plane, as weights of the three corners.
-const inTriangle = (y, corners) =>
-  [0, 1].map((axis) => sum(y.map((weight, k) => weight * corners[k][axis])));
+const inTriangle = (y, corners) => [0, 1].map((axis) => sum(y.map((weight, k) => weight * corners[k][axis])));

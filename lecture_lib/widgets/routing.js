@@ -1,5 +1,6 @@
 // Experts while they train: the load of each, what is dropped, and what comes of it, for several cures of collapse.
-const WIDTH = 520, HEIGHT = 312; // of each picture, in its own units
+const WIDTH = 520;
+const HEIGHT = 312; // of each picture, in its own units
 const PLOT = { left: 64, right: 506, top: 42, bottom: 248 };
 
 // load[cure][step] is a row of shares, one for each expert.
@@ -16,18 +17,32 @@ const line = (from, to, className) => svg("path", { d: `M${from}L${to}`, class: 
 function loadPanel(runs, experts) {
   const { left, right, top, bottom } = PLOT;
   const most = Math.max(...Object.values(runs).flatMap((run) => run.load.flat()));
-  const y = scale(0, 1.02 * most, bottom, top), column = (e) => left + (e + 0.5) * (right - left) / experts;
-  const wide = Math.min(54, 0.72 * (right - left) / experts);
+  const y = scale(0, 1.02 * most, bottom, top);
+  const column = (e) => left + ((e + 0.5) * (right - left)) / experts;
+  const wide = Math.min(54, (0.72 * (right - left)) / experts);
   const bars = Array.from({ length: experts }, (_, e) =>
-    svg("rect", { x: column(e) - wide / 2, width: wide, class: "ll-bar ll-solid ll-counted" }));
-  const crosses = bars.map((_, e) => at(cross(6), column(e), bottom - 10)), { values, decimals } = ticks(0, 1.02 * most, 5);
-  const mean = svg("path", { class: "ll-mean" }), centred = { "text-anchor": "middle" };
-  const panel = picture("Load of each expert", WIDTH, HEIGHT, ...bars, mean, ...crosses,
+    svg("rect", { x: column(e) - wide / 2, width: wide, class: "ll-bar ll-solid ll-counted" }),
+  );
+  const crosses = bars.map((_, e) => at(cross(6), column(e), bottom - 10));
+  const { values, decimals } = ticks(0, 1.02 * most, 5);
+  const mean = svg("path", { class: "ll-mean" });
+  const centred = { "text-anchor": "middle" };
+  const panel = picture(
+    "Load of each expert",
+    WIDTH,
+    HEIGHT,
+    ...bars,
+    mean,
+    ...crosses,
     ...axes(PLOT, [column, []], [y, values, fixed(decimals)]),
     svg("text", { x: 2, y: 20 }, "load, as a share"),
-    legend(232, 13, line([-14, 0], [12, 0], "ll-mean"), "mean"), legend(344, 13, cross(6), "idle"),
-    ...bars.map((_, e) => svg("text", { x: column(e), y: bottom + 26, ...centred }, experts > 12 && e % 2 ? "" : e + 1)),
-    svg("text", { x: (left + right) / 2, y: HEIGHT - 8, ...centred }, "expert"));
+    legend(232, 13, line([-14, 0], [12, 0], "ll-mean"), "mean"),
+    legend(344, 13, cross(6), "idle"),
+    ...bars.map((_, e) =>
+      svg("text", { x: column(e), y: bottom + 26, ...centred }, experts > 12 && e % 2 ? "" : e + 1),
+    ),
+    svg("text", { x: (left + right) / 2, y: HEIGHT - 8, ...centred }, "expert"),
+  );
   return {
     node: panel.node,
     show(load, name) {
@@ -45,19 +60,38 @@ function loadPanel(runs, experts) {
 
 function curvePanel(runs, step, quality) {
   const { left, right, top, bottom } = PLOT;
-  const all = Object.values(runs).flatMap((run) => run.quality), low = Math.min(...all), high = Math.max(...all);
+  const all = Object.values(runs).flatMap((run) => run.quality);
+  const low = Math.min(...all);
+  const high = Math.max(...all);
   const room = Math.max(0.06 * (high - low), 1e-6 * Math.max(1, Math.abs(high)));
-  const x = scale(step[0], step.at(-1), left, right), y = scale(low - room, high + room, bottom, top);
-  const across = ticks(step[0], step.at(-1), 5), up = ticks(low - room, high + room, 5), xs = step.map(x);
-  const curves = Object.fromEntries(Object.entries(runs).map(([cure, run]) =>
-    [cure, svg("polyline", { points: points(xs, run.quality.map(y)), class: "ll-line ll-other" })]));
-  const chosen = svg("polyline", { class: "ll-line ll-chosen ll-counted" }), now = svg("path", { class: "ll-reference" });
+  const x = scale(step[0], step.at(-1), left, right);
+  const y = scale(low - room, high + room, bottom, top);
+  const across = ticks(step[0], step.at(-1), 5);
+  const up = ticks(low - room, high + room, 5);
+  const xs = step.map(x);
+  const curves = Object.fromEntries(
+    Object.entries(runs).map(([cure, run]) => [
+      cure,
+      svg("polyline", { points: points(xs, run.quality.map(y)), class: "ll-line ll-other" }),
+    ]),
+  );
+  const chosen = svg("polyline", { class: "ll-line ll-chosen ll-counted" });
+  const now = svg("path", { class: "ll-reference" });
   const mark = circle(9, "ll-current ll-counted");
-  const panel = picture(`${quality} while training`, WIDTH, HEIGHT,
+  const panel = picture(
+    `${quality} while training`,
+    WIDTH,
+    HEIGHT,
     ...axes(PLOT, [x, across.values, fixed(across.decimals)], [y, up.values, fixed(up.decimals)]),
-    now, ...Object.values(curves), chosen, mark, svg("text", { x: 2, y: 20 }, quality),
-    legend(232, 13, line([-14, 0], [12, 0], "ll-line ll-chosen ll-counted"), "chosen"), legend(362, 13, line([-14, 0], [12, 0], "ll-line ll-other"), "the others"),
-    svg("text", { x: (left + right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "training step"));
+    now,
+    ...Object.values(curves),
+    chosen,
+    mark,
+    svg("text", { x: 2, y: 20 }, quality),
+    legend(232, 13, line([-14, 0], [12, 0], "ll-line ll-chosen ll-counted"), "chosen"),
+    legend(362, 13, line([-14, 0], [12, 0], "ll-line ll-other"), "the others"),
+    svg("text", { x: (left + right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "training step"),
+  );
   return {
     node: panel.node,
     show(cure, i, name) {
@@ -71,20 +105,35 @@ function curvePanel(runs, step, quality) {
 }
 
 function render({ model, el }) {
-  const data = model.get("_data"), { step, experts, quality } = data, runs = unpack(data);
-  const time = stops(model, "step", "training step", step), names = Object.keys(runs);
-  const cure = radios("cure", names.map((name) => [name, name]), (value) => setter(model)("cure", value));
+  const data = model.get("_data");
+  const { step, experts, quality } = data;
+  const runs = unpack(data);
+  const time = stops(model, "step", "training step", step);
+  const names = Object.keys(runs);
+  const cure = radios(
+    "cure",
+    names.map((name) => [name, name]),
+    (value) => setter(model)("cure", value),
+  );
   const numbers = readouts([quality, "dropped tokens", "busiest expert", "idle experts"]);
-  const left = loadPanel(runs, experts), right = curvePanel(runs, step, quality);
+  const left = loadPanel(runs, experts);
+  const right = curvePanel(runs, step, quality);
   lay(el, controls(time.node), controls(cure.node), numbers.node, panels(left.node, right.node));
   return redrawOn(model, ["step", "cure"], () => {
-    const name = model.get("cure"), i = step.indexOf(model.get("step")), run = runs[name], over = summary(run.load[i]);
+    const name = model.get("cure");
+    const i = step.indexOf(model.get("step"));
+    const run = runs[name];
+    const over = summary(run.load[i]);
     time.show(step[i]);
     cure.show(name);
     left.show(run.load[i], `${name}, step ${plain(step[i])}`);
     right.show(name, i, `${name}, step ${plain(step[i])}`);
-    numbers.show([run.quality[i].toPrecision(3)], [percent(run.dropped[i])], [over.busiest.toFixed(1), "× mean"],
-      [String(over.idle), `of ${experts}`]);
+    numbers.show(
+      [run.quality[i].toPrecision(3)],
+      [percent(run.dropped[i])],
+      [over.busiest.toFixed(1), "× mean"],
+      [String(over.idle), `of ${experts}`],
+    );
   });
 }
 
