@@ -568,7 +568,7 @@ def test_what_is_no_layer_is_refused():
         SoftMoE(D, H, E, slots=0)
     with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
         CosineRouter(D, E, temperature=0)
-    with pytest.raises(ValueError, match="k must be from 1 to n_experts = 5, got 6"):
+    with pytest.raises(ValueError, match="k must be an integer from 1 to n_experts = 5, got 6"):
         BalanceBias(E, k=6)
     with pytest.raises(ValueError, match=r"ffn must be Sequential\(Linear\(D, H\), activation, Linear\(H, D\)\)"):
         upcycle(nn.Sequential(nn.Linear(D, H), nn.Linear(H, D)), E)

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, top_k
 from lecture_lib.moe.measures import expert_load, flat
-from lecture_lib.simplex import check_logits
+from lecture_lib.simplex import as_integer, check_logits
 
 
 def switch(logits: Tensor, k: int = 1) -> Choice:
@@ -27,7 +27,8 @@ def gshard(logits: Tensor, *, generator: torch.Generator | None = None) -> Choic
 
     Source: Lepikhin et al. 2021, GShard, algorithm 1.
     """
-    choice = top_k(logits, 2)
+    check_logits(logits, generator)
+    choice = top_k(logits, min(2, logits.shape[-1]))
     g = choice.weights.detach()
     noise = torch.rand(logits.shape[:-1], dtype=logits.dtype, device=logits.device, generator=generator)
     second = (g > 0) & ~F.one_hot(g.argmax(-1), g.shape[-1]).bool()
@@ -125,9 +126,8 @@ class BalanceBias(nn.Module):
 
     def __init__(self, n_experts: int, k: int = 1, rate: float = 1e-3):
         super().__init__()
-        if not 1 <= k <= n_experts:
-            raise ValueError(f"k must be from 1 to n_experts = {n_experts}, got {k}")
-        self.k, self.rate = k, rate
+        self.k = as_integer("k", k, f"an integer from 1 to n_experts = {n_experts}", 1, n_experts)
+        self.rate = rate
         self.register_buffer("bias", torch.zeros(n_experts))
 
     def forward(self, logits: Tensor) -> Choice:
