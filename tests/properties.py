@@ -50,6 +50,11 @@ def normal(seed, *shape, dtype=torch.float64):
     return torch.randn(shape, generator=rng(seed), dtype=torch.float64).to(dtype)
 
 
+def unwanted(s):
+    """Is there an option that every row forbids? Then no plan shares the options out."""
+    return bool(s.numel() and s.isneginf().reshape(-1, s.shape[-1]).all(0).any())
+
+
 def close(got, wanted, times=16):
     """Equal up to so many roundings in the dtype of the first."""
     tolerance = times * torch.finfo(got.dtype).eps

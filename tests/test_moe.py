@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from ways import WAYS
 
-from lecture_lib.choice import Choice, argmax, entmax, softmax, top_k
+from lecture_lib.choice import Choice, argmax, softmax, top_k
 from lecture_lib.cost import count_flops
 from lecture_lib.mixture import mix
 from lecture_lib.moe import (
@@ -47,18 +48,8 @@ STYLES = {
     "SwiGLU": {"gated": True, "activation": F.silu},
     "SwiGLU, biases, shared": {"gated": True, "activation": F.silu, "bias": True, "n_shared": 2},
 }
-CHOICES = {
-    "softmax": softmax,
-    "entmax": entmax,
-    "top_k": partial(top_k, k=2),
-    "switch": switch,
-    "switch, 3": partial(switch, k=3),
-    "gshard": lambda s: gshard(s, generator=torch.Generator().manual_seed(0)),
-    "expert_choice": partial(expert_choice, capacity_factor=2.0),
-    "balanced": balanced,
-    "base": base,
-    "bias": BalanceBias(E, k=2),
-}
+CHOICES = {name: way.seeded() for name, way in WAYS.items()}
+CHOICES |= {"switch, 3": partial(switch, k=3), "expert_choice, 2": partial(expert_choice, capacity_factor=2.0)}
 
 
 def choice_of(weights, logits=None):

@@ -53,10 +53,12 @@ def public():
 
 
 def test_every_public_function_has_a_property():
-    files = Path(__file__).parent.glob("test_properties_*.py")
+    tests = Path(__file__).parent
+    files = [*tests.glob("test_properties_*.py"), tests / "ways.py"]
     used = set().union(*(used_in(ast.parse(path.read_text("utf-8"))) for path in files))
     used |= {f"widgets.{name}" for name in WIDGETS} | {f"exercises.{name}" for name in exercises.CHECKS}
     # slides turns files into files: tests/test_slides.py looks at them in a browser
     wanted = {name for name in public() if not name.startswith("slides.")}
-    assert not wanted - used - set(EXEMPT), "without a property"
-    assert not set(EXEMPT) - wanted, "exempt, but not there"
+    missing, gone = sorted(wanted - used - set(EXEMPT)), sorted(set(EXEMPT) - wanted)
+    assert not missing, f"without a property: {', '.join(missing)}"
+    assert not gone, f"exempt, but not there: {', '.join(gone)}"
