@@ -243,7 +243,7 @@ def test_gumbel_top_k_of_all_is_gumbel_softmax():
 @those(lambda way: "k" in way.takes)
 @pytest.mark.parametrize("k", [0, 4, -1, 1.0, None])
 def test_k_is_checked(way, k):
-    with pytest.raises(ValueError, match=r"k must be an integer from 1 to .* 3, got "):
+    with pytest.raises(ValueError, match=r"k must be .*from 1 to .* 3, got "):
         way(TALK, k=k)
 
 

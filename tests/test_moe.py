@@ -281,6 +281,14 @@ def test_sinkhorn_solves_the_balanced_problem():
     torch.testing.assert_close(sinkhorn(logits.reshape(3, 4, 4)), plan.reshape(3, 4, 4))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_sinkhorn_of_the_largest_scores_is_a_plan(dtype):
+    """Their differences are more than the dtype holds. The first token wants expert 0, the second has no wish."""
+    big = torch.finfo(dtype).max
+    plan = sinkhorn(torch.tensor([[big, big / 2], [-big, -big]], dtype=dtype))
+    torch.testing.assert_close(plan, torch.eye(2, dtype=dtype), atol=0.01, rtol=0)
+
+
 def test_base_is_the_best_of_all_balanced_assignments():
     torch.manual_seed(0)
     for n in (6, 5):
@@ -325,6 +333,12 @@ def test_bias_balances_without_moving_the_weights():
     torch.testing.assert_close(choice.weights[chosen], logits.softmax(-1)[chosen])  # p alone, whatever the bias
     assert choose.bias[0] < 0 < choose.bias[1:].min()
     assert "bias" in choose.state_dict()
+
+
+def test_a_bias_at_the_mean_stays():
+    choose = BalanceBias(3, rate=0.1)  # in float32, the mean of 3/9, 5/9 and 1/9 is more than 3/9
+    choose.update(choice_of(torch.eye(3)[[0] * 3 + [1] * 5 + [2]]))
+    assert choose.bias.tolist() == pytest.approx([0, -0.1, 0.1])
 
 
 def test_one_bias_step_by_hand():
@@ -509,6 +523,12 @@ def test_measures_of_collapse():
     assert expert_load(switch(torch.zeros(0, 4))).tolist() == [0, 0, 0, 0]
 
 
+@pytest.mark.parametrize("n_experts", [3, 7, 48])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_an_equal_load_has_entropy_one_and_no_more(dtype, n_experts):
+    assert 1 - 1e-12 < collapse(choice_of(torch.eye(n_experts, dtype=dtype))).entropy <= 1
+
+
 def test_representation_collapse_by_hand_and_its_invariance():
     hidden = torch.tensor([[1.0, 1.0], [1.0, -1.0], [-1.0, 2.0], [-1.0, -2.0]])
     label = torch.tensor([0, 0, 1, 1])  # means (±1, 0); between diag(1, 0), within diag(0, 2.5): nothing along the axis
@@ -559,7 +579,7 @@ def test_what_is_no_layer_is_refused():
         SoftMoE(D, H, E, slots=0)
     with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
         CosineRouter(D, E, temperature=0)
-    with pytest.raises(ValueError, match="k must be an integer from 1 to n_experts = 5, got 6"):
+    with pytest.raises(ValueError, match="k must be from 1 to n_experts = 5, got 6"):
         BalanceBias(E, k=6)
     with pytest.raises(ValueError, match=r"ffn must be Sequential\(Linear\(D, H\), activation, Linear\(H, D\)\)"):
         upcycle(nn.Sequential(nn.Linear(D, H), nn.Linear(H, D)), E)
