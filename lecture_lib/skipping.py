@@ -151,7 +151,7 @@ class MixtureOfDepths(nn.Module):
         r = choice.weights[..., 0]
         if self.training:
             k = max(1, round(self.capacity * x.shape[1]))
-            chosen = torch.zeros_like(r).scatter(-1, r.topk(k, dim=-1).indices, 1)  # (B, T)
+            chosen = torch.zeros_like(r).scatter(-1, r.topk(k, dim=-1).indices, 1) * (r > 0)  # (B, T)
         else:
             chosen = (self.predict(x) > 0).to(r.dtype)
         weights = torch.stack([r * chosen, 1 - r * chosen], dim=-1)
