@@ -115,6 +115,9 @@ def test_training_goes_down_and_tells_what_it_did(steps, every, seed):
     for option in ({"steps": 0}, {"every": 0}, {"lr": math.nan}, {"lr": 0}):
         refuses(*option, fit, **option)
     refuses("batches", fit, steps=steps + 1)
+    with training.modes_kept(model):
+        model.eval()
+    assert model.training
     refuses("batches", training.evaluate, model, loss, [])
     refuses("metrics", training.evaluate, model, lambda x: {"y": model(x)}, batches)
     refuses("loss", training.fit, model, model, batches, steps=1)
