@@ -45,7 +45,7 @@ def require(holds: bool) -> None:
 
 
 def plain(value) -> Real:
-    """A number as Python's own: NumPy's and tensors without dimensions are numbers, a bool is none."""
+    """A number as Python's own. NumPy's and tensors without dimensions are numbers, bools are none."""
     value = value.item() if getattr(value, "ndim", None) == 0 else value
     require(isinstance(value, Real) and not isinstance(value, bool))
     return value
@@ -79,7 +79,7 @@ def integer(low: int, high: int) -> tuple:
 
 
 def several(convert, *counts: int):
-    """How to check a list: `convert` for each of its values, one of the `counts` for their number."""
+    """How to check a list: `convert` for each value, one of the `counts` for their number."""
 
     def checked(values) -> list:
         require(not isinstance(values, str))
@@ -95,9 +95,10 @@ SEED = integer(0, 2**32 - 1)
 
 
 def fallback(what: str, text: str, head: Sequence[str], rows: Sequence[Sequence[str]], body: str = "") -> str:
-    """HTML where no JavaScript runs: what there is to see, and a table. Its cells are escaped, `what` and `text` not.
+    """HTML where no JavaScript runs: what there is to see, and a table.
 
-    Without a head each row's first cell is its header; `body` is HTML that stands before the table.
+    Its cells are escaped, `what` and `text` not. Without a head each row's first cell is its
+    header; `body` is HTML that stands before the table.
     """
 
     def row(cells: Sequence[str], *scopes: str) -> str:
