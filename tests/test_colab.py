@@ -17,7 +17,7 @@ from notebooks import build
 pytestmark = pytest.mark.xdist_group("colab")
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
-FIRST_AND_AGAIN = [pytest.param(name, marks=[pytest.mark.again][: i > 0]) for i, name in enumerate(NOTEBOOKS)]
+AGAIN = [pytest.param(name, marks=pytest.mark.again) for name in NOTEBOOKS[1:]]
 REPO = "owner/lecture"
 COMPLAINS = {"torch.utils.cpp_extension"}  # on stderr when imported, where CUDA finds no GPU: Colab's torch has CUDA
 MOVES = """async (slider) => {
@@ -75,7 +75,7 @@ def installed(python):
     return [line for line in lines if not line.startswith("lecture-lib")]
 
 
-@pytest.fixture(scope="module", params=FIRST_AND_AGAIN)
+@pytest.fixture(scope="module", params=NOTEBOOKS[:1] + AGAIN)
 def executed(request, python, repository, tmp_path_factory):
     """The notebook after a run in an empty folder, its first cell run twice, and the packages before and after."""
     output_of(python, "-m", "pip", "uninstall", "--yes", "--quiet", "lecture-lib")
