@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable
 from math import inf, prod
 from numbers import Integral
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
@@ -70,15 +71,28 @@ def wall_time(fn: Callable, *args, min_seconds: float = 0.2) -> Seconds:
     Args:
         min_seconds: how long to repeat, at least. Compare times only within one run of one machine.
 
-    Uses torch.utils.benchmark, which waits for the GPU, with the number of threads that torch has now.
+    Waits for the GPU, where there is one, and runs with the number of threads that torch has now.
     """
     if not min_seconds > 0:
         raise ValueError(f"min_seconds must be > 0, got {min_seconds!r}")
-    from torch.utils.benchmark import Timer  # slow to import: only for those who measure
+    # torch.utils.benchmark would do, but where CUDA finds no GPU its import complains on stderr
+    wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None
 
-    timer = Timer("fn(*args)", globals={"fn": fn, "args": args}, num_threads=torch.get_num_threads())
-    timer.timeit(2)  # warm-up: allocations, caches, lazily loaded kernels
-    times = timer.blocked_autorange(min_run_time=min_seconds).times
+    def seconds(calls: int) -> float:
+        wait()
+        start = perf_counter()
+        for _ in range(calls):
+            fn(*args)
+        wait()
+        return perf_counter() - start
+
+    seconds(2)  # warm-up: allocations, caches, lazily loaded kernels
+    calls, times = 1, []
+    while seconds(calls) < max(1e-3 * min_seconds, 1e-4):  # long enough for the clock
+        calls *= 10
+    while sum(times) < min_seconds:
+        times.append(seconds(calls))
+    times = np.divide(times, calls)
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     return Seconds(median, low, high)
 
