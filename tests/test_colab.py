@@ -14,7 +14,6 @@ from jupyter_client.kernelspec import KernelSpec
 from lecture_lib.slides import LiveSlidesExporter
 from notebooks import build
 
-pytestmark = pytest.mark.xdist_group("colab")
 ROOT = Path(__file__).parents[1]
 NOTEBOOKS = [path.name for path in sorted((ROOT / "notebooks").glob("*.ipynb"))]
 AGAIN = [pytest.param(name, marks=pytest.mark.again) for name in NOTEBOOKS[1:]]

@@ -19,7 +19,7 @@ from nbformat.sign import NotebookNotary
 
 from notebooks import build
 
-pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("lab")]
+pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[1]
 WIDGETS = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if "anywidget" in path.read_text("utf-8")]
 AGAIN = [pytest.param(path, marks=pytest.mark.again) for path in WIDGETS[1:]]
@@ -89,8 +89,8 @@ def lab(tmp_path_factory):
             time.sleep(0.25)
         yield folder, address, token
     finally:
-        server.terminate()
-        server.wait(30)
+        server.kill()  # its kernels see that it is gone, and go; asked to end, it may wait for one of them for ever
+        server.wait()
 
 
 @pytest.fixture(scope="module")

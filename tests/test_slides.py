@@ -392,10 +392,7 @@ class Deck:
             yield f"{self.name}, slide {h + 1}.{v + 1}"
 
 
-DECKS = ["small", *(path.stem for path in NOTEBOOKS), "talk"]
-
-
-@pytest.fixture(scope="module", params=[pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in DECKS])
+@pytest.fixture(scope="module", params=["small", *(path.stem for path in NOTEBOOKS), "talk"])
 def deck(request, small, chromium, tmp_path_factory):
     text = small
     if request.param == "talk":

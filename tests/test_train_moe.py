@@ -22,10 +22,8 @@ import torch.distributed as dist
 
 ROOT = Path(__file__).parent.parent
 TINY = "--d-model 16 --layers 1 --experts 4 --batch 3 --context 16 --steps 6 --every 2 --keep 2 --print 1".split()
-pytestmark = [
-    pytest.mark.xdist_group("train_moe"),
-    pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there"),
-]
+TINY += ["--timeout", "300"]  # however busy the machine
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no SIGKILL there")
 
 
 def example():
@@ -115,13 +113,13 @@ def straight(folder):
 
 def after(folder):
     run(folder, "killed", 2, "killed")  # goes on with what `kill` left
-    run(folder, "stopped", 2, "stopped", "--timeout", 4)
+    run(folder, "stopped", 2, "stopped", "--timeout", 10)
 
 
 def start(*command):
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     command = [sys.executable, *map(str, command)]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=900)
 
 
 @pytest.fixture(scope="module")
@@ -189,7 +187,7 @@ def test_a_dead_process_ends_the_run_with_an_error(killed):
 
 @pytest.mark.again
 def test_a_process_that_hangs_ends_the_run_after_the_timeout(runs, killed):
-    assert re.search(r"RuntimeError: .*[Tt]imed out waiting 4000ms", output(runs, "stopped"))
+    assert re.search(r"RuntimeError: .*[Tt]imed out waiting 10000ms", output(runs, "stopped"))
 
 
 @pytest.mark.again
