@@ -8,7 +8,10 @@ A logit of `-inf` forbids its option: it gets weight 0, in every way of choosing
 Shapes: K options, `...` any leading dimensions (batch, tokens, layers).
 """
 
+import inspect
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -196,6 +199,32 @@ def stick_breaking(gate_logits: Tensor) -> Choice:
     log_z = going_on + stopping
     logits = log_z.to(gate_logits.dtype)
     return Choice(logits, log_z.exp().to(gate_logits.dtype), _zeros(logits))
+
+
+# Noisy ways and what they choose without noise. Add your own: QUIET[my_noisy_way] = its_counterpart.
+QUIET = {noisy_top_k: top_k, gumbel_top_k: top_k, gumbel_softmax: softmax, sample: argmax}
+
+
+def quiet(choose: Callable[[Tensor], Choice]) -> Callable[[Tensor], Choice]:
+    """`choose` without its noise, for evaluation mode: the same choice in every call, of as many options.
+
+    noisy_top_k and gumbel_top_k become top_k, sample and gumbel_rao argmax. gumbel_softmax runs every
+    option, so it becomes softmax: the mean of its samples at a low temperature. `partial` is looked
+    through, a lambda cannot be: what takes no `generator` is returned as it is.
+
+    Raises:
+        ValueError: a way with a `generator` that is not in `QUIET`: whoever draws says how not to.
+    """
+    inner = getattr(choose, "func", choose)
+    options = getattr(choose, "keywords", {})
+    if inspect.isfunction(inner):
+        if inner in QUIET:
+            taken = inspect.signature(QUIET[inner]).parameters
+            kept = {name: value for name, value in options.items() if name in taken}
+            return partial(QUIET[inner], **kept) if kept else QUIET[inner]
+        if "generator" in inspect.signature(inner).parameters:
+            raise ValueError(f"choose draws noise, so at_test must be given beside it, got {choose!r}")
+    return choose
 
 
 def keep_or_discard(score: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from lecture_lib.choice import Choice, by_temperature, sample
+from lecture_lib.choice import QUIET, Choice, argmax, by_temperature, sample
 from lecture_lib.simplex import check_logits
 
 
@@ -131,6 +131,9 @@ def gumbel_rao(
     noise = torch.where(theta > -torch.inf, noisy - theta, 0)  # a constant: no gradient through the condition
     soft = by_temperature(scores + noise, temperature).softmax(-1).mean(0).to(logits.dtype)
     return Choice(logits, hard + (soft - soft.detach()), logits.new_zeros(logits.shape[:-1]))
+
+
+QUIET[gumbel_rao] = argmax
 
 
 class GradientStatistics(NamedTuple):
