@@ -73,6 +73,30 @@ def as_integer(name: str, value: object, allowed: str, low: int, high: float = m
     raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
+def check_mask(mask: Tensor, shape: torch.Size) -> None:
+    """Refuse what does not say of each of `shape` whether it counts.
+
+    Raises:
+        ValueError: no boolean tensor of that shape.
+    """
+    if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
+        got = f"{tuple(mask.shape)} of {mask.dtype}" if isinstance(mask, Tensor) else repr(mask)
+        raise ValueError(f"mask must be {tuple(shape)} of torch.bool, True for what counts, got {got}")
+
+
+def full(x: Tensor) -> Tensor:
+    """x in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+def score(scorer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """scorer(x) in float32 at least, whatever the dtype of the network, under autocast too."""
+    x, parts = full(x), getattr(scorer, "named_parameters", tuple)()
+    half = {n: full(p) for n, p in parts if p.dtype in (torch.float16, torch.bfloat16)}
+    with torch.autocast(x.device.type, enabled=False):
+        return torch.func.functional_call(scorer, half, (x,)) if half else scorer(x)
+
+
 def sparsemax(logits: Tensor, dim: int = -1) -> Tensor:
     """The Euclidean projection onto the simplex, argmin_p ||p - s||²: `entmax` with α = 2.
 

@@ -17,8 +17,10 @@ from lecture_lib.simplex import (
     as_integer,
     as_number,
     check_logits,
+    check_mask,
     entmax,
     fenchel_young_loss,
+    score,
     sparsemax,
 )
 
@@ -439,3 +441,24 @@ def test_integers_are_integers(kind):
 def test_what_is_no_integer_is_refused_by_name(value):
     with pytest.raises(ValueError, match=f"^k must be an integer from 1 to 3, got {re.escape(repr(value))}$"):
         as_integer("k", value, "an integer from 1 to 3", 1, 3)
+
+
+@pytest.mark.parametrize("half", [torch.float16, torch.bfloat16])
+def test_a_score_is_made_in_float32_whatever_the_network_computes_in(half):
+    scorer, x = torch.nn.Linear(8, 3).to(half), torch.randn(5, 8).to(half)
+    weight = scorer.weight.detach().float().requires_grad_()
+    wanted = F.linear(x.float(), weight, scorer.bias.float())
+    with torch.autocast("cpu", half):
+        made = score(scorer, x)
+    assert made.dtype == torch.float32 and torch.equal(made, wanted)
+    made.square().sum().backward(), wanted.square().sum().backward()
+    assert torch.equal(scorer.weight.grad, weight.grad.to(half))
+    assert score(lambda x: 2 * x, x).dtype == torch.float32
+    assert score(torch.nn.Identity(), x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("mask", [torch.ones(3), torch.ones(4, dtype=torch.bool), [True] * 3, None])
+def test_a_mask_is_a_boolean_for_each(mask):
+    check_mask(torch.ones(3, dtype=torch.bool), torch.Size([3]))
+    with pytest.raises(ValueError, match=r"mask must be \(3,\) of torch.bool, True for what counts, got"):
+        check_mask(mask, torch.Size([3]))
