@@ -30,6 +30,7 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         TypeError: `logits` is no floating-point tensor.
         ValueError: no options, NaN, +inf, a row in which every option is forbidden; a generator on another device;
             no dimension `dim`.
+        RuntimeError: a generator in a checkpoint of activations: torch restores only its own.
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -40,6 +41,9 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         raise ValueError(f"logits must have shape (..., K) with K >= 1 options, got {tuple(logits.shape)}")
     if generator is not None and generator.device.type != logits.device.type:
         raise ValueError(f"generator must be on the device of logits, {logits.device}, got {generator.device}")
+    if generator is not None and torch._C._current_graph_task_id() != -1:  # in backward
+        why = "the choice would be another one when computed anew, and the gradient wrong"
+        raise RuntimeError(f"generator must be None where activations are checkpointed: {why}")
     top = logits.detach().amax(dim)  # NaN and +inf come through a maximum; -inf only if the whole row is -inf
     if not top.isfinite().all():
         if top.isnan().any():
@@ -81,7 +85,16 @@ def check_mask(mask: Tensor, shape: torch.Size) -> None:
     """
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
         got = f"{tuple(mask.shape)} of {mask.dtype}" if isinstance(mask, Tensor) else repr(mask)
-        raise ValueError(f"mask must be {tuple(shape)} of torch.bool, True for what counts, got {got}")
+        wanted = f"{tuple(shape)} of torch.bool, True for what counts"
+        raise ValueError(f"mask must be {wanted}, got {got}")
+
+
+def blank(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x (..., D), 0 where it does not count by `mask` (...): whatever stood there does no harm."""
+    if mask is None:
+        return x
+    check_mask(mask, x.shape[:-1])
+    return x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def full(x: Tensor) -> Tensor:
@@ -114,10 +127,10 @@ def entmax(logits: Tensor, alpha: float = 1.5, dim: int = -1) -> Tensor:
 
         p_k = max((α-1) s_k - τ, 0)^(1/(α-1)),    with the threshold τ for which Σ p_k = 1
 
-    Exact by sorting for α = 1.5 and 2, and by Newton's method to the precision of the dtype for others: it finds τ
-    below 2, and above, where τ would have to be finer than any dtype, the smallest weight. The gradient is analytic
-    and can itself be differentiated. It is 0 outside the support: an option without weight learns nothing, until the
-    others come down to it.
+    Exact by sorting for α = 1.5 and 2, to float precision by Newton's method for others: it finds τ
+    or, above 2, where no float is fine enough for τ, the smallest weight. The gradient is analytic
+    and can itself be differentiated. It is 0 outside the support: an option without weight learns
+    nothing, until the others come down to it.
 
     Args:
         logits: scores s, of any shape.
@@ -172,7 +185,7 @@ class _Entmax(torch.autograd.Function):
     def forward(logits, alpha, dim):
         x = logits
         if alpha <= 2:
-            # Options at -1 or below can get no weight, as τ >= -1 here: cutting there keeps -inf out of every sum.
+            # At -1 or below is no weight, as τ >= -1: cutting there keeps -inf out of every sum.
             x = (logits - logits.amax(dim, keepdim=True)).mul_(alpha - 1).clamp_(min=-1)
         x = x.movedim(dim, -1)
         rows = x.reshape(-1, x.shape[-1])  # (N, K)
@@ -197,16 +210,17 @@ class _Entmax(torch.autograd.Function):
             w_grad = w * grad
             mean = w_grad.sum(dim, keepdim=True) / w.sum(dim, keepdim=True)
             return w_grad - w * mean, None, None
-        # The smallest weight has the largest w, beyond any float. J grad is the same for grad less its entry there:
-        # then only ratios to that w are needed, but for the entry itself, which pays for all others.
+        # The smallest weight has the largest w, beyond any float. J grad is that of grad less its
+        # entry there: for others, only ratios to that w are needed; it pays for them all.
         log_w = (2 - ctx.alpha) * p.log()
         top, at = log_w.masked_fill(support == 0, -math.inf).max(dim, keepdim=True)
-        w = log_w.clamp(max=math.log(torch.finfo(p.dtype).max) / 2).exp() * support
-        w_grad = w * (grad - grad.gather(dim, at))
         share = (log_w - top).exp() * support
-        total = share.sum(dim, keepdim=True)
-        rest = w_grad - w * ((share * (grad - grad.gather(dim, at))).sum(dim, keepdim=True) / total)
-        return rest.scatter(dim, at, -w_grad.sum(dim, keepdim=True) / total), None, None
+        share = share / share.sum(dim, keepdim=True)
+        w = log_w.clamp(max=math.log(torch.finfo(p.dtype).max) / 2).exp() * support
+        grad = grad - grad.gather(dim, at)
+        back = w * (grad - (share * grad).sum(dim, keepdim=True))
+        last = -(w * grad).sum(dim, keepdim=True) * share.gather(dim, at)
+        return back.scatter(dim, at, last), None, None
 
 
 def _ratios(x: Tensor, tau: Tensor, alpha: float) -> Tensor:
@@ -222,8 +236,8 @@ def _ratios(x: Tensor, tau: Tensor, alpha: float) -> Tensor:
 
 
 def _threshold(x: Tensor, alpha: float, k: int = FIRST_LOOK) -> Tensor:
-    """τ (N, 1) for rows x (N, K) = (α-1)(s - max s), cut at -1, so that -1 <= τ < 0; above α = 2 for rows x = s the
-    smallest score with a weight, and that weight (N, 2).
+    """τ (N, 1) for rows x (N, K) = (α-1)(s - max s), cut at -1, so that -1 <= τ < 0; above α = 2,
+    for rows x = s, `_smallest_weight` (N, 2).
 
     Only the support matters. From α = 1.5 on it is small: look for it among the k largest, then further for the rows
     that need it.
@@ -234,7 +248,8 @@ def _threshold(x: Tensor, alpha: float, k: int = FIRST_LOOK) -> Tensor:
         return solve(x, alpha)
     top = x.topk(k, dim=-1).values
     tau = solve(top, alpha)
-    unsolved = top[:, -1] > tau[:, 0] if alpha <= 2 else top[:, -1] == tau[:, 0]  # all k have one: there may be more
+    last, low = top[:, -1], tau[:, 0]
+    unsolved = last > low if alpha <= 2 else last == low  # all k have a weight: there may be more
     if unsolved.any():
         tau[unsolved] = _threshold(x[unsolved], alpha, 4 * k)
     return tau
@@ -269,7 +284,7 @@ def _threshold_by_root_finding(x: Tensor, alpha: float) -> Tensor:
     def tau():
         return -q.pow(alpha - 1).clamp(min=tiny)
 
-    for _ in range(100):  # F · F' falls at least to a quarter each step: 50 are enough for float64 and K = 10^6
+    for _ in range(100):  # F · F' falls to a quarter or less: for float64, K = 10^6, 50 are enough
         r = _ratios(x, tau(), alpha)
         u = torch.div(x, -tau()).add_(1).clamp_(min=tiny)
         step = (q * r.sum(-1, keepdim=True) - 1) / r.div_(u).sum(-1, keepdim=True)  # F' = Σ r / u
@@ -280,11 +295,11 @@ def _threshold_by_root_finding(x: Tensor, alpha: float) -> Tensor:
 
 
 def _smallest_weight(x: Tensor, alpha: float) -> Tensor:
-    """For rows x = s the smallest score s_m in the support and its weight w, for α > 2: (N, K) -> (N, 2).
+    """The smallest score s_m of the support and its weight w, for α > 2: x = s (N, K) -> (N, 2).
 
-    p_j^a = w^a + a (s_j - s_m), a = α-1: sums, where τ takes differences. F(w) = Σ p, a sum of norms of (w, ·), is
-    convex with a slope >= 1: Newton's method comes down from w = 1/n. The support are the n best, for the largest n
-    whose smallest can have a weight, F(0) < 1, found by halving.
+    p_j^a = w^a + a (s_j - s_m), a = α-1: a sum, where τ needs a difference. F(w) = Σ p, of norms of
+    (w, ·), is convex with a slope >= 1: Newton's method comes down from w = 1/n. The support are
+    the n best, for the largest n whose last can have a weight, F(0) < 1, found by halving.
     """
     x = x.sort(-1, descending=True).values
     low = torch.ones_like(x[:, :1], dtype=torch.int64)
@@ -306,12 +321,12 @@ def _smallest_weight(x: Tensor, alpha: float) -> Tensor:
 
 
 def _excess(x: Tensor, least: Tensor, alpha: float) -> Tensor:
-    """a (s_j - s_m) from 0 to 1, a = α-1, and 1 where s_j < s_m. A weight has no room for more than 1."""
+    """a (s_j - s_m), a = α-1, cut at 1, where a weight is 1, and 1 for s_j < s_m."""
     return torch.where(x < least, 1, (x - least).mul_(alpha - 1).clamp_(max=1))
 
 
 def _weights_above(x: Tensor, solved: Tensor, alpha: float) -> Tensor:
-    """The weights, (w^a + a (s_j - s_m))^(1/a), of all from s_m on, in logarithms: these powers underflow."""
+    """The weights (w^a + a (s_j - s_m))^(1/a), by logarithms as powers underflow; 0 below s_m."""
     least, w = solved.split(1, -1)
     log_p = torch.logaddexp((alpha - 1) * w.log(), _excess(x, least, alpha).log_()) / (alpha - 1)
     return log_p.exp_().mul_(x >= least)

@@ -278,7 +278,9 @@ def test_a_large_alpha_inverts_its_optimality_condition(alpha, dtype, k):
     dp = normal(20, k, seed=1)
     dp -= dp.mean(-1, keepdim=True)
     direction = dp * ((alpha - 2) * p.log()).exp()
-    finite = inside & (direction.abs().amin(-1) > torch.finfo(dtype).tiny) & (((2 - alpha) * low.log()).squeeze(-1) < 40)
+    finite = (
+        inside & (direction.abs().amin(-1) > torch.finfo(dtype).tiny) & (((2 - alpha) * low.log()).squeeze(-1) < 40)
+    )
     slope = gradient(got, s, direction.to(dtype))
     torch.testing.assert_close(slope[finite].double(), dp[finite], atol=400 * alpha * eps * k, rtol=0)
 
