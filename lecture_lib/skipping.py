@@ -184,13 +184,14 @@ class MixtureOfDepths(nn.Module):
         counts = torch.ones_like(x[..., 0], dtype=torch.bool) if mask is None else mask
         r = choice.weights[..., 0].masked_fill(~counts, -1)
         if self.training:
-            room = [min(n, max(1, round(self.capacity * n))) for n in range(n_tokens + 1)]
+            room = [max(1, round(self.capacity * n)) for n in range(n_tokens + 1)]
             k = torch.tensor(room, device=x.device)[counts.sum(-1, keepdim=True)]  # (B, 1)
             best = torch.arange(n_tokens, device=x.device).expand_as(r) < k
             order = r.argsort(dim=-1, descending=True, stable=True)
             chosen = torch.zeros_like(best).scatter(-1, order, best)  # (B, T)
         else:
-            chosen = (self.predict(inside) > 0) & counts
+            chosen = self.predict(inside) > 0
+        chosen = chosen & (r > 0)
         r = torch.where(chosen, r, 0)
         y = packed(self.body, inside, chosen.to(r.dtype))
         y = (inside + r.unsqueeze(-1) * (y - inside)).to(x.dtype)

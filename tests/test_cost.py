@@ -1,5 +1,7 @@
 """Counted FLOPs against numbers worked out by hand; measured seconds."""
 
+import copy
+import pickle
 import time
 
 import pytest
@@ -7,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib.cost import Machine, count_flops, measure_machine, roofline, wall_time
+from lecture_lib.cost import Machine, Seconds, count_flops, measure_machine, roofline, wall_time
 from lecture_lib.models import Transformer
 
 B, H, T, S, D = 2, 3, 5, 7, 8  # batch, heads, queries, keys, width of a head
@@ -123,3 +125,52 @@ def test_no_product_beats_the_measured_machine_by_much():
         measure_machine(size=0)
     with pytest.raises(ValueError, match=r"megabytes must be an integer of at least 1, got 0\.5"):
         measure_machine(megabytes=0.5)
+
+
+X, Y = torch.ones(5, 7), torch.ones(7, 5)
+PRODUCTS = {  # FLOPs by hand
+    "bilinear": (lambda: nn.Bilinear(7, 6, 3)(X, torch.ones(5, 6)), 2 * 5 * 3 * 7 * 6),
+    "bilinear of one": (lambda: nn.Bilinear(7, 6, 3)(X[0], torch.ones(6)), 2 * 3 * 7 * 6),
+    "addbmm": (lambda: torch.addbmm(torch.zeros(5, 5), X.expand(3, 5, 7), Y.expand(3, 7, 5)), 2 * 3 * 5 * 7 * 5),
+    "baddbmm": (lambda: torch.baddbmm(torch.zeros(1, 5, 5), X[None], Y[None]), 2 * 5 * 7 * 5),
+    "vdot": (lambda: torch.vdot(X[0], X[1]), 2 * 7),
+    "integers": (lambda: torch._int_mm(*[torch.ones(32, 32, dtype=torch.int8)] * 2), 2 * 32**3),
+    "einsum": (lambda: torch.einsum("ij,jk->ik", X, Y), 2 * 5 * 7 * 5),
+    "outer, element-wise": (lambda: torch.outer(X[0], X[1]), 0),
+    "a norm, element-wise": (lambda: torch.cosine_similarity(X, X), 0),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_every_product_counts(name):
+    run, flops = PRODUCTS[name]
+    assert count_flops(run) == flops
+
+
+def test_both_gradients_of_a_bilinear_layer_count():
+    layer, x = nn.Bilinear(7, 6, 3), X.clone().requires_grad_()
+    forward = 2 * 5 * 3 * 7 * 6
+    assert count_flops(lambda: layer(x, torch.ones(5, 6)).sum().backward()) >= 2 * forward
+
+
+@pytest.mark.parametrize(
+    ("run", "said"),
+    [
+        (lambda: torch.cdist(X, X), r"_cdist_forward of \(5, 7\), \(5, 7\)"),
+        (lambda: torch.cdist(torch.ones(30, 7), torch.ones(30, 7)), r"_euclidean_dist of \(30, 7\)"),
+        (lambda: X.to_sparse() @ Y, r"mm of \(5, 7\), \(7, 5\)"),
+        (lambda: torch.sparse.mm(X.to_sparse(), Y), r"_sparse_addmm of"),
+        (lambda: X.cfloat() @ Y.cfloat(), r"mm of \(5, 7\), \(7, 5\)"),
+        (lambda: torch.linalg.svd(X), r"_linalg_svd of \(5, 7\)"),
+        (lambda: torch.fft.fft(X), r"_fft_r2c of \(5, 7\)"),
+    ],
+)
+def test_what_is_not_counted_is_named_with_its_shapes(run, said):
+    with pytest.warns(UserWarning, match=f"count_flops does not count, or not as it runs: aten.{said}"):
+        count_flops(run)
+
+
+def test_a_measured_time_survives_pickle_and_copy():
+    seconds = Seconds(2e-3, 1e-3, 3e-3)
+    for same in (pickle.loads(pickle.dumps(seconds)), copy.copy(seconds), copy.deepcopy(seconds)):
+        assert (same, same.low, same.high, repr(same)) == (seconds, 1e-3, 3e-3, repr(seconds))

@@ -26,6 +26,7 @@ from torch import nn
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.checkpoint import checkpoint
+from ways import WAYS, Way
 
 from lecture_lib import choice, estimators, mixture, models, patches, simplex, skipping
 
@@ -73,37 +74,31 @@ def close(got, wanted, dtype, size, what=""):
 
 # ---- ways
 
-WAYS = {  # logits, generator -> choice
-    "softmax": lambda s, g: choice.softmax(s),
-    "argmax": lambda s, g: choice.argmax(s),
-    "entmax": lambda s, g: choice.entmax(s),
-    "entmax, alpha 1": lambda s, g: choice.entmax(s, 1),
-    "entmax, alpha 3": lambda s, g: choice.entmax(s, 3),
-    "top_k": lambda s, g: choice.top_k(s, min(2, s.shape[-1])),
-    "stick_breaking": lambda s, g: choice.stick_breaking(s),
-    "straight_through": lambda s, g: choice.straight_through(choice.softmax(s)),
-    "noisy_top_k": lambda s, g: choice.noisy_top_k(s, min(2, s.shape[-1]), 0.1, generator=g),
-    "gumbel_top_k": lambda s, g: choice.gumbel_top_k(s, min(2, s.shape[-1]), 0.7, generator=g),
-    "gumbel_softmax": lambda s, g: choice.gumbel_softmax(s, 0.7, generator=g),
-    "gumbel_softmax, by row": lambda s, g: choice.gumbel_softmax(s, s.new_full((*s.shape[:-1], 1), 0.7), generator=g),
-    "gumbel_rao": lambda s, g: estimators.gumbel_rao(s, 0.7, 3, generator=g),
-    "sample": lambda s, g: choice.sample(s, generator=g),
-}
-NOISY = {name for name in WAYS if name.startswith(("noisy", "gumbel", "sample"))}
+
+def by_row(logits, *, generator=None):
+    """A temperature for each row."""
+    return choice.gumbel_softmax(logits, logits.new_full((*logits.shape[:-1], 1), 0.7), generator=generator)
 
 
-@pytest.mark.parametrize("way", WAYS)
+OURS = {"softmax", "entmax", "argmax", "top_k", "noisy_top_k", "gumbel_top_k", "gumbel_softmax", "sample", "gumbel_rao"}
+ROWS = {name: way for name, way in WAYS.items() if name.partition(",")[0] in OURS or "straight" in name}
+ROWS |= {f"entmax, {alpha}": Way(choice.entmax, {"alpha": alpha}) for alpha in (1, 3, 50)}
+ROWS |= {"gumbel_softmax, by row": Way(by_row), "stick_breaking": Way(choice.stick_breaking)}
+
+
+@pytest.mark.parametrize("way", ROWS.values(), ids=ROWS)
 @every_dtype
 @autocasts
 def test_a_way_is_right_in_every_precision(way, dtype, autocast):
     """The reference has the same noise: float32 for half precision, which is rounded once at the end."""
-    exact = full(dtype) if way in NOISY else torch.float64
+    exact = full(dtype) if way.noisy else torch.float64
+    options = {"temperature": 0.7, "std": 0.1, "n_samples": 3}
     for shape in SIZES:
         logits = normal(*shape, dtype=dtype).requires_grad_()
         reference = logits.detach().to(exact).requires_grad_()
-        wanted = WAYS[way](reference, seeded(1))
+        wanted = way(reference, **options, generator=seeded(1))
         with within(autocast):
-            got = WAYS[way](logits, seeded(1))
+            got = way(logits, **options, generator=seeded(1))
         assert got.logits.dtype == got.weights.dtype == dtype and got.log_prob.dtype == full(dtype)
         assert got.log_prob.shape == logits.shape[:-1]
         close(got.weights, wanted.weights, dtype, 1, shape)
@@ -707,11 +702,11 @@ def test_a_stray_tensor_is_found():
             line()
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("way", ROWS.values(), ids=ROWS)
 def test_a_way_makes_nothing_on_another_device(way):
     logits = torch.randn(5, 4, requires_grad=True)
     with elsewhere():
-        made = WAYS[way](logits, None)
+        made = way(logits)
         gradients_here(made.weights.sum() + made.log_prob.sum(), [logits])
 
 
