@@ -10,7 +10,7 @@ READY := .venv/ready
 # node, npm and the Jupyter commands of the environment come first
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: lab test notebooks slides figures bench claims colab
+.PHONY: lab test test-all notebooks slides figures bench claims colab
 .DEFAULT_GOAL := lab
 
 $(READY): pyproject.toml constraints.txt
@@ -23,11 +23,18 @@ $(READY): pyproject.toml constraints.txt
 lab: $(READY)  ## open JupyterLab on the notebooks
 	$(PY) -m jupyterlab notebooks $(LAB_ARGS)
 
-test: $(READY)  ## every test: units, notebooks, widgets and slides in a browser, Colab
+# two at a time, a thread each; what shares a fixture that takes long stays together, and the largest of that comes first
+test-all: WHICH := -m "again or not again"
+test-all: export PROPERTIES := 150
+test test-all: export OMP_NUM_THREADS := 1
+test: $(READY)  ## units, each notebook once, widgets and slides in a browser, one notebook as JupyterLab and Colab run it
+test-all: $(READY)  ## the same, and what runs notebooks again or kills processes; random draws, and many
+test test-all:
 	$(PY) -m ruff check
 	$(PY) -m ruff format --check
-	$(PY) -m pytest $(TEST_ARGS)
-	$(PY) -m pytest --nbval-lax -n 2 --dist loadfile notebooks
+	npx --yes @biomejs/biome@2.6.8 ci --error-on-warnings lecture_lib
+	$(PY) -m pytest -n 2 --dist loadscope $(WHICH) $(TEST_ARGS)
+	$(PY) -m pytest -n 2 --dist loadfile --nbval-lax notebooks
 
 notebooks: $(READY)  ## execute the sources, write the notebooks
 	$(PY) notebooks/build.py execute

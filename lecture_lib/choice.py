@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lecture_lib import simplex
-from lecture_lib.simplex import check_logits
+from lecture_lib.simplex import as_integer, as_number, check_logits, full
 
 
 class Choice(NamedTuple):
@@ -28,6 +28,7 @@ class Choice(NamedTuple):
     logits: Tensor  # (..., K) the scores that the choice was made from
     weights: Tensor  # (..., K) z: non-negative, sums to 1, carries the pathwise gradient where there is one
     log_prob: Tensor  # (...) log-probability of what was sampled for a score-function estimator; else 0
+    # float32 for logits in half precision: it is there to be summed
 
 
 def softmax(logits: Tensor) -> Choice:
@@ -37,7 +38,7 @@ def softmax(logits: Tensor) -> Choice:
     Gradient: exact for what it computes, no sampling. Requires: f_k that accept being mixed.
     """
     check_logits(logits)
-    return Choice(logits, logits.softmax(-1), _zeros(logits))
+    return Choice(logits, logits.softmax(-1).to(logits.dtype), _zeros(logits))
 
 
 def entmax(logits: Tensor, alpha: float = 1.5) -> Choice:
@@ -62,6 +63,9 @@ def argmax(logits: Tensor) -> Choice:
 def top_k(logits: Tensor, k: int) -> Choice:
     """The k best: z = softmax over the k largest logits, 0 for the others; ties to the first.
 
+    So everywhere in this library, by a stable sort: 6, 6 and 190 µs for a row of 8, 64 and 4096.
+    torch.topk, which takes any of a tie, takes 2, 2 and 8; for 1024 rows of 8 they take 87 and 39.
+
     Approximates: softmax, by its k largest terms. Gradient: exact for the weights of the chosen; none for which are
     chosen. With k = 1 the weight is the constant 1 and *no* gradient reaches the logits: an expert layer that keeps one
     expert scales it by its softmax probability instead. Requires: every option that matters to be tried now and then.
@@ -72,7 +76,7 @@ def top_k(logits: Tensor, k: int) -> Choice:
     Source: Shazeer et al. 2017, eq. 3 to 5.
     """
     check_logits(logits)
-    _check_k(k, logits)
+    k = _as_k(k, logits)
     return Choice(logits, _top_k(logits, logits, k), _zeros(logits))
 
 
@@ -90,8 +94,10 @@ def noisy_top_k(
     Source: Shazeer et al. 2017, eq. 3 to 5.
     """
     check_logits(logits, generator)
-    _check_k(k, logits)
-    scale = torch.as_tensor(std, dtype=logits.dtype, device=logits.device)
+    k = _as_k(k, logits)
+    if not isinstance(std, Tensor):
+        std = as_number("std", std, "finite and >= 0", lambda std: 0 <= std < math.inf)
+    scale = torch.as_tensor(std, dtype=_noise_dtype(logits), device=logits.device)
     if not (scale.isfinite() & (scale >= 0)).all():
         raise ValueError(f"std must be finite and >= 0, got {std!r}")
     try:
@@ -116,12 +122,14 @@ def gumbel_top_k(
     Source: Kool et al. 2019, Stochastic beams and where to find them; Yellott 1977.
     """
     check_logits(logits, generator)
-    _check_k(k, logits)
+    k = _as_k(k, logits)
     scores = by_temperature(logits + _gumbel(logits, generator), temperature)
     return Choice(logits, _top_k(logits, scores, k), _zeros(logits))
 
 
-def gumbel_softmax(logits: Tensor, temperature: float = 1.0, *, generator: torch.Generator | None = None) -> Choice:
+def gumbel_softmax(
+    logits: Tensor, temperature: float | Tensor = 1.0, *, generator: torch.Generator | None = None
+) -> Choice:
     """Sample the Concrete (Gumbel-Softmax) distribution: z = softmax((logits + g) / temperature), g_k ~ Gumbel(0, 1).
 
     Approximates: a one-hot sample of Categorical(softmax(logits)), with a point inside the simplex; argmax(z) has
@@ -132,6 +140,7 @@ def gumbel_softmax(logits: Tensor, temperature: float = 1.0, *, generator: torch
     Args:
         logits: (..., K) unnormalised log-probabilities log α_k.
         temperature: λ > 0. High: near the centre of the simplex. Low: near a corner.
+            A tensor, one for all () or one a row (..., 1), can be learnt.
         generator: source of the noise, on the device of `logits`; torch's global one if None.
 
     Source: Jang et al. 2017, eq. 2; Maddison et al. 2017, eq. 10 (density).
@@ -169,7 +178,7 @@ def sample(logits: Tensor, *, generator: torch.Generator | None = None) -> Choic
     """
     check_logits(logits, generator)
     index = (logits.detach() + _gumbel(logits, generator)).argmax(-1)  # (...)
-    log_prob = logits.log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
+    log_prob = full(logits).log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
     return Choice(logits, _one_hot(index, logits), log_prob)
 
 
@@ -192,7 +201,7 @@ def stick_breaking(gate_logits: Tensor) -> Choice:
         raise TypeError(f"gate_logits must be a floating-point tensor (..., K - 1), got {gate_logits!r}")
     if gate_logits.isnan().any() or gate_logits.isposinf().any():
         raise ValueError("gate_logits must be finite, or -inf for an option that is never taken; got NaN or +inf")
-    gates = gate_logits.to(_noise_dtype(gate_logits))  # sums in half precision would be coarse as well
+    gates = full(gate_logits)  # sums in half precision would be coarse
     start = gates.new_zeros(*gates.shape[:-1], 1)
     going_on = torch.cat([start, F.logsigmoid(-gates).cumsum(-1)], -1)  # (..., K) log Π_{j<k} (1 - σ)
     stopping = torch.cat([F.logsigmoid(gates), start], -1)  # (..., K) log σ, and 0: the last always stops
@@ -201,29 +210,28 @@ def stick_breaking(gate_logits: Tensor) -> Choice:
     return Choice(logits, log_z.exp().to(gate_logits.dtype), _zeros(logits))
 
 
-# Noisy ways and what they choose without noise. Add your own: QUIET[my_noisy_way] = its_counterpart.
+# Noisy ways and their counterparts without noise. Your own: QUIET[my_noisy_way] = its_counterpart.
 QUIET = {noisy_top_k: top_k, gumbel_top_k: top_k, gumbel_softmax: softmax, sample: argmax}
 
 
 def quiet(choose: Callable[[Tensor], Choice]) -> Callable[[Tensor], Choice]:
-    """`choose` without its noise, for evaluation mode: the same choice in every call, of as many options.
+    """`choose` without its noise, for evaluation mode: of as many options, the same in every call.
 
-    noisy_top_k and gumbel_top_k become top_k, sample and gumbel_rao argmax. gumbel_softmax runs every
-    option, so it becomes softmax: the mean of its samples at a low temperature. `partial` is looked
-    through, a lambda cannot be: what takes no `generator` is returned as it is.
+    noisy_top_k and gumbel_top_k become top_k, sample and gumbel_rao argmax. gumbel_softmax, which
+    runs every option, becomes softmax, the mean of its samples at a low temperature. `partial` is
+    looked through, a lambda cannot be: what takes no `generator` is returned as it is.
 
     Raises:
         ValueError: a way with a `generator` that is not in `QUIET`: whoever draws says how not to.
     """
-    inner = getattr(choose, "func", choose)
-    options = getattr(choose, "keywords", {})
-    if inspect.isfunction(inner):
-        if inner in QUIET:
-            taken = inspect.signature(QUIET[inner]).parameters
-            kept = {name: value for name, value in options.items() if name in taken}
-            return partial(QUIET[inner], **kept) if kept else QUIET[inner]
-        if "generator" in inspect.signature(inner).parameters:
-            raise ValueError(f"choose draws noise, so at_test must be given beside it, got {choose!r}")
+    way, options = getattr(choose, "func", choose), getattr(choose, "keywords", {})
+    if not inspect.isfunction(way):
+        return choose
+    if way in QUIET:
+        taken = inspect.signature(QUIET[way]).parameters
+        return partial(QUIET[way], **{name: options[name] for name in options if name in taken})
+    if "generator" in inspect.signature(way).parameters:
+        raise ValueError(f"choose draws noise, so at_test must be given too, got {choose!r}")
     return choose
 
 
@@ -237,23 +245,32 @@ def keep_or_discard(score: Tensor) -> Tensor:
 
 def _top_k(logits: Tensor, scores: Tensor, k: int) -> Tensor:
     """Softmax over the k largest scores, 0 elsewhere, in the dtype of `logits`."""
-    values, index = scores.topk(k, dim=-1)
-    if ((scores >= values[..., -1:]).sum(-1) > k).any():  # a tie at the border: topk takes any, a stable sort the first
-        values, index = (part[..., :k] for part in scores.sort(dim=-1, descending=True, stable=True))
-    return torch.zeros_like(scores).scatter(-1, index, values.softmax(-1)).to(logits.dtype)
+    values, index = (part[..., :k] for part in scores.sort(dim=-1, descending=True, stable=True))
+    best = values.softmax(-1).to(scores.dtype)
+    return torch.zeros_like(scores).scatter(-1, index, best).to(logits.dtype)
 
 
-def _check_k(k: int, logits: Tensor) -> None:
-    if not isinstance(k, int) or not 1 <= k <= logits.shape[-1]:
-        raise ValueError(f"k must be an integer from 1 to the number of options, {logits.shape[-1]}, got {k!r}")
+def _as_k(k: int, logits: Tensor) -> int:
+    n = logits.shape[-1]
+    return as_integer("k", k, f"an integer from 1 to the number of options, {n}", 1, n)
 
 
-def by_temperature(scores: Tensor, temperature: float) -> Tensor:
+def by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor:
     """scores / temperature up to a shift of each row, the largest to 0: any temperature is safe before a softmax."""
-    if not isinstance(temperature, (int, float)) or not 0 < temperature < math.inf:
-        raise ValueError(f"temperature must be a finite number > 0, got {temperature!r}")
+    gap = scores - scores.detach().amax(-1, keepdim=True)
     limits = torch.finfo(scores.dtype)  # outside these, scores of this dtype see a temperature of 0 or infinity
-    return (scores - scores.detach().amax(-1, keepdim=True)) / min(max(temperature, limits.tiny), limits.max)
+    if not isinstance(temperature, Tensor) or not temperature.is_floating_point():
+        t = as_number("temperature", temperature, "a finite number > 0", lambda t: 0 < t < math.inf)
+        return gap / min(max(t, limits.tiny), limits.max)
+    rows, shape = (*scores.shape[:-1], 1), temperature.shape
+    shape = (1,) * (len(rows) - len(shape)) + shape
+    fits = len(shape) == len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=True))
+    if not fits or not ((temperature > 0) & temperature.isfinite()).all():
+        allowed = f"finite numbers > 0, one a row: broadcast to {rows}"
+        raise ValueError(f"temperature must be {allowed}, got {temperature!r}")
+    forbidden = gap == -torch.inf  # kept out of the gradient of the temperature
+    t = temperature.to(scores).clamp(limits.tiny, limits.max)
+    return (gap.masked_fill(forbidden, 0) / t).masked_fill(forbidden, -torch.inf)
 
 
 def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
@@ -272,4 +289,4 @@ def _one_hot(index: Tensor, like: Tensor) -> Tensor:
 
 
 def _zeros(logits: Tensor) -> Tensor:
-    return logits.new_zeros(logits.shape[:-1])
+    return logits.new_zeros(logits.shape[:-1], dtype=_noise_dtype(logits))

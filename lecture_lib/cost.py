@@ -4,14 +4,20 @@ The two are shown side by side, because they disagree: work that is counted may 
 paper may still run.
 """
 
+import re
+import warnings
 from collections.abc import Callable
 from math import inf, prod
+from numbers import Integral
+from time import perf_counter
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop_count, sdpa_flop_count
 
 aten = torch.ops.aten
 
@@ -20,19 +26,22 @@ def count_flops(fn: Callable, *args) -> int:
     """Floating-point operations of `fn(*args)`, which is run once.
 
     Counts matrix products, convolutions and attention, forward and, if `fn` calls it, backward; a multiply-add is 2.
-    Element-wise work (activations, softmax, normalisation) counts 0. Attention under a mask, a causal one too, counts
-    in full.
+    Element-wise work (activations, softmax, normalisation, outer products) counts 0. Attention under a mask, a causal
+    one too, counts in full. What else is more than element-wise is not counted, or not as it runs: distances,
+    decompositions, Fourier transforms, quantised, sparse and complex products. A UserWarning names it, with its shapes.
     """
     mha, mkldnn = torch.backends.mha, torch.backends.mkldnn
     before = mha.get_fastpath_enabled(), mkldnn.enabled
     mha.set_fastpath_enabled(False)  # one fused operation for a whole encoder layer would hide its products
     mkldnn.enabled = False  # likewise for an LSTM
     try:
-        with FlopCounterMode(display=False, custom_mapping=_FORMULAS) as mode:
+        with _Unseen() as unseen, FlopCounterMode(display=False, custom_mapping=_FORMULAS) as mode:
             fn(*args)
     finally:
         mha.set_fastpath_enabled(before[0])
         mkldnn.enabled = before[1]
+    if unseen.names:
+        warnings.warn(f"count_flops does not count, or not as it runs: {'; '.join(unseen.names)}", stacklevel=2)
     return mode.get_total_flops()
 
 
@@ -47,6 +56,9 @@ class Seconds(float):
         seconds.low, seconds.high = low, high
         return seconds
 
+    def __getnewargs__(self):  # for pickle and copy
+        return float(self), self.low, self.high
+
     def __repr__(self):
         return f"{1e3 * self:.3g} ms ({1e3 * self.low:.3g} to {1e3 * self.high:.3g})"
 
@@ -59,15 +71,28 @@ def wall_time(fn: Callable, *args, min_seconds: float = 0.2) -> Seconds:
     Args:
         min_seconds: how long to repeat, at least. Compare times only within one run of one machine.
 
-    Uses torch.utils.benchmark, which waits for the GPU, with the number of threads that torch has now.
+    Waits for the GPU, where there is one, and runs with the number of threads that torch has now.
     """
     if not min_seconds > 0:
         raise ValueError(f"min_seconds must be > 0, got {min_seconds!r}")
-    from torch.utils.benchmark import Timer  # slow to import: only for those who measure
+    # torch.utils.benchmark would do, but where CUDA finds no GPU its import complains on stderr
+    wait = torch.accelerator.synchronize if torch.accelerator.is_available() else lambda: None
 
-    timer = Timer("fn(*args)", globals={"fn": fn, "args": args}, num_threads=torch.get_num_threads())
-    timer.timeit(2)  # warm-up: allocations, caches, lazily loaded kernels
-    times = timer.blocked_autorange(min_run_time=min_seconds).times
+    def seconds(calls: int) -> float:
+        wait()
+        start = perf_counter()
+        for _ in range(calls):
+            fn(*args)
+        wait()
+        return perf_counter() - start
+
+    seconds(2)  # warm-up: allocations, caches, lazily loaded kernels
+    calls, times = 1, []
+    while seconds(calls) < max(1e-3 * min_seconds, 1e-4):  # long enough for the clock
+        calls *= 10
+    while sum(times) < min_seconds:
+        times.append(seconds(calls))
+    times = np.divide(times, calls)
     low, median, high = np.quantile(times, [0.25, 0.5, 0.75]).tolist()
     return Seconds(median, low, high)
 
@@ -92,7 +117,7 @@ def measure_machine(
         megabytes: of the tensor that is copied; what fits into a cache is faster than memory.
     """
     for name, value in {"size": size, "megabytes": megabytes}.items():
-        if not isinstance(value, int) or value < 1:
+        if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
             raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
     a, b = (torch.rand(size, size, device=device).to(dtype) for _ in range(2))
     source = torch.ones(megabytes * 10**6 // dtype.itemsize, dtype=dtype, device=device)
@@ -139,6 +164,27 @@ def roofline(flops: float, n_bytes: float, machine: Machine) -> Bound:
     return Bound(flops / machine.matmul_rate, n_bytes / machine.copy_rate)
 
 
+class _Unseen(TorchDispatchMode):
+    """Notes the work for which there is no formula, though it is more than element-wise, or none that fits."""
+
+    heavy = re.compile(r"mm|mv|dot|linear_|linalg|conv|dist|rnn|lstm|gru|attention|fft|cholesky|triangular|matrix_exp")
+
+    light = "check_errors", "prepack", "cross", "vector_norm"
+
+    def __init__(self):
+        super().__init__()
+        self.names: dict[str, bool] = {}  # a set that keeps its order
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out, packet = func(*args, **(kwargs or {})), func._overloadpacket
+        tensors = [x for x in tree_leaves((args, out)) if isinstance(x, Tensor)]
+        if self.heavy.search(packet.__name__) and not packet.__name__.endswith(self.light):
+            odd = any(x.layout != torch.strided or x.is_quantized or x.is_complex() for x in tensors)
+            if odd or (packet not in _FORMULAS and packet not in flop_registry):
+                self.names[f"{packet} of {', '.join(str(tuple(x.shape)) for x in tensors)}"] = True
+        return out
+
+
 # torch's counter has no formula for these, and would count 0. Arguments are shapes, unless marked as raw tensors.
 
 
@@ -166,6 +212,21 @@ def _vector_product(*shapes, out_shape=None, **kwargs) -> int:
     return 2 * max(prod(shape) for shape in shapes if isinstance(shape, torch.Size))
 
 
+def _product(*shapes, out_shape=None, **kwargs) -> int:
+    """(..., M, K) @ (..., K, N), perhaps added to what stands before them."""
+    *_, a, b = (shape for shape in shapes if isinstance(shape, torch.Size))
+    return 2 * prod(a) * b[-1]
+
+
+def _trilinear(a, b, c, expand_a, expand_b, expand_c, *args, out_shape=None, **kwargs) -> int:
+    """Σ a b c over some dimensions, after each got dimensions of 1 at the places `expand`: a term is a multiply-add."""
+    shapes = [list(shape) for shape in (a, b, c)]
+    for shape, places in zip(shapes, (expand_a, expand_b, expand_c), strict=True):
+        for place in sorted(places):
+            shape.insert(place, 1)
+    return 2 * prod(map(max, zip(*shapes, strict=True)))
+
+
 _grouped_mm._get_raw = True
 _FORMULAS = {
     aten._scaled_dot_product_flash_attention_for_cpu: _attention,
@@ -174,4 +235,8 @@ _FORMULAS = {
     aten.mv: _vector_product,
     aten.addmv: _vector_product,
     aten.dot: _vector_product,
+    aten.vdot: _vector_product,
+    aten._trilinear: _trilinear,
+    aten.addbmm: _product,
+    aten._int_mm: _product,
 }

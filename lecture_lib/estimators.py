@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lecture_lib.choice import QUIET, Choice, argmax, by_temperature, sample
-from lecture_lib.simplex import check_logits
+from lecture_lib.simplex import as_integer, as_number, check_logits, full
 
 
 def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) -> Tensor:
@@ -24,9 +24,11 @@ def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) ->
     example's own sample.
 
     Args:
-        cost: (...) one value per example. Sum over tokens and layers first.
+        cost: (...) one value per example, of any dtype. Sum over tokens and layers first.
         log_prob: (...) `Choice.log_prob`, summed over the same.
         baseline: a number or a tensor that broadcasts to `cost`; no gradient flows into it.
+
+    Returns: (...) the dtype of both promoted, float32 at least.
 
     Source: Schulman et al. 2015, Gradient estimation using stochastic computation graphs.
     """
@@ -35,6 +37,7 @@ def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) ->
             f"log_prob must have the shape of cost, one value per example: got {tuple(log_prob.shape)}"
             f" for a cost of {tuple(cost.shape)}"
         )
+    cost = full(cost.to(torch.promote_types(cost.dtype, log_prob.dtype)))
     baseline = torch.as_tensor(baseline, dtype=cost.dtype, device=cost.device).detach()
     try:
         baseline = baseline.expand_as(cost)
@@ -53,16 +56,18 @@ def exact_expectation(cost_fn: Callable[[Tensor], Tensor], logits: Tensor) -> Te
         cost_fn: one-hot weights (..., K) -> cost (...).
         logits: (..., K). The cost of a forbidden option (-inf) does not count, whatever it is.
 
-    Returns: (...) the expected cost.
+    Returns: (...) the expected cost, in float32 at least.
     """
     check_logits(logits)
     options = torch.eye(logits.shape[-1], dtype=logits.dtype, device=logits.device)  # (K, K), one option a row
-    costs = torch.stack([cost_fn(z.expand_as(logits)) for z in options], dim=-1)
-    if costs.shape != logits.shape:
-        wanted, got = tuple(logits.shape[:-1]), tuple(costs.shape[:-1])
-        raise ValueError(f"cost_fn must return one cost per row of logits, shape {wanted}, got {got}")
-    allowed = logits > -torch.inf
-    return (logits.softmax(-1) * costs.masked_fill(~allowed, 0)).sum(-1)
+    costs = [cost_fn(z.expand_as(logits)) for z in options]
+    for cost in costs:
+        if not isinstance(cost, Tensor) or cost.shape != logits.shape[:-1]:
+            got = tuple(cost.shape) if isinstance(cost, Tensor) else type(cost).__name__
+            wanted = f"one cost per row of logits, shape {tuple(logits.shape[:-1])}"
+            raise ValueError(f"cost_fn must return {wanted}, got {got}")
+    costs = torch.stack(costs, dim=-1).masked_fill(logits == -torch.inf, 0)
+    return (full(logits).softmax(-1) * costs).sum(-1)
 
 
 def leave_one_out(costs: Tensor) -> Tensor:
@@ -77,7 +82,7 @@ def leave_one_out(costs: Tensor) -> Tensor:
     """
     if costs.ndim == 0 or len(costs) < 2:
         raise ValueError(f"costs must hold at least 2 samples, shape (S, ...), got {tuple(costs.shape)}")
-    costs = costs.detach()
+    costs = full(costs.detach())
     return (costs.sum(0) - costs) / (len(costs) - 1)
 
 
@@ -89,13 +94,12 @@ class MovingAverage:
 
     def __init__(self, decay: float = 0.9):
         """`decay`, 0 to less than 1: the share of the old value that an update keeps."""
-        if not 0 <= decay < 1:
-            raise ValueError(f"decay must be from 0 to less than 1, got {decay!r}")
-        self.decay, self.value = decay, None
+        self.decay = as_number("decay", decay, "from 0 to less than 1", lambda d: 0 <= d < 1)
+        self.value = None
 
     def __call__(self, costs: Tensor) -> float:
         """The baseline for `costs` (any shape): 0.0 the first time."""
-        before, now = self.value, costs.detach().mean().item()
+        before, now = self.value, full(costs.detach()).mean().item()
         if not math.isfinite(now):
             raise ValueError(f"costs must be finite, got a mean of {now}")
         self.value = now if before is None else self.decay * before + (1 - self.decay) * now
@@ -115,10 +119,9 @@ def gumbel_rao(
 
     Source: Paulus, Maddison & Krause 2021, Rao-Blackwellizing the straight-through Gumbel-Softmax gradient estimator.
     """
-    if not isinstance(n_samples, int) or n_samples < 1:
-        raise ValueError(f"n_samples must be an integer >= 1, got {n_samples!r}")
-    hard = sample(logits, generator=generator).weights  # D (..., K)
-    scores = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    n_samples = as_integer("n_samples", n_samples, "an integer >= 1", 1)
+    drawn = sample(logits, generator=generator)
+    hard, scores = drawn.weights, full(logits)  # D (..., K)
     e = torch.empty((n_samples, *logits.shape), dtype=scores.dtype, device=logits.device)
     e.exponential_(generator=generator)  # (n, ..., K)
     theta = (scores - scores.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
@@ -130,7 +133,7 @@ def gumbel_rao(
     noisy = torch.where(hard.bool(), winner, others)  # (n, ..., K) logits + noise, given that D wins
     noise = torch.where(theta > -torch.inf, noisy - theta, 0)  # a constant: no gradient through the condition
     soft = by_temperature(scores + noise, temperature).softmax(-1).mean(0).to(logits.dtype)
-    return Choice(logits, hard + (soft - soft.detach()), logits.new_zeros(logits.shape[:-1]))
+    return Choice(logits, hard + (soft - soft.detach()), torch.zeros_like(drawn.log_prob))
 
 
 QUIET[gumbel_rao] = argmax
@@ -171,15 +174,14 @@ def gradient_statistics(
     check_logits(logits)
     if logits.ndim != 1:
         raise ValueError(f"logits must have shape (K,), got {tuple(logits.shape)}")
-    for name, value, least in (("n_estimates", n_estimates, 2), ("samples", samples, 1)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    n_estimates = as_integer("n_estimates", n_estimates, "at least 2", 2)
+    samples = as_integer("samples", samples, "at least 1", 1)
     leaf = logits.detach().requires_grad_()
     (exact,) = torch.autograd.grad(exact_expectation(cost_fn, leaf), leaf)
     rows = logits.detach().expand(samples, n_estimates, -1).clone().requires_grad_()
     choice = choose(rows)
     costs = cost_fn(choice.weights)
     loss = surrogate(costs, choice.log_prob, baseline(costs.detach()) if callable(baseline) else baseline)
-    estimates = torch.autograd.grad(loss.sum(), rows)[0].mean(0)  # (n_estimates, K)
+    estimates = full(torch.autograd.grad(loss.sum(), rows)[0]).mean(0)  # (n_estimates, K)
     variance = estimates.var(0)
     return GradientStatistics(exact, estimates.mean(0), variance, (variance / n_estimates).sqrt())

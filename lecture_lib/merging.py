@@ -1,25 +1,27 @@
 """Merging networks, and making one of parts of others.
 
 A state is a network's tensors by name, as `state_dict()` gives them; a task vector is a difference of two states.
-States that meet must have the same names, shapes and types. Tensors that are not floating point, such as counters, are
-not averaged: a result has those of the first state, and a task vector has none. Running statistics of a batch
-normalisation are averaged like all the rest, and fit no network any more: estimate them anew.
+States that meet must have the same names, shapes, types and devices. Integers, such as counters, are not averaged: a
+result has those of the first state. Running statistics of a normalisation (running_mean, running_var) are no weights
+either: a task vector has none, and averages have means of them, which fit no network any more: estimate them anew.
+Leave other buffers out: `dict(net.named_parameters())` is a state as well.
 
-Shapes: N examples, D width, H heads. Sums are taken in float64; a result has the type of what went in.
+Shapes: N examples, D width, H heads. Sums are taken in float64, and rounded once to the type of what went in.
 """
 
 import copy
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from itertools import pairwise
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lecture_lib.models import Block, SelfAttention, Transformer
+from lecture_lib.simplex import as_integer, as_number
 
 State = Mapping[str, Tensor]
+_STATISTICS = "running_mean", "running_var"  # as torch names those of a normalisation
 
 # Averages
 
@@ -34,9 +36,11 @@ def average(states: Sequence[State], weights: Sequence[float] | None = None) -> 
     if len(w) != len(states) or not all(map(math.isfinite, w)) or not sum(w) > 0:
         raise ValueError(f"weights must be {len(states)} finite numbers with a sum above 0, got {w}")
     w = [weight / math.fsum(w) for weight in w]
+    if min(w) < 0:
+        _check_no_statistics("weights must not be negative", states[0])
     return {
-        key: sum(weight * state[key].double() for weight, state in zip(w, states, strict=True)).to(first.dtype)
-        if first.is_floating_point()
+        key: sum(weight * _wide(state[key]) for weight, state in zip(w, states, strict=True)).to(first.dtype)
+        if _has_mean(first)
         else first.clone()
         for key, first in states[0].items()
     }
@@ -44,14 +48,14 @@ def average(states: Sequence[State], weights: Sequence[float] | None = None) -> 
 
 def interpolate(a: State, b: State, t: float) -> dict[str, Tensor]:
     """(1-t) a + t b: a at t = 0, b at 1, beyond them outside of [0, 1]."""
-    if not math.isfinite(t):
-        raise ValueError(f"t must be a finite number, got {t!r}")
+    t = as_number("t", t, "a finite number", math.isfinite)
     a, b = _fit({"a": a, "b": b})
     if t in (0, 1):  # the end itself: 0 times an infinity is no number
-        return {key: ((a, b)[int(t)][key] if w.is_floating_point() else w).clone() for key, w in a.items()}
+        return {key: ((a, b)[int(t)][key] if _has_mean(w) else w).clone() for key, w in a.items()}
+    if not 0 < t < 1:
+        _check_no_statistics("t must be from 0 to 1", a)
     return {
-        key: ((1 - t) * w.double() + t * b[key].double()).to(w.dtype) if w.is_floating_point() else w.clone()
-        for key, w in a.items()
+        key: ((1 - t) * _wide(w) + t * _wide(b[key])).to(w.dtype) if _has_mean(w) else w.clone() for key, w in a.items()
     }
 
 
@@ -88,23 +92,38 @@ def greedy_soup(states: Sequence[State], score: Callable[[dict[str, Tensor]], fl
 
 
 def task_vector(base: State, tuned: State) -> dict[str, Tensor]:
-    """τ = tuned - base: what training on a task has changed. Source: Ilharco et al. 2023, Task arithmetic."""
+    """τ = tuned - base: what training on a task has changed, in float32 at least, so that a merge rounds once.
+
+    A tensor that `base` holds under two names, as tied weights are, is one in τ as well.
+
+    Source: Ilharco et al. 2023, Task arithmetic.
+    """
     _fit({"base": base, "tuned": tuned})
-    return {key: (tuned[key].double() - w.double()).to(w.dtype) for key, w in base.items() if w.is_floating_point()}
+    weights = {key: w for key, w in base.items() if _has_mean(w) and not key.endswith(_STATISTICS)}
+    change = {
+        key: (_wide(tuned[key]) - _wide(w)).to(torch.promote_types(w.dtype, torch.float32))
+        for key, w in weights.items()
+    }
+    return {key: change[first] for key, first in _first_names(weights).items()}
 
 
 def apply_task_vectors(base: State, vectors: Sequence[State], scale: float) -> dict[str, Tensor]:
     """base + scale · Σ_i τ_i; a negative scale forgets. Source: Ilharco et al. 2023."""
-    if not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number, got {scale!r}")
-    floating = {key: w for key, w in base.items() if w.is_floating_point()}
+    scale = as_number("scale", scale, "a finite number", math.isfinite)
     vectors = _agree("vectors", vectors)
-    _fit({"base": floating, "vectors[0]": vectors[0]})
-    moved = {
-        key: (w.double() + scale * sum(vector[key].double() for vector in vectors)).to(w.dtype)
-        for key, w in floating.items()
+    if odd := [key for key in vectors[0] if key not in base or not _has_mean(base[key])]:
+        raise ValueError(f"vectors[0] must have weights of base, got {', '.join(odd)}")
+    if odd := [
+        key for key, w in base.items() if _has_mean(w) and not key.endswith(_STATISTICS) and key not in vectors[0]
+    ]:
+        raise ValueError(f"vectors[0] must have all weights of base, but has no {', '.join(odd)}")
+    _fit({"base": {key: base[key] for key in vectors[0]}, "vectors[0]": vectors[0]}, types=False)
+    return {
+        key: (_wide(w) + scale * sum(_wide(vector[key]) for vector in vectors)).to(w.dtype)
+        if key in vectors[0]
+        else w.clone()
+        for key, w in base.items()
     }
-    return {key: moved[key] if key in moved else w.clone() for key, w in base.items()}
 
 
 def ties(vectors: Sequence[State], density: float) -> dict[str, Tensor]:
@@ -126,9 +145,10 @@ def ties(vectors: Sequence[State], density: float) -> dict[str, Tensor]:
     vectors = _agree("vectors", vectors)
     for i, vector in enumerate(vectors):
         _check_vector(f"vectors[{i}]", vector)
-    if not 0 < density <= 1:
-        raise ValueError(f"density must be above 0 and at most 1, got {density!r}")
-    tau = torch.stack([torch.cat([v[key].double().flatten() for key in vectors[0]]) for v in vectors])  # (K, n)
+    density = as_number("density", density, "above 0 and at most 1", lambda share: 0 < share <= 1)
+    names = _first_names(vectors[0])
+    own = list(dict.fromkeys(names.values()))  # tied weights count once
+    tau = torch.stack([torch.cat([v[key].double().flatten() for key in own]) for v in vectors])  # (K, n)
     n = tau.shape[1]
     kept = max(1, math.floor(density * n * (1 + 1e-12)))  # in floating point, 0.29 · 100 is less than 29
     smallest = tau.abs().kthvalue(n - kept + 1, dim=1, keepdim=True).values
@@ -137,8 +157,8 @@ def ties(vectors: Sequence[State], density: float) -> dict[str, Tensor]:
     sign = torch.where(sign == 0, sign.sum().sign(), sign)
     agrees = tau.sign() == sign
     merged = torch.where(agrees, tau, 0).sum(0) / (agrees & (tau != 0)).sum(0).clamp(min=1)
-    parts = merged.split([t.numel() for t in vectors[0].values()])
-    return {key: p.reshape(t.shape).to(t.dtype) for (key, t), p in zip(vectors[0].items(), parts, strict=True)}
+    parts = dict(zip(own, merged.split([vectors[0][key].numel() for key in own]), strict=True))
+    return {key: parts[names[key]].reshape(t.shape).to(t.dtype) for key, t in vectors[0].items()}
 
 
 def dare(vector: State, drop: float, generator: torch.Generator | None = None) -> dict[str, Tensor]:
@@ -147,12 +167,16 @@ def dare(vector: State, drop: float, generator: torch.Generator | None = None) -
     Source: Yu et al. 2024, Language models are super Mario (DARE), eq. 1.
     """
     _check_vector("vector", *_fit({"vector": vector}))
-    if not 0 <= drop < 1:
-        raise ValueError(f"drop must be at least 0 and less than 1, got {drop!r}")
-    return {
-        key: torch.where(torch.rand(t.shape, generator=generator, device=t.device) >= drop, t / (1 - drop), 0)
+    drop = as_number("drop", drop, "at least 0 and less than 1", lambda share: 0 <= share < 1)
+    names = _first_names(vector)
+    kept = {
+        key: torch.where(
+            torch.rand(t.shape, generator=generator, device=t.device) >= drop, t.double() / (1 - drop), 0
+        ).to(t.dtype)
         for key, t in vector.items()
+        if names[key] == key
     }
+    return {key: kept[names[key]] for key in vector}
 
 
 def _check_vector(name: str, vector: State) -> None:
@@ -247,6 +271,7 @@ def permute(state: State, layout: Units, orders: Mapping[str, Tensor]) -> dict[s
         orders: for some or all groups of `layout`, a permutation of its units; for attention, one that `units` allows.
     """
     sizes = _sizes(state, layout)
+    orders = {group: torch.as_tensor(order) for group, order in orders.items()}
     for group, order in orders.items():
         if group not in sizes or sorted(order.tolist()) != list(range(sizes[group])):
             raise ValueError(f"orders must permute all units of groups in {sizes}, got {group!r}: {order.tolist()}")
@@ -257,7 +282,7 @@ def permute(state: State, layout: Units, orders: Mapping[str, Tensor]) -> dict[s
     return {key: _permuted(t, layout.axes.get(key, ()), orders) for key, t in state.items()}
 
 
-def match_weights(a: State, b: State, layout: Units | None = None) -> dict[str, Tensor]:
+def match_weights(a: State, b: State, layout: Units) -> dict[str, Tensor]:
     """A copy of b whose units are permuted to lie near those of a: it computes what b does.
 
         maximise <θ_a, π(θ_b)> over the permutations π of each group
@@ -268,17 +293,18 @@ def match_weights(a: State, b: State, layout: Units | None = None) -> dict[str, 
     is a permuted a whose units differ in what they read, it is a again, bit for bit.
 
     Args:
-        layout: which units may change places, from `units(module)`. If None, the states must be those of a chain of
-            linear layers, such as `models.MLP`, in order, with something elementwise between them.
+        layout: which units may change places, from `units(module)`. One written by hand is taken at its word: run the
+            network with b and with the result on the same input, and compare.
 
     Source: Ainsworth et al. 2023, Git Re-Basin, section 3.2; for their order of groups, which is random.
     """
     a, b = _fit({"a": a, "b": b})
-    layout = _chain(a) if layout is None else layout
     sizes = _sizes(a, layout)
     for name, state in {"a": a, "b": b}.items():
-        if odd := [key for key in layout.axes if not state[key].isfinite().all()]:
-            raise ValueError(f"{name} must be finite, got a NaN or an infinity in {odd}")
+        if odd := [key for key in layout.axes if state[key].is_complex() or not state[key].isfinite().all()]:
+            raise ValueError(
+                f"{name} must be finite, and real: there is a NaN, an infinity or a complex number in {odd}"
+            )
 
     def descend(orders: dict[str, Tensor]) -> dict[str, Tensor]:
         better = True
@@ -297,24 +323,12 @@ def match_weights(a: State, b: State, layout: Units | None = None) -> dict[str, 
     return max(ends, key=lambda end: sum((a[key].double() * end[key].double()).sum() for key in layout.axes))
 
 
-def _chain(state: State) -> Units:
-    """The units of a chain of linear layers, by the names and shapes of its tensors."""
-    axes, weights, stream = {}, [key for key in state if state[key].ndim == 2], None
-    for key in weights:
-        axes[key] = (Axis(key), stream)
-        bias = f"{key.removesuffix('weight')}bias"
-        if bias in state:
-            axes[bias] = (Axis(key),)
-        stream = Axis(key)
-    fits = all(state[x].shape[0] == state[y].shape[1] for x, y in pairwise(weights))
-    if not weights or not fits or set(axes) != set(state):
-        odd = sorted(set(state) - set(axes)) or weights
-        raise ValueError(f"without a layout, a must be a chain of linear layers: see {odd}; pass layout=units(module)")
-    return Units({key: tuple(None if axis == stream else axis for axis in some) for key, some in axes.items()}, {})
-
-
 def _sizes(state: State, layout: Units) -> dict[str, int]:
     """How many units each group has; errors where layout and state do not fit."""
+    if not isinstance(layout, Units):
+        raise TypeError(f"layout must be Units, as of units(module), got {type(layout).__name__}")
+    if odd := sorted(layout.axes.keys() - state.keys()):
+        raise ValueError(f"layout must be that of the state, which has no {', '.join(odd)}")
     sizes: dict[str, int] = {}
     for key, t in state.items():
         axes = layout.axes.get(key, () if not t.is_floating_point() else None)
@@ -408,8 +422,11 @@ class Stitch(nn.Module):
     def solve(self, source: Tensor, target: Tensor) -> "Stitch":
         """Set the affine layer by least squares: source (..., d_in) of one network, target (..., d_out) of another.
 
-        The shortest solution, where there are many. Source: Csiszárik et al. 2021, direct matching.
+        The shortest solution, where there are many; directions of the source below the rounding of its type count as
+        none. Source: Csiszárik et al. 2021, direct matching.
         """
+        if not source.is_floating_point():
+            raise TypeError(f"source must be floating-point, got a tensor of {source.dtype}")
         x, y = (torch.atleast_2d(t.detach().double()).flatten(0, -2) for t in (source, target))
         if len(x) != len(y) or (x.shape[1], y.shape[1]) != (self.affine.in_features, self.affine.out_features):
             raise ValueError(
@@ -419,7 +436,8 @@ class Stitch(nn.Module):
         for name, rows in {"source": x, "target": y}.items():
             if not len(rows) or not rows.isfinite().all():
                 raise ValueError(f"{name} must hold at least one example, and be finite, got {_told(rows)}")
-        weight = torch.linalg.pinv(x - x.mean(0)) @ (y - y.mean(0))  # (d_in, d_out)
+        cutoff = max(x.shape) ** 0.5 * torch.finfo(source.dtype).eps  # rounding noise has about this spectral norm
+        weight = torch.linalg.pinv(x - x.mean(0), rtol=cutoff) @ (y - y.mean(0))  # (d_in, d_out)
         self.affine.weight.copy_(weight.T)
         self.affine.bias.copy_(y.mean(0) - x.mean(0) @ weight)
         return self
@@ -453,41 +471,72 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
     after; the stitch maps the one representation to the other by least squares. Nothing is trained.
 
     Args:
-        a, b: the blocks of two networks, each a chain; (..., D) between them.
+        a, b: the blocks of two networks, each a chain; (..., D) between them. (N, C, H, W), as between convolutions, is
+            refused: there the last dimension is the width of an image.
         cut: from 1 to len(a) - 1.
 
     Returns: the stitched network, and how many blocks of b were left out.
 
     Source: after Yang et al. 2022, Deep model reassembly, which cuts and joins many networks at once.
     """
-    if not isinstance(cut, int) or not 1 <= cut < len(a) or len(b) < 2:
-        raise ValueError(f"cut must be 1 to less than the blocks of a, {len(a)}, got {cut!r}; b needs 2, has {len(b)}")
+    a, b = list(a), list(b)
+    if len(b) < 2:
+        raise ValueError(f"b must have at least 2 blocks, got {len(b)}")
+    cut = as_integer("cut", cut, f"1 to less than the blocks of a, {len(a)}", 1, len(a) - 1)
     if x.ndim < 2 or not x.isfinite().all():
         raise ValueError(f"x must be finite, examples first, (N, ...), got {_told(x)}")
-    bottom = copy.deepcopy(nn.Sequential(*a[:cut])).eval()
-    inside, h = [], x  # what b says after each of its blocks but the last
-    with torch.no_grad():
-        source = bottom(x)
-        for block in copy.deepcopy(list(b[:-1])):
+
+    def run(name: str, blocks: list[nn.Module]) -> list[Tensor]:
+        """What is said after each block."""
+        h, said = x, []
+        for i, block in enumerate(copy.deepcopy(blocks)):
             h = block.eval()(h)
-            inside.append(h)
-    alike = [linear_cka(source.flatten(0, -2), h.flatten(0, -2)).item() for h in inside]
+            _check_features(f"{name}[{i}]", block, h)
+            said.append(h)
+        return said
+
+    with torch.no_grad():
+        source, inside = run("a", a[:cut])[-1], run("b", b[:-1])
+    fits = [h.shape[:-1] == source.shape[:-1] for h in inside]
+    if not any(fits):
+        raise ValueError(
+            f"b must have a place with features for {tuple(source.shape[:-1])} tokens, as a has after the cut, "
+            f"got shapes {[tuple(h.shape) for h in inside]}"
+        )
+    alike = [
+        linear_cka(source.flatten(0, -2), h.flatten(0, -2)).item() if fit else -1
+        for h, fit in zip(inside, fits, strict=True)
+    ]
     place = max(range(len(alike)), key=alike.__getitem__)
     target = inside[place]
-    stitch = Stitch(bottom, nn.Sequential(*b[place + 1 :]), source.shape[-1], target.shape[-1])
+    stitch = Stitch(nn.Sequential(*a[:cut]), nn.Sequential(*b[place + 1 :]), source.shape[-1], target.shape[-1])
     return stitch.to(source).solve(source, target), place + 1
+
+
+def _check_features(name: str, block: nn.Module, h: object) -> None:
+    """Refuses what is no (..., D): several tensors, images, and channels before places."""
+    if not isinstance(h, Tensor):
+        raise TypeError(f"{name} must return a tensor (..., D), got {type(h).__name__}")
+    convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in block.modules())
+    if h.ndim > 3 or (h.ndim == 3 and convolves):
+        raise ValueError(
+            f"{name} must return (N, D) or (N, T, D), features last, got shape {tuple(h.shape)}: flatten it"
+        )
 
 
 def _agree(name: str, states: Sequence[State]) -> list[State]:
     """`states` in a list; an error names the state and the tensor that does not fit the first."""
-    if isinstance(states, (Mapping, Tensor, nn.Module)) or not len(states):
-        raise ValueError(f"{name} must be a list of at least one, got {type(states).__name__}")
+    if isinstance(states, (Mapping, Tensor, nn.Module)) or not isinstance(states, Iterable):
+        raise TypeError(f"{name} must be a list of at least one state, got {type(states).__name__}")
+    states = list(states)
+    if not states:
+        raise ValueError(f"{name} must be a list of at least one state, got none")
     names = [f"{name}[{i}]" for i in range(len(states))]
     return _fit(dict(zip(names, states, strict=True)))
 
 
-def _fit(states: dict[str, State]) -> list[State]:
-    """The states, whose names are for errors: all must have the tensors of the first."""
+def _fit(states: dict[str, State], types: bool = True) -> list[State]:
+    """The states, whose names are for errors: all must have the tensors of the first, and `types` the same types."""
     (first_name, first), *_ = states.items()
     for name, state in states.items():
         if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
@@ -496,9 +545,27 @@ def _fit(states: dict[str, State]) -> list[State]:
             raise ValueError(f"{name} must have the tensors of {first_name}: only one of them has {', '.join(odd)}")
         for key, wanted in first.items():
             found = state[key]
-            if (found.shape, found.dtype) != (wanted.shape, wanted.dtype):
-                raise ValueError(
-                    f"{name}[{key!r}] must be {wanted.dtype} of shape {tuple(wanted.shape)}, as in {first_name}, "
-                    f"got {found.dtype} of shape {tuple(found.shape)}"
-                )
+            if (found.shape, found.device) != (wanted.shape, wanted.device) or (types and found.dtype != wanted.dtype):
+                told = [f"{t.dtype} of shape {tuple(t.shape)} on {t.device}" for t in (wanted, found)]
+                raise ValueError(f"{name}[{key!r}] must be {told[0]}, as in {first_name}, got {told[1]}")
     return list(states.values())
+
+
+def _has_mean(t: Tensor) -> bool:
+    return t.is_floating_point() or t.is_complex()
+
+
+def _wide(t: Tensor) -> Tensor:
+    return t.to(torch.complex128 if t.is_complex() else torch.float64)
+
+
+def _check_no_statistics(demand: str, state: State) -> None:
+    """A variance outside of those that it is between may be negative."""
+    if found := [key for key in state if key.endswith(_STATISTICS)]:
+        raise ValueError(f"{demand} where states hold running statistics: {', '.join(found)}")
+
+
+def _first_names(state: State) -> dict[str, str]:
+    """For each name the first one that has the same tensor: tied weights share their memory."""
+    seen: dict[tuple, str] = {}
+    return {key: seen.setdefault((t.data_ptr() or key, t.shape, t.stride()), key) for key, t in state.items()}

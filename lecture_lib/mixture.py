@@ -8,6 +8,7 @@ Shapes: N examples (all leading dimensions of the weights, flattened), K options
 """
 
 from collections.abc import Callable, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -23,12 +24,13 @@ def mix(x: Tensor, weights: Tensor, modules: Sequence[Module]) -> Tensor:
         weights: (*batch, K) z.
         modules: the K options f_k; each is called with (N, ...) and returns (N, *out), the same for all.
 
-    Returns: (*batch, *out).
+    Returns: (*batch, *out), in the dtype of the modules; where weights are finer, rounded once.
     """
     rows, z = _flatten(x, weights, modules)
     outputs = [_call(k, module, rows) for k, module in enumerate(modules)]
     _same_shape([tuple(y.shape[1:]) for y in outputs])
     y = sum(_scale(y_k, z_k) for y_k, z_k in zip(outputs, z.unbind(-1), strict=True))
+    y = y.to(_dtype(outputs, z))
     return y.reshape(*weights.shape[:-1], *y.shape[1:])
 
 
@@ -40,11 +42,22 @@ def mix_sparse(x: Tensor, weights: Tensor, modules: Sequence[Module]) -> Tensor:
     rows, z = _flatten(x, weights, modules)
     chosen = [z_k.nonzero().squeeze(-1) for z_k in z.unbind(-1)]  # per option, the examples that want it
     active = [k for k, c in enumerate(chosen) if len(c)] or [0]  # if none: option 0 on no example, for the shape
-    parts = [_scale(_call(k, modules[k], rows[chosen[k]]), z[chosen[k], k]) for k in active]
-    _same_shape([tuple(part.shape[1:]) for part in parts])
-    y = parts[0].new_zeros(len(rows), *parts[0].shape[1:])
-    y = y.index_add(0, torch.cat([chosen[k] for k in active]), torch.cat(parts))
+    outputs = [_call(k, modules[k], rows[chosen[k]]) for k in active]
+    _same_shape([tuple(part.shape[1:]) for part in outputs])
+    weights_of = [z[chosen[k], k] for k in active]
+    parts = torch.cat([_scale(y_k, z_k) for y_k, z_k in zip(outputs, weights_of, strict=True)])
+    y = parts.new_zeros(len(rows), *parts.shape[1:])
+    y = y.index_add(0, torch.cat([chosen[k] for k in active]), parts).to(_dtype(outputs, z))
     return y.reshape(*weights.shape[:-1], *y.shape[1:])
+
+
+def call(body: Callable[..., Tensor], x: Tensor, *others: Tensor | None) -> Tensor:
+    """body(x, ...), which has to have the shape of x."""
+    y = body(x, *others)
+    if not isinstance(y, Tensor) or y.shape != x.shape:
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        raise ValueError(f"body must return the shape of its x, {tuple(x.shape)}, got {got}")
+    return y
 
 
 def _flatten(x: Tensor, weights: Tensor, modules: Sequence[Module]) -> tuple[Tensor, Tensor]:
@@ -60,9 +73,16 @@ def _flatten(x: Tensor, weights: Tensor, modules: Sequence[Module]) -> tuple[Ten
 
 def _call(k: int, module: Module, rows: Tensor) -> Tensor:
     y = module(rows)
-    if y.ndim == 0 or len(y) != len(rows):
-        raise ValueError(f"modules[{k}] must return one output per example, ({len(rows)}, ...), got {tuple(y.shape)}")
+    if not isinstance(y, Tensor) or y.ndim == 0 or len(y) != len(rows):
+        got = tuple(y.shape) if isinstance(y, Tensor) else type(y).__name__
+        wanted = f"one output per example, ({len(rows)}, ...)"
+        raise ValueError(f"modules[{k}] must return {wanted}, got {got}")
     return y
+
+
+def _dtype(outputs: Sequence[Tensor], z: Tensor) -> torch.dtype:
+    dtype = reduce(torch.promote_types, (y.dtype for y in outputs))
+    return dtype if dtype.is_floating_point else torch.promote_types(dtype, z.dtype)
 
 
 def _scale(y: Tensor, z: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 Shapes: B batch, T tokens, D width (d_model), H heads.
 """
 
-import math
+import contextlib
+import operator
 from itertools import pairwise
 
 import torch
@@ -15,8 +16,8 @@ class MLP(nn.Sequential):
     """`depth` linear layers with ReLU between them: (..., d_in) -> (..., d_out)."""
 
     def __init__(self, d_in: int, d_hidden: int, d_out: int, depth: int = 2):
-        for name, value in {"d_in": d_in, "d_hidden": d_hidden, "d_out": d_out, "depth": depth}.items():
-            _at_least_one(name, value)
+        d_in, d_hidden = _at_least_one("d_in", d_in), _at_least_one("d_hidden", d_hidden)
+        d_out, depth = _at_least_one("d_out", d_out), _at_least_one("depth", depth)
         widths = [d_in, *[d_hidden] * (depth - 1), d_out]
         layers = [nn.Linear(a, b) for a, b in pairwise(widths)]
         super().__init__(layers[0], *[module for layer in layers[1:] for module in (nn.ReLU(), layer)])
@@ -27,7 +28,8 @@ class SelfAttention(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int, *, causal: bool = False):
         super().__init__()
-        if n_heads < 1 or d_model % n_heads:
+        d_model, n_heads = _at_least_one("d_model", d_model), _at_least_one("n_heads", n_heads)
+        if d_model % n_heads:
             raise ValueError(f"n_heads must divide d_model = {d_model}, got {n_heads}")
         self.n_heads, self.causal = n_heads, causal
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
@@ -51,7 +53,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None = None, *, ca
 
     Args:
         q, k, v: (B, H, T, D/H).
-        kept: (B, T), not negative; not checked.
+        kept: (B, T), not negative; not checked. Booleans, as for padding: torch's faster attention.
 
     Source: Rao et al. 2021, DynamicViT: attention masking.
     """
@@ -59,14 +61,17 @@ def attention(q: Tensor, k: Tensor, v: Tensor, kept: Tensor | None = None, *, ca
         return F.scaled_dot_product_attention(q, k, v, is_causal=causal)
     if kept.shape != (q.shape[0], q.shape[-2]):
         raise ValueError(f"kept must have one value per token, {(q.shape[0], q.shape[-2])}, got {tuple(kept.shape)}")
-    a = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, T, T)
     itself = torch.eye(q.shape[-2], dtype=torch.bool, device=q.device)
-    g = torch.where(itself, 1, kept[:, None, None, :])  # (B, 1, T, T)
+    if kept.dtype == torch.bool:
+        seen = kept[:, None, None, :] | itself
+        return F.scaled_dot_product_attention(q, k, v, seen.tril() if causal else seen)
+    a = q @ k.transpose(-2, -1) / q.shape[-1] ** 0.5  # (B, H, T, T)
+    a = a.to(torch.promote_types(a.dtype, torch.float32))
+    g = torch.where(itself, 1, kept[:, None, None, :].to(a.dtype))  # (B, 1, T, T)
     g = g.tril() if causal else g
     top = a.detach().masked_fill(g == 0, -torch.inf).amax(-1, keepdim=True)  # of what is seen
-    limit = min(20.0, math.log(torch.finfo(a.dtype).max) / 2)  # beyond it is only what is not seen
-    e = (a - top).clamp(max=limit).exp() * g  # so that neither this nor its gradient overflows
-    return e / e.sum(-1, keepdim=True) @ v
+    e = (a - top).clamp(max=20).exp() * g  # above 0 is only what is not seen: nothing overflows
+    return (e / e.sum(-1, keepdim=True)).to(v.dtype) @ v
 
 
 class Block(nn.Module):
@@ -88,7 +93,7 @@ class Transformer(nn.Module):
 
     def __init__(self, d_model: int, n_heads: int, n_layers: int, *, causal: bool = False):
         super().__init__()
-        _at_least_one("n_layers", n_layers)
+        n_layers = _at_least_one("n_layers", n_layers)
         self.blocks = nn.ModuleList(Block(d_model, n_heads, causal=causal) for _ in range(n_layers))
         self.norm = nn.LayerNorm(d_model)
 
@@ -98,6 +103,9 @@ class Transformer(nn.Module):
         return self.norm(x)
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
+def _at_least_one(name: str, value: int) -> int:
+    if not isinstance(value, bool) and getattr(value, "dtype", None) != torch.bool:
+        with contextlib.suppress(TypeError):
+            if operator.index(value) >= 1:
+                return operator.index(value)
+    raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")

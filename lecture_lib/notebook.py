@@ -60,15 +60,17 @@ def show(fig: Figure, alt: str) -> None:
 def check(name: str, answer: object) -> None:
     """Print whether `answer` solves the exercise `name`: not attempted yet, not right yet with a hint, or right.
 
-    Not attempted is `...`, or a function that returns it. An error inside of a learner's function comes through, with
-    its own traceback.
+    Not attempted is `...` or None, or a function that returns it. An error inside of a learner's function comes
+    through, with its own traceback.
     """
     checks: dict[str, Callable] = exercises.CHECKS
     if name not in checks:
         raise ValueError(f"name must be one of {sorted(checks)}, got {name!r}")
     try:
-        if answer is ...:
+        if answer is None or answer is ...:
             raise exercises.NotAttempted
+        if not callable(answer):
+            raise exercises.Wrong("hand over the function itself, not what it returns.")
         praise = checks[name](answer)
     except exercises.NotAttempted:
         print("○ Not attempted yet. Replace the three dots, then run this cell again.")

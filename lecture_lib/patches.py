@@ -4,6 +4,8 @@ A gate keeps or discards each token, the case k = 2 of choosing. What is done wi
 the equation has `mix` and `mix_sparse`: `masked` computes every token and hides the discarded ones from the others, so
 that a gradient reaches them; `packed` computes the kept ones only. Both give the same y.
 
+In a padded batch, `mask` is True for what counts; padding stands at the end. It is never kept.
+
 Shapes: B examples, T tokens, the first of them the class token, D width.
 """
 
@@ -13,6 +15,8 @@ import torch
 from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, argmax, keep_or_discard
+from lecture_lib.mixture import call
+from lecture_lib.simplex import as_integer, as_number, blank, check_mask, full, score
 
 Choose = Callable[[Tensor], Choice]
 
@@ -22,16 +26,23 @@ class Gate(nn.Module):
 
     In training mode it decides by `choose`, in evaluation mode by `at_test`, which is argmax unless told otherwise:
     keep what has σ(score) > 1/2, without noise. "Keep" is option 0 of the choice. The scores start at about 2, so a new
-    gate keeps most: what is discarded from the start is hard to learn from.
+    gate keeps most: what is discarded from the start is hard to learn from. In half precision, too,
+    scores and choice are float32.
     """
 
     def __init__(self, d_in: int, n: int, choose: Choose, *, at_test: Choose = argmax):
         super().__init__()
+        n = as_integer("n", n, "an integer of at least 1", 1)
         self.score, self.choose, self.at_test = nn.Linear(d_in, n), choose, at_test
         nn.init.constant_(self.score.bias, 2.0)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
-        choice = (self.choose if self.training else self.at_test)(keep_or_discard(self.score(x)))
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Choice]:
+        """`mask` (...): which inputs count; for others, weights and `log_prob` are 0."""
+        logits = keep_or_discard(score(self.score, blank(x, mask)))
+        choice = (self.choose if self.training else self.at_test)(logits)
+        if mask is not None:
+            m = mask.unsqueeze(-1)
+            choice = Choice(logits, choice.weights * m.unsqueeze(-1), choice.log_prob * m)
         return choice.weights[..., 0], choice
 
 
@@ -51,16 +62,21 @@ class PatchSelector(nn.Module):
         super().__init__()
         self.gate = Gate(d_model, 1, choose, at_test=at_test)
 
-    def forward(self, x: Tensor, kept: Tensor | None = None) -> tuple[Tensor, Choice]:
-        """`kept` (B, T), if given, is what an earlier selector kept: what it discarded does not come back."""
-        if x.ndim != 3 or x.shape[1] < 1:
-            raise ValueError(f"x must be (B, T, D) with a class token first, got {tuple(x.shape)}")
+    def forward(self, x: Tensor, kept: Tensor | None = None, *, mask: Tensor | None = None):
+        """`kept` (B, T), if given, is what an earlier selector kept: what it discarded does not
+        come back. `mask` (B, T): which tokens count, the class token where any does.
+        """
+        check_tokens(x, mask)
+        if mask is not None and (mask.any(-1) & ~mask[:, 0]).any():
+            raise ValueError("mask must have padding at the end, got some before the class token")
         if kept is not None:
             _check(x, kept)
-        patches, choice = self.gate(x[:, 1:])  # (B, T - 1, 1), of logits (B, T - 1, 1, 2)
+        patches, choice = self.gate(x[:, 1:], None if mask is None else mask[:, 1:])  # (B, T-1, 1)
         choice = Choice(choice.logits.squeeze(-2), choice.weights.squeeze(-2), choice.log_prob.squeeze(-1))
-        now = torch.cat([x.new_ones(len(x), 1), patches.squeeze(-1)], dim=1)  # (B, T)
-        return (now if kept is None else now * kept), choice
+        now = torch.cat([patches.new_ones(len(x), 1), patches.squeeze(-1)], dim=1)  # (B, T)
+        for part in (mask, kept):
+            now = now if part is None else now * part
+        return now, choice
 
 
 def masked(body: Callable[..., Tensor], x: Tensor, kept: Tensor, *per_example: Tensor) -> Tensor:
@@ -78,7 +94,7 @@ def masked(body: Callable[..., Tensor], x: Tensor, kept: Tensor, *per_example: T
     Source: Rao et al. 2021, DynamicViT (attention masking).
     """
     _check(x, kept)
-    return x + kept.unsqueeze(-1) * (body(x, kept, *per_example) - x)
+    return (x + kept.unsqueeze(-1) * (call(body, x, kept, *per_example) - x)).to(x.dtype)
 
 
 def packed(body: Callable[..., Tensor], x: Tensor, kept: Tensor, *per_example: Tensor) -> Tensor:
@@ -89,7 +105,7 @@ def packed(body: Callable[..., Tensor], x: Tensor, kept: Tensor, *per_example: T
     A discarded token's `kept` gets no gradient.
     """
     _check(x, kept)
-    batch, n_tokens, _ = x.shape
+    n_tokens = x.shape[1]
     tokens, weights = x.flatten(0, 1), kept.flatten()
     counts = (kept != 0).sum(-1)  # (B,)
     order = counts.argsort(stable=True)  # examples of equal counts side by side
@@ -104,26 +120,39 @@ def packed(body: Callable[..., Tensor], x: Tensor, kept: Tensor, *per_example: T
         part, token = slice(token, token + repeat * size), token + repeat * size
         if size:
             seen = None if whole else w[part].unflatten(0, (repeat, size))
-            y = body(inside[part].unflatten(0, (repeat, size)), seen, *(t[rows] for t in per_example))
+            batch = inside[part].unflatten(0, (repeat, size))
+            y = call(body, batch, seen, *(t[rows] for t in per_example))
             outside.append(y.flatten(0, 1))
     y = torch.cat(outside) if outside else inside
-    return tokens.index_copy(0, places, inside + w.unsqueeze(-1) * (y - inside)).unflatten(0, (batch, n_tokens))
+    inside = (inside + w.unsqueeze(-1) * (y - inside)).to(x.dtype)
+    return tokens.index_copy(0, places, inside).reshape(x.shape)
 
 
-def usage_loss(kept: Tensor, target: float) -> Tensor:
+def usage_loss(kept: Tensor, target: float, *, mask: Tensor | None = None) -> Tensor:
     """(mean of kept - target)²: asks for a share of what could be used, and leaves open which example gets it.
 
     Args:
         kept: shares of use in [0, 1], any shape. Leave out what is always kept: `usage_loss(kept[:, 1:], 0.5)`.
         target: the budget, more than 0 and at most 1.
+        mask: which of them count, in the shape of kept or its first dimensions. If none does: 0.
 
     Source: Meng et al. 2022, AdaViT (usage loss).
     """
-    if not 0 < target <= 1:
-        raise ValueError(f"target must be more than 0 and at most 1, got {target!r}")
-    if not kept.numel():
+    target = as_number("target", target, "more than 0 and at most 1", lambda t: 0 < t <= 1)
+    kept = full(kept)
+    if mask is not None:
+        check_mask(mask, kept.shape[: getattr(mask, "ndim", kept.ndim)])
+        kept = kept[mask]
+    elif not kept.numel():
         raise ValueError(f"kept must hold at least one decision, got shape {tuple(kept.shape)}")
-    return (kept.mean() - target).square()
+    return (kept.mean() - target).square() if kept.numel() else kept.sum()
+
+
+def check_tokens(x: Tensor, mask: Tensor | None = None) -> None:
+    if x.ndim != 3 or x.shape[1] < 1:
+        raise ValueError(f"x must be (B, T, D) with at least one token, got {tuple(x.shape)}")
+    if mask is not None:
+        check_mask(mask, x.shape[:2])
 
 
 def _check(x: Tensor, kept: Tensor) -> None:

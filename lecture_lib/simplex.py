@@ -31,6 +31,7 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         TypeError: `logits` is no floating-point tensor.
         ValueError: no options, NaN, +inf, a row in which every option is forbidden; a generator on another device;
             no dimension `dim`.
+        RuntimeError: a generator in a checkpoint of activations: torch restores only its own.
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -41,6 +42,9 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         raise ValueError(f"logits must have shape (..., K) with K >= 1 options, got {tuple(logits.shape)}")
     if generator is not None and generator.device.type != logits.device.type:
         raise ValueError(f"generator must be on the device of logits, {logits.device}, got {generator.device}")
+    if generator is not None and torch._C._current_graph_task_id() != -1:  # in backward
+        why = "the choice would be another one when computed anew, and the gradient wrong"
+        raise RuntimeError(f"generator must be None where activations are checkpointed: {why}")
     top = logits.detach().amax(dim)  # NaN and +inf come through a maximum; -inf only if the whole row is -inf
     if not top.isfinite().all():
         if top.isnan().any():
@@ -90,7 +94,16 @@ def check_mask(mask: Tensor, shape: torch.Size) -> None:
     """
     if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != shape:
         got = f"{tuple(mask.shape)} of {mask.dtype}" if isinstance(mask, Tensor) else repr(mask)
-        raise ValueError(f"mask must be {tuple(shape)} of torch.bool, True for what counts, got {got}")
+        wanted = f"{tuple(shape)} of torch.bool, True for what counts"
+        raise ValueError(f"mask must be {wanted}, got {got}")
+
+
+def blank(x: Tensor, mask: Tensor | None) -> Tensor:
+    """x (..., D), 0 where it does not count by `mask` (...): whatever stood there does no harm."""
+    if mask is None:
+        return x
+    check_mask(mask, x.shape[:-1])
+    return x.masked_fill(~mask.unsqueeze(-1), 0)
 
 
 def full(x: Tensor) -> Tensor:
@@ -123,14 +136,15 @@ def entmax(logits: Tensor, alpha: float = 1.5, dim: int = -1) -> Tensor:
 
         p_k = max((α-1) s_k - τ, 0)^(1/(α-1)),    with the threshold τ for which Σ p_k = 1
 
-    τ is exact by sorting for α = 1.5 and 2, and found to float precision for others: by Newton's method below 2, by
-    bisection above. The gradient is analytic and can itself be differentiated. It is 0 outside the support: an option
-    without weight learns nothing, until the others come down to it.
+    Exact by sorting for α = 1.5 and 2, to float precision by Newton's method for others: it finds τ
+    or, above 2, where no float is fine enough for τ, the smallest weight. The gradient is analytic
+    and can itself be differentiated. It is 0 outside the support: an option without weight learns
+    nothing, until the others come down to it.
 
     Args:
         logits: scores s, of any shape.
         alpha: a finite number >= 1. 1: softmax. 2: sparsemax. Above 2 the gradient grows without
-            bound at small weights, as p^(2-α).
+            bound at small weights, as p^(2-α), cut at the root of the largest float.
         dim: where the K options are.
 
     Returns: as `logits`, non-negative, sums to 1 along `dim`.
@@ -141,10 +155,10 @@ def entmax(logits: Tensor, alpha: float = 1.5, dim: int = -1) -> Tensor:
     Source: Peters, Niculae & Martins 2019, Sparse sequence-to-sequence models; the Newton iteration is our own.
     """
     check_logits(logits, dim=dim)
-    _check_alpha(alpha)
+    alpha = _as_alpha(alpha)
     if alpha == 1:
-        return logits.softmax(dim)
-    return _Entmax.apply(logits.to(_working_dtype(logits)), float(alpha), dim).to(logits.dtype)
+        return logits.softmax(dim).to(logits.dtype)
+    return _Entmax.apply(full(logits), alpha, dim).to(logits.dtype)
 
 
 def fenchel_young_loss(logits: Tensor, target: Tensor, alpha: float = 1.5) -> Tensor:
@@ -170,19 +184,21 @@ def fenchel_young_loss(logits: Tensor, target: Tensor, alpha: float = 1.5) -> Te
     Source: Blondel, Martins & Niculae 2020, Learning with Fenchel-Young losses.
     """
     check_logits(logits)
-    _check_alpha(alpha)
-    scores = logits.to(_working_dtype(logits))
+    alpha, scores = _as_alpha(alpha), full(logits)
     y, index = _check_target(target, scores)
-    return _FenchelYoung.apply(scores, entmax(scores, alpha), y, index, float(alpha)).to(logits.dtype)
+    return _FenchelYoung.apply(scores, entmax(scores, alpha), y, index, alpha).to(logits.dtype)
 
 
 class _Entmax(torch.autograd.Function):
     @staticmethod
     def forward(logits, alpha, dim):
-        # Options at -1 or below can get no weight, as τ >= -1 here: cutting there keeps -inf out of every sum.
-        x = (logits - logits.amax(dim, keepdim=True)).mul_(alpha - 1).clamp_(min=-1).movedim(dim, -1)
+        x = logits
+        if alpha <= 2:
+            # At -1 or below is no weight, as τ >= -1: cutting there keeps -inf out of every sum.
+            x = (logits - logits.amax(dim, keepdim=True)).mul_(alpha - 1).clamp_(min=-1)
+        x = x.movedim(dim, -1)
         rows = x.reshape(-1, x.shape[-1])  # (N, K)
-        p = _ratios(rows, _threshold(rows, alpha), alpha)
+        p = (_ratios if alpha <= 2 else _weights_above)(rows, _threshold(rows, alpha), alpha)
         p /= p.sum(-1, keepdim=True)
         return p.reshape(x.shape).movedim(-1, dim)
 
@@ -195,12 +211,25 @@ class _Entmax(torch.autograd.Function):
     def backward(ctx, grad):
         """J = diag(w) - w wᵀ / Σw with w = p^(2-α) on the support, 0 elsewhere; plain operations on p, so that autograd
         can differentiate this once more."""
-        (p,) = ctx.saved_tensors
+        (p,), dim = ctx.saved_tensors, ctx.dim
         support = p.sign()  # 1 or 0: several times the speed of torch.where, here and below
-        w = (p + (1 - support)).pow(2 - ctx.alpha) * support  # away from 0, where a power has an infinite slope
-        w_grad = w * grad
-        mean = w_grad.sum(ctx.dim, keepdim=True) / w.sum(ctx.dim, keepdim=True)
-        return w_grad - w * mean, None, None
+        p = p + (1 - support)  # away from 0, where a power has an infinite slope
+        if ctx.alpha <= 2:
+            w = p.pow(2 - ctx.alpha) * support
+            w_grad = w * grad
+            mean = w_grad.sum(dim, keepdim=True) / w.sum(dim, keepdim=True)
+            return w_grad - w * mean, None, None
+        # The smallest weight has the largest w, beyond any float. J grad is that of grad less its
+        # entry there: for others, only ratios to that w are needed; it pays for them all.
+        log_w = (2 - ctx.alpha) * p.log()
+        top, at = log_w.masked_fill(support == 0, -math.inf).max(dim, keepdim=True)
+        share = (log_w - top).exp() * support
+        share = share / share.sum(dim, keepdim=True)
+        w = log_w.clamp(max=math.log(torch.finfo(p.dtype).max) / 2).exp() * support
+        grad = grad - grad.gather(dim, at)
+        back = w * (grad - (share * grad).sum(dim, keepdim=True))
+        last = -(w * grad).sum(dim, keepdim=True) * share.gather(dim, at)
+        return back.scatter(dim, at, last), None, None
 
 
 def _ratios(x: Tensor, tau: Tensor, alpha: float) -> Tensor:
@@ -216,17 +245,20 @@ def _ratios(x: Tensor, tau: Tensor, alpha: float) -> Tensor:
 
 
 def _threshold(x: Tensor, alpha: float, k: int = FIRST_LOOK) -> Tensor:
-    """τ (N, 1) for rows x (N, K) = (α-1)(s - max s), cut at -1, so that -1 <= τ < 0.
+    """τ (N, 1) for rows x (N, K) = (α-1)(s - max s), cut at -1, so that -1 <= τ < 0; above α = 2,
+    for rows x = s, `_smallest_weight` (N, 2).
 
     Only the support matters. From α = 1.5 on it is small: look for it among the k largest, then further for the rows
     that need it.
     """
     solve = _threshold_by_sorting if alpha in (1.5, 2) else _threshold_by_root_finding
+    solve = solve if alpha <= 2 else _smallest_weight
     if k >= x.shape[-1] or alpha < 1.5:
         return solve(x, alpha)
     top = x.topk(k, dim=-1).values
     tau = solve(top, alpha)
-    unsolved = (top[:, -1:] > tau).squeeze(-1)  # all k have a weight: there may be more
+    last, low = top[:, -1], tau[:, 0]
+    unsolved = last > low if alpha <= 2 else last == low  # all k have a weight: there may be more
     if unsolved.any():
         tau[unsolved] = _threshold(x[unsolved], alpha, 4 * k)
     return tau
@@ -253,7 +285,7 @@ def _threshold_by_root_finding(x: Tensor, alpha: float) -> Tensor:
     """Find the largest weight q in [1/K, 1]: τ = -q^(α-1), and F(q) = q Σ r = 1 with r the ratios p / q.
 
     Up to α = 2, F is convex and increasing: Newton's method comes down from q = 1 without overshooting. It starts at
-    the solution as α -> 1 (F is linear) and takes 4 to 10 steps else. Above 2, F has vertical tangents: bisection.
+    the solution as α -> 1 (F is linear) and takes 4 to 10 steps else.
     """
     eps, tiny = torch.finfo(x.dtype).eps, torch.finfo(x.dtype).tiny
     q = x.new_ones(x.shape[0], 1)
@@ -261,22 +293,52 @@ def _threshold_by_root_finding(x: Tensor, alpha: float) -> Tensor:
     def tau():
         return -q.pow(alpha - 1).clamp(min=tiny)
 
-    if alpha <= 2:
-        for _ in range(100):  # F · F' falls at least to a quarter each step: 50 are enough for float64 and K = 10^6
-            r = _ratios(x, tau(), alpha)
-            u = torch.div(x, -tau()).add_(1).clamp_(min=tiny)
-            step = (q * r.sum(-1, keepdim=True) - 1) / r.div_(u).sum(-1, keepdim=True)  # F' = Σ r / u
-            q = q - step
-            if not (step > 8 * eps * q).any():
-                break
-    else:
-        low, high = q / x.shape[-1], q
-        for _ in range(math.ceil(math.log2(x.shape[-1] / eps))):
-            q = (low + high) / 2
-            above = q * _ratios(x, tau(), alpha).sum(-1, keepdim=True) >= 1
-            low, high = torch.where(above, low, q), torch.where(above, q, high)
-        q = high
+    for _ in range(100):  # F · F' falls to a quarter or less: for float64, K = 10^6, 50 are enough
+        r = _ratios(x, tau(), alpha)
+        u = torch.div(x, -tau()).add_(1).clamp_(min=tiny)
+        step = (q * r.sum(-1, keepdim=True) - 1) / r.div_(u).sum(-1, keepdim=True)  # F' = Σ r / u
+        q = q - step
+        if not (step > 8 * eps * q).any():
+            break
     return tau()
+
+
+def _smallest_weight(x: Tensor, alpha: float) -> Tensor:
+    """The smallest score s_m of the support and its weight w, for α > 2: x = s (N, K) -> (N, 2).
+
+    p_j^a = w^a + a (s_j - s_m), a = α-1: a sum, where τ needs a difference. F(w) = Σ p, of norms of
+    (w, ·), is convex with a slope >= 1: Newton's method comes down from w = 1/n. The support are
+    the n best, for the largest n whose last can have a weight, F(0) < 1, found by halving.
+    """
+    x = x.sort(-1, descending=True).values
+    low = torch.ones_like(x[:, :1], dtype=torch.int64)
+    high = low * x.shape[-1]
+    while (low < high).any():
+        n = (low + high + 1) // 2
+        at = x.gather(-1, n - 1)
+        room = _excess(x, at, alpha).pow_(1 / (alpha - 1)).mul_(x > at).sum(-1, keepdim=True) < 1
+        low, high = torch.where(room, n, low), torch.where(room, high, n - 1)
+    least, w = x.gather(-1, low - 1), 1 / low.to(x.dtype)
+    for _ in range(50):
+        p = _weights_above(x, torch.cat([least, w], -1), alpha)
+        slope = (w / torch.maximum(p, w)).pow(alpha - 2) * p.sign()
+        step = (p.sum(-1, keepdim=True) - 1) / slope.sum(-1, keepdim=True)
+        w = (w - step).clamp(min=torch.finfo(x.dtype).tiny)
+        if not (step > 4 * torch.finfo(x.dtype).eps).any():
+            break
+    return torch.cat([least, w], -1)
+
+
+def _excess(x: Tensor, least: Tensor, alpha: float) -> Tensor:
+    """a (s_j - s_m), a = α-1, cut at 1, where a weight is 1, and 1 for s_j < s_m."""
+    return torch.where(x < least, 1, (x - least).mul_(alpha - 1).clamp_(max=1))
+
+
+def _weights_above(x: Tensor, solved: Tensor, alpha: float) -> Tensor:
+    """The weights (w^a + a (s_j - s_m))^(1/a), by logarithms as powers underflow; 0 below s_m."""
+    least, w = solved.split(1, -1)
+    log_p = torch.logaddexp((alpha - 1) * w.log(), _excess(x, least, alpha).log_()) / (alpha - 1)
+    return log_p.exp_().mul_(x >= least)
 
 
 class _FenchelYoung(torch.autograd.Function):
@@ -303,7 +365,9 @@ class _FenchelYoung(torch.autograd.Function):
         z = a * ((logits if index is None else logits.gather(-1, index)) - logits.amax(-1, keepdim=True))
         top = p.amax(-1, keepdim=True)
         top_a = top.pow(a).clamp_(min=torch.finfo(p.dtype).tiny)
-        log_p = top.log() + (z / top_a).clamp_(min=-1).log1p_() / a  # finite where p underflows
+        log_p = target_p.log()
+        if alpha <= 2:  # finite where p underflows
+            log_p = top.log() + (z / top_a).clamp_(min=-1).log1p_() / a
         slack = torch.where((target_p == 0) & (y > 0), -(z + top_a).clamp_(max=0) * (y / a), 0)
         return loss + (_divergence(y, target_p, log_p, alpha) + slack).sum(-1)
 
@@ -369,10 +433,6 @@ def _check_target(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None
     return y, None
 
 
-def _check_alpha(alpha: float) -> None:
-    if not isinstance(alpha, (int, float)) or not 1 <= alpha < math.inf:
-        raise ValueError(f"alpha must be a finite number >= 1 (1 softmax, 2 sparsemax), got {alpha!r}")
-
-
-def _working_dtype(logits: Tensor) -> torch.dtype:
-    return torch.promote_types(logits.dtype, torch.float32)
+def _as_alpha(alpha: float) -> float:
+    allowed = "a finite number >= 1 (1 softmax, 2 sparsemax)"
+    return as_number("alpha", alpha, allowed, lambda a: 1 <= a < math.inf)

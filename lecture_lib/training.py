@@ -1,8 +1,10 @@
 """One training loop, one evaluation. Neither plots, neither knows a technique."""
 
 import math
+import operator
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -27,22 +29,26 @@ def fit(
         batches: what `loss` takes, a tuple a step; at least `steps` of them.
         measure: called with the model in evaluation mode and without gradients, every `every` steps and at the end.
 
+    However it ends, an interruption included, each module is in the mode in which it was before.
+
     Returns: the history, a row each time: {"step", "loss" (mean since the row before), and what `measure` gave}.
 
     Raises:
         FloatingPointError: the loss is not finite; the parameters are left as they were before that step.
         ValueError: `steps`, `every` or `lr` out of range, a loss that is no scalar, too few batches.
     """
+    steps, every = operator.index(steps), operator.index(every)
     for name, value in {"steps": steps, "every": every}.items():
         if value < 1:
             raise ValueError(f"{name} must be at least 1, got {value}")
+    lr = float(lr)
     if not (math.isfinite(lr) and lr > 0):
-        raise ValueError(f"lr must be a finite number > 0, got {lr}")
+        raise ValueError(f"lr must be a finite number > 0, got {lr:g}")
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     history, since, step = [], [], 0
-    model.train()
     # on stdout, and gone when done: a notebook keeps neither a red box nor a bar
-    with tqdm(total=steps, desc=label, file=sys.stdout, leave=False, ascii=True, ncols=80) as bar:
+    with modes_kept(model), tqdm(total=steps, desc=label, file=sys.stdout, leave=False, ascii=True, ncols=80) as bar:
+        model.train()
         for step, batch in zip(range(1, steps + 1), batches):  # noqa: B905 - batches may be endless
             value = loss(*batch)
             if value.ndim:
@@ -90,11 +96,18 @@ def evaluate(
     return _measured(model, collect)
 
 
-def _measured(model: nn.Module, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    training = model.training
-    model.eval()
+@contextmanager
+def modes_kept(*models: nn.Module) -> Iterator[None]:
+    """At its end, also by an error, each module is in training or evaluation mode as it was: frozen parts, too."""
+    before = [(module, module.training) for model in models for module in model.modules()]
     try:
-        with torch.no_grad():
-            return measure()
+        yield
     finally:
-        model.train(training)
+        for module, training in before:
+            module.training = training
+
+
+def _measured(model: nn.Module, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
+    with modes_kept(model), torch.no_grad():
+        model.eval()
+        return measure()

@@ -1,12 +1,16 @@
 """Turns notebooks/source/NN_name.py, what people edit, into notebooks/NN_name.ipynb, what people open.
 
-    python notebooks/build.py execute [NAME ...]    execute the sources and write the notebooks, outputs kept
-    python notebooks/build.py check                 is every notebook still its source?
+    python notebooks/build.py execute [NAME ...]    write the notebooks; executes those whose code changed, or --again
+    python notebooks/build.py check                 is every notebook its source's, as executed, with today's widgets?
     python notebooks/build.py stamp owner/name      add Colab badges and first cells; `stamp ""` takes them off
     python notebooks/build.py figures               write figures/NAME.png from the cells tagged `figure:NAME`
 
-A source is a py:percent script without a header. Two executions on one machine give the same bytes: what a cell tagged
-`varies` shows, measured times, is kept from the notebook that is there, until its code changes or it is deleted.
+A source is a py:percent script without a header. A notebook holds a hash of the code that was executed and of what it
+showed. While that is the source's code, `execute` keeps the outputs, takes over prose and tags, and brings the widgets'
+JavaScript and style up to date.
+
+Two executions on one machine give the same bytes: what a cell tagged `varies` shows, measured times, is kept from the
+notebook that is there, until its code changes or it is deleted.
 """
 
 import argparse
@@ -68,6 +72,15 @@ def convert(text):
     """The unexecuted notebook of a source."""
     nb = jupytext.reads(text, PERCENT)
     nb.metadata = nbformat.from_dict(METADATA)
+    return nb
+
+
+def read(source):
+    """The unexecuted notebook of a source's path; BuildError if jupytext would write that source in another way."""
+    text = source.read_text("utf-8")
+    nb = convert(text)
+    if difference := drift(text, nb):
+        raise BuildError(f"{source.stem}: the source is not as jupytext writes it; change these lines:\n{difference}")
     return nb
 
 
@@ -190,10 +203,12 @@ def reachable(ids, state):
 
 
 def number(nb):
-    """The notebook with execution counts 1 to n and cell ids that depend on the cells' text alone."""
-    seen, count = {}, 0
+    """The notebook with execution counts 1 to n and ids from the code alone, so that an edit of prose changes none."""
+    seen, count, above = {}, 0, ""
     for cell in nb.cells:
-        text = f"{cell.cell_type}\n{cell.source}"
+        if cell.cell_type == "code" and not is_colab(cell):
+            above = cell.source
+        text = f"{cell.cell_type}\n{cell.source if is_colab(cell) else above}"
         seen[text] = seen.get(text, 0) + 1
         cell.id = hashlib.sha256(f"{text}\n{seen[text]}".encode()).hexdigest()[:12]
         if cell.cell_type == "code" and cell.source.strip():
@@ -204,12 +219,13 @@ def number(nb):
     return nb
 
 
-def execute_text(text, name, cwd, spec=None):
-    """The executed and normalised notebook of a source."""
-    nb = convert(text)
-    if difference := drift(text, nb):
-        raise BuildError(f"{name}: the source is not as jupytext writes it; change these lines:\n{difference}")
-    return normalise(run(nb, name, cwd, spec), name)
+def executed(nb, name, cwd, old=None):
+    """The notebook executed, in place, normalised, with what was measured in the old one, and with its hash."""
+    nb = normalise(run(nb, name, cwd), name)
+    if old:
+        keep_measured(nb, old)
+    nb.metadata["lecture"] = {"executed": fingerprint(nb)}
+    return nb
 
 
 def states(nb):
@@ -224,15 +240,54 @@ def measured(nb):
     return cells, reachable(views, states(nb))
 
 
+def is_colab(cell):
+    """Whether `stamp` made this cell."""
+    return "colab" in cell.metadata.get("tags", [])
+
+
 def code(nb):
-    """The sources of the code cells."""
-    return [cell.source for cell in nb.cells if cell.cell_type == "code"]
+    """The sources of the code cells, without Colab's."""
+    return [cell.source for cell in nb.cells if cell.cell_type == "code" and not is_colab(cell)]
+
+
+def fingerprint(nb):
+    """A hash of the code cells and of what they show, in their order, without Colab's."""
+    cells = [cell for cell in nb.cells if cell.cell_type == "code" and not is_colab(cell)]
+    shown = [[cell.source, [[output.get("text"), output.get("data")] for output in cell.outputs]] for cell in cells]
+    return hashlib.sha256(json.dumps(shown, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_as_executed(nb):
+    """Whether the notebook's code and outputs are those of its execution."""
+    return nb.metadata.get("lecture", {}).get("executed") == fingerprint(nb)
+
+
+def refresh(nb, name):
+    """Puts the package's present code into the widgets that a notebook saved: the names of those that had other code.
+
+    A widget that the notebook defines itself stays as it is.
+    """
+    old = []
+    for model in states(nb).values():
+        home, _, kind = model["state"].get("_anywidget_id", "").rpartition(".")
+        if not home.startswith("lecture_lib."):
+            continue
+        from lecture_lib import widgets  # not above: it imports torch
+
+        if not (widget := getattr(widgets, kind, None)):
+            raise BuildError(f"{name} shows a widget that lecture_lib.widgets does not have: {kind}")
+        present = {"_anywidget_id": f"{widget.__module__}.{kind}", "_css": str(widget._css), "_esm": str(widget._esm)}
+        if not present.items() <= model["state"].items():
+            model["state"].update(present)
+            old.append(kind)
+    return old
 
 
 def keep_measured(nb, old):
     """Gives the cells tagged ``varies`` what they show in the old notebook, if its code and widgets are the same."""
     (new_cells, new_ids), (old_cells, old_ids) = measured(nb), measured(old)
-    if code(nb) == code(old) and new_ids == old_ids:
+    same = [cell.source for cell in new_cells] == [cell.source for cell in old_cells] and new_ids == old_ids
+    if same and code(nb) == code(old):
         for cell, before in zip(new_cells, old_cells, strict=True):
             cell.outputs = before.outputs
         states(nb).update({i: states(old)[i] for i in old_ids})
@@ -254,15 +309,11 @@ def restamp(text, name, repo):
     return fill(STAMP, repo, name) + text if repo else text
 
 
-def transplant(nb, text, name):
-    """An executed notebook with the cells of a source that differs from it in Colab cells only; nothing is executed."""
-    fresh = convert(text)
-    old, new = ([c for c in book.cells if "colab" not in c.metadata.get("tags", [])] for book in (nb, fresh))
-    if [(c.cell_type, c.source) for c in old] != [(c.cell_type, c.source) for c in new]:
-        raise BuildError(f"{name}: notebook and source differ; execute it first")
+def transplant(nb, fresh):
+    """A source's fresh notebook with the outputs of one that was executed with the same code."""
+    old, new = ([c for c in book.cells if c.cell_type == "code" and not is_colab(c)] for book in (nb, fresh))
     for a, b in zip(old, new, strict=True):
-        if b.cell_type == "code":
-            b.outputs = a.outputs
+        b.outputs = a.outputs
     fresh.metadata = nb.metadata
     return number(fresh)
 
@@ -296,29 +347,42 @@ def target(source):
     return source.parents[1] / f"{source.stem}.ipynb"
 
 
-def execute(names=(), root=ROOT):
-    """Executes the sources and writes the notebooks, one after the other; a failing one stays as it was."""
+def execute(names=(), again=False, root=ROOT):
+    """Writes the notebooks, one after the other; executes those whose code changed, or all. A failing one stays."""
+    if "LECTURE_SEED" in os.environ:
+        raise BuildError("LECTURE_SEED is set, but notebooks are written with their own seed: see `make claims`")
     for source in sources(names, root):
-        start = time.perf_counter()
-        nb = execute_text(source.read_text("utf-8"), source.stem, root / "notebooks")
-        if target(source).exists():
-            keep_measured(nb, nbformat.read(target(source), 4))
-        write(target(source), text_of(nb))
-        print(f"{source.stem}: {time.perf_counter() - start:.1f} s", flush=True)
+        start, path, nb = time.perf_counter(), target(source), read(source)
+        old = nbformat.read(path, 4) if path.exists() else None
+        if old and not again and is_as_executed(old) and code(old) == code(nb):
+            nb, done = transplant(old, nb), "the same code, not executed"
+        else:
+            nb = executed(nb, source.stem, root / "notebooks", old)
+            done = f"{time.perf_counter() - start:.1f} s"
+        if kinds := refresh(nb, source.stem):
+            done += f", new code in {', '.join(kinds)}"
+        write(path, text_of(nb))
+        print(f"{source.stem}: {done}", flush=True)
 
 
 def check(root=ROOT):
-    """Raises BuildError with the differences between sources and notebooks, if there is one."""
+    """Raises BuildError with what is not as `execute` would write it: source, executed code, widgets."""
     pairs = {source: target(source) for source in sources(root=root)}
     problems = [f"{path.name} has no source" for path in sorted((root / "notebooks").glob("*.ipynb"))
                 if path not in pairs.values()]  # fmt: skip
     for source, path in pairs.items():
         if not path.exists():
             problems.append(f"{source.name} has no notebook")
-        elif difference := drift(source.read_text("utf-8"), nbformat.read(path, 4)):
+            continue
+        nb = nbformat.read(path, 4)
+        if difference := drift(source.read_text("utf-8"), nb):
             problems.append(f"{path.name} is not its source:\n{difference}")
+        if not is_as_executed(nb):
+            problems.append(f"{path.name} has code or outputs that are not those of its execution")
+        if old := refresh(nb, source.stem):
+            problems.append(f"{path.name} holds old code of widgets: {', '.join(old)}")
     if problems:
-        raise BuildError("\n".join(problems))
+        raise BuildError("\n".join([*problems, "`make notebooks` writes what has a source"]))
 
 
 def stamp(repo, root=ROOT):
@@ -329,7 +393,10 @@ def stamp(repo, root=ROOT):
     for source in sources(root=root):
         new[source] = restamp(source.read_text("utf-8"), source.stem, repo)
         if (path := target(source)).exists():
-            new[path] = text_of(transplant(nbformat.read(path, 4), new[source], source.stem))
+            old, fresh = nbformat.read(path, 4), convert(new[source])
+            if code(old) != code(fresh):
+                raise BuildError(f"{source.stem}: notebook and source differ; execute it first")
+            new[path] = text_of(transplant(old, fresh))
     readme = root / "README.md"
     text = re.sub(" " + stamped(BADGE), "", readme.read_text("utf-8"))
     if repo:
@@ -388,6 +455,7 @@ def main(argv=None):
         command.set_defaults(job=job)
         if job is execute:
             command.add_argument("names", nargs="*", metavar="NAME")
+            command.add_argument("--again", action="store_true", help="execute whether or not the code changed")
         if job is stamp:
             command.add_argument("repo", metavar="owner/name")
     options = vars(parser.parse_args(argv))

@@ -7,19 +7,6 @@ import pytest
 from lecture_lib.slides import handout
 
 ARGUMENTS = handout.ARGUMENTS
-# of a slider: 95 % of 60 redraws take at most so many milliseconds
-REDRAW_MS = """async (slider) => {
-  const times = [];
-  for (let k = 0; k < 60; k++) {
-    slider.value = Number(slider.min) + (slider.max - slider.min) * k / 59;
-    const start = performance.now();
-    slider.dispatchEvent(new Event("input", {bubbles: true}));
-    slider.closest(".widget").getBoundingClientRect(); // waits for the layout
-    times.push(performance.now() - start);
-    await new Promise(requestAnimationFrame);
-  }
-  return times.sort((a, b) => a - b)[56];
-}"""
 
 
 def find_browser() -> str:

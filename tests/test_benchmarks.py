@@ -53,5 +53,6 @@ def test_a_row_for_each_number_of_processes():
     from processes import over_processes
 
     tiny = "--d-model 16 --layers 1 --experts 4 --batch 3 --context 16".split()
-    (row,) = over_processes(*tiny, worlds=(1,))
-    assert row["processes"] == 1 and row["tokens_per_second"] > 0 and row["mb_exchanged_per_step"] == 0
+    one, two = over_processes(*tiny, worlds=(1, 2))
+    assert one["processes"] == 1 and one["tokens_per_second"] > 0 and one["mb_exchanged_per_step"] == 0
+    assert two["processes"] == 2 and two["tokens_per_second"] > 0 and 0 < two["mb_exchanged_per_step"] < 1

@@ -4,26 +4,15 @@ A place takes a way of choosing and gives (output, choice, scorer, parameters of
 sparsely. Each pair is compared with a loop over examples and options, in value and in every gradient.
 """
 
-from functools import partial
-from typing import NamedTuple
+from itertools import product
 
 import pytest
 import torch
 from torch import nn
+from ways import WAYS
 
 from lecture_lib.adapters import LoRA, MixtureOfAdapters
-from lecture_lib.choice import (
-    argmax,
-    entmax,
-    gumbel_softmax,
-    gumbel_top_k,
-    noisy_top_k,
-    sample,
-    softmax,
-    straight_through,
-    top_k,
-)
-from lecture_lib.estimators import gumbel_rao, surrogate
+from lecture_lib.estimators import surrogate
 from lecture_lib.exits import EarlyExitNet
 from lecture_lib.mixture import mix, mix_sparse
 from lecture_lib.models import Block, SelfAttention
@@ -32,36 +21,6 @@ from lecture_lib.patches import PatchSelector, masked, packed
 from lecture_lib.skipping import GatedChannels, GatedHeads, MixtureOfDepths, SkippableBlock
 
 K, D, D_OUT = 5, 8, 6
-
-
-class Way(NamedTuple):
-    choose: object  # logits, generator -> Choice
-    reaches_scorer: bool = True  # does a gradient arrive at the logits?
-    needs_all: bool = False  # does that gradient need options that were not chosen?
-
-
-def quiet(choose):
-    return lambda logits, generator: choose(logits)
-
-
-def noisy(choose):
-    return lambda logits, generator: choose(logits, generator=generator)
-
-
-WAYS = {
-    "softmax": Way(quiet(softmax)),
-    "entmax": Way(quiet(entmax)),
-    "sparsemax": Way(quiet(partial(entmax, alpha=2))),
-    "argmax": Way(quiet(argmax), reaches_scorer=False),
-    "top_k, 1": Way(quiet(partial(top_k, k=1)), reaches_scorer=False),  # its weight is the constant 1
-    "top_k, 2": Way(quiet(partial(top_k, k=2))),
-    "noisy_top_k": Way(noisy(partial(noisy_top_k, k=2))),
-    "gumbel_top_k": Way(noisy(partial(gumbel_top_k, k=2))),
-    "gumbel_softmax": Way(noisy(gumbel_softmax)),
-    "straight_through": Way(lambda s, g: straight_through(gumbel_softmax(s, generator=g)), needs_all=True),
-    "gumbel_rao": Way(noisy(partial(gumbel_rao, n_samples=3)), needs_all=True),
-    "sample": Way(noisy(sample)),
-}
 
 
 def loop(x, weights, modules):
@@ -190,7 +149,7 @@ def depths(choose, evaluate):
     elif evaluate is loop:
         y = x.clone()
         for b in range(4):
-            best = sorted(range(7), key=lambda t: -r[b, t].item())[:3]
+            best = [t for t in sorted(range(7), key=lambda t: -r[b, t].item())[:3] if r[b, t] > 0]
             y[b, best] = x[b, best] + r[b, best, None] * (block(x[None, b, best])[0] - x[b, best])
     return y, choice, layer.router, block
 
@@ -198,11 +157,8 @@ def depths(choose, evaluate):
 PLACES = {"exits": exits, "experts": experts, "mixture": mixture, "patches": patches, "skipped block": skipped_block}
 PLACES |= {"adapters": adapters, "heads": heads, "channels": channels, "depths": depths}
 # a mixture of depths takes the tokens of the largest weights: ways that answer 0 or 1 give it no order
-HARD = {"argmax", "top_k, 1", "straight_through", "gumbel_rao", "sample"}
-NO_SENSE = {(way, "depths"): "a hard choice leaves no order" for way in sorted(HARD)}
-PAIRS = pytest.mark.parametrize(
-    ("way", "place"), [(way, place) for way in WAYS for place in PLACES if (way, place) not in NO_SENSE]
-)
+NO_SENSE = {(name, "depths"): "a hard choice leaves no order" for name, way in WAYS.items() if way.hard}
+PAIRS = pytest.mark.parametrize(("way", "place"), [pair for pair in product(WAYS, PLACES) if pair not in NO_SENSE])
 
 
 def run(way, place, evaluate):
@@ -213,7 +169,7 @@ def run(way, place, evaluate):
         torch.set_default_dtype(torch.float64)
         try:
             generator = torch.Generator().manual_seed(1)
-            y, choice, scorer, options = PLACES[place](lambda s: WAYS[way].choose(s, generator), evaluate)
+            y, choice, scorer, options = PLACES[place](lambda s: WAYS[way](s, generator=generator), evaluate)
         finally:
             torch.set_default_dtype(default)
     log_prob = choice.log_prob.reshape(len(y), -1).sum(-1)  # of all decisions about an example

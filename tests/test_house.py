@@ -3,17 +3,20 @@
 import ast
 import graphlib
 import importlib
+import inspect
 import json
 import re
 import subprocess
 import sys
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
 import yaml
+from ways import WAYS
 
-from lecture_lib import widgets
+from lecture_lib import choice, estimators, moe, widgets
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lecture_lib"
@@ -85,6 +88,18 @@ def test_a_widget_is_one_class_and_one_script(script):
     if script.stem not in shared:
         (name,) = set(vars(importlib.import_module(f"lecture_lib.widgets.{script.stem}"))) & set(widgets.__all__)
         assert name.lower() == script.stem.replace("_", "")
+
+
+def test_the_table_of_ways_misses_none():
+    """Every public function, and module, that returns a Choice is a row of tests/ways.py."""
+    no_way = {"stick_breaking", "hashed", "within_capacity"}  # of gates, of no score, of a choice
+    found = set()
+    for room in (choice, estimators, moe):
+        for name, value in vars(room).items():
+            call = getattr(value, "forward", value)
+            if name[0] != "_" and inspect.isfunction(call) and value.__module__.startswith(room.__name__):
+                found |= {name} if typing.get_type_hints(call).get("return") is choice.Choice else set()
+    assert {re.match(r"\w+", row)[0] for row in WAYS} == found - no_way and no_way <= found
 
 
 def test_every_room_of_exercises_is_that_of_a_notebook():

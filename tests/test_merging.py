@@ -4,6 +4,7 @@ import copy
 import itertools
 from collections import OrderedDict
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -261,13 +262,6 @@ def test_a_permuted_network_is_the_same_function_and_is_recovered_bit_for_bit(na
     assert same(match_weights(a, b, layout), a)
 
 
-def test_a_chain_of_linear_layers_needs_no_layout():
-    network, other = MLP(5, 7, 3, depth=4), MLP(5, 7, 3, depth=4)
-    a, b = network.state_dict(), other.state_dict()
-    assert same(match_weights(a, b), match_weights(a, b, units(network)))
-    torch.testing.assert_close(functional_call(other, match_weights(a, b), (torch.ones(5),)), other(torch.ones(5)))
-
-
 def test_permuting_moves_rows_before_and_columns_after():
     a, order = MLP(5, 7, 3).state_dict(), torch.randperm(7)
     found = permute(a, units(MLP(5, 7, 3)), {"0.": order})
@@ -298,7 +292,7 @@ def test_with_one_hidden_layer_the_match_is_the_best_of_all_permutations(width):
         a, b = MLP(3, width, 2).state_dict(), MLP(3, width, 2).state_dict()
         layout = units(MLP(3, width, 2))
         best = max(alike(a, permute(b, layout, {"0.": order})) for order in all_orders(width, None))
-        assert alike(a, match_weights(a, b)) == pytest.approx(best, rel=1e-6)
+        assert alike(a, match_weights(a, b, layout)) == pytest.approx(best, rel=1e-6)
 
 
 @pytest.mark.parametrize("make", [lambda: MLP(3, 3, 2, depth=4), lambda: reader(4, 2)], ids=["MLP", "Transformer"])
@@ -325,7 +319,9 @@ def test_the_match_is_never_further_from_a_than_b_where_a_start_at_the_input_goe
     """What the units read says to exchange them; then all the rest would have to follow, and the output could not."""
     a = {"0.weight": torch.tensor([[1.0], [0.0]]), "2.weight": 2 * torch.eye(2), "4.weight": torch.tensor([[2.0, 0.0]])}
     b = a | {"0.weight": torch.tensor([[0.0], [1.0]])}
-    assert same(match_weights(a, b), b)
+    layout = units(nn.Sequential(*[nn.Linear(n, m, bias=False) for n, m in ((1, 2), (2, 2), (2, 1))]))
+    layout = Units({f"{2 * int(key[0])}.weight": axes for key, axes in layout.axes.items()}, {})
+    assert same(match_weights(a, b, layout), b)
 
 
 def test_a_position_table_is_matched_with_units_written_by_hand():
@@ -370,6 +366,7 @@ def test_what_units_does_not_know_it_refuses_by_name(module, part):
 
 A = MLP(3, 4, 2).state_dict()
 UNITS = units(MLP(3, 4, 2))
+PLAIN = Units({"w": (None, None)}, {})
 HEADS = "body.blocks.0.attention."
 ODD = torch.tensor([[1.0, torch.nan]])
 
@@ -378,8 +375,13 @@ def solved(source, target):
     return Stitch(nn.Identity(), nn.Identity(), 2, 2).solve(source, target)
 
 
-def joined(x, cut=1):
-    return reassemble([nn.Identity()] * 3, [nn.Identity()] * 3, x, cut=cut)
+def joined(x, cut=1, block=None):
+    return reassemble([block or nn.Identity()] * 3, [nn.Identity()] * 3, x, cut=cut)
+
+
+class Pair(nn.Module):
+    def forward(self, x):
+        return x, x
 
 
 @pytest.mark.parametrize(
@@ -404,15 +406,26 @@ def joined(x, cut=1):
         (lambda: ties([A, A], 0), ["density must be above 0 and at most 1, got 0"]),
         (lambda: ties([A, A], 1.5), ["density", "1.5"]),
         (lambda: dare(A, 1), ["drop must be at least 0 and less than 1, got 1"]),
-        (lambda: match_weights(A, MLP(3, 5, 2).state_dict()), ["b['0.weight']", "(4, 3)", "(5, 3)"]),
-        (lambda: match_weights(*[reader().state_dict()] * 2), ["chain of linear layers", "norm_1", "units(module)"]),
-        (lambda: match_weights(*[{"w": torch.ones(3)}] * 2), ["chain of linear layers", "['w']"]),
+        (lambda: match_weights(A, MLP(3, 5, 2).state_dict(), UNITS), ["b['0.weight']", "(4, 3)", "(5, 3)"]),
+        (lambda: match_weights(A, A, units(MLP(3, 4, 2, depth=3))), ["layout must be that of the state", "4.weight"]),
+        (lambda: match_weights(A, A, MLP(3, 4, 2)), ["layout must be Units, as of units(module), got MLP"]),
+        (lambda: match_weights(*[{"w": torch.ones(2, 2).cfloat()}] * 2, PLAIN), ["a must be", "complex", "'w'"]),
+        (lambda: average([{"1.running_var": torch.ones(2)}] * 2, [2, -1]), ["weights", "1.running_var"]),
+        (lambda: interpolate(*[{"1.running_var": torch.ones(2)}] * 2, 1.5), ["t must be from 0 to 1", "1.running_var"]),
+        (lambda: average([A, {key: t.to("meta") for key, t in A.items()}]), ["states[1]['0.weight']", "cpu", "meta"]),
+        (lambda: average(3), ["states must be a list", "int"]),
+        (lambda: apply_task_vectors(A, [{"0.weight": A["0.weight"]}], 1), ["vectors[0]", "no 0.bias"]),
+        (lambda: apply_task_vectors(A, [A], True), ["scale must be a finite number, got True"]),
+        (lambda: solved(torch.ones(2, 2).long(), torch.ones(2, 2)), ["source must be floating-point", "int64"]),
+        (lambda: joined(torch.ones(4, 2), block=Pair()), ["a[0] must return a tensor (..., D), got tuple"]),
+        (lambda: joined(torch.ones(4, 1, 5, 5), block=nn.Conv2d(1, 1, 3)), ["a[0] must return", "(4, 1, 3, 3)"]),
+        (lambda: joined(torch.ones(4, 1, 9), block=nn.Conv1d(1, 1, 3)), ["a[0] must return", "(4, 1, 7)"]),
         (lambda: match_weights(A, A, Units({}, {})), ["layout must name an axis", "'0.weight'", "None"]),
         (
             lambda: match_weights(*[{"w": torch.ones(2, 2)}] * 2, Units({"w": (Axis("h"), Axis("h"))}, {})),
             ["no group twice"],
         ),
-        (lambda: match_weights(A, A | {"2.bias": torch.tensor([1.0, torch.nan])}), ["b must be finite", "2.bias"]),
+        (lambda: match_weights(A, A | {"2.bias": ODD[0]}, UNITS), ["b must be finite", "2.bias"]),
         (lambda: ties([A, A | {"2.bias": torch.tensor([1.0, torch.nan])}], 1), ["vectors[1] must be finite", "2.bias"]),
         (lambda: dare({"n": torch.tensor([1, 2])}, 0.5), ["vector must be", "floating point", "'n'", "int64"]),
         (lambda: ties([{}], 1), ["vectors[0] must have at least one entry"]),
@@ -504,3 +517,115 @@ def test_reassembly_looks_at_networks_in_evaluation_mode():
     assert left_out == 1 and all(block.training for block in a)
     assert same(nn.Sequential(*a).state_dict(), nn.Sequential(*before).state_dict())
     torch.testing.assert_close(stitch(x), nn.Sequential(*before).eval()(x), atol=1e-4, rtol=1e-4)
+
+
+# ---- what is no weight, what is tied, and types
+
+
+def normalised(seed, dtype=torch.float32):
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(20, 20), nn.BatchNorm1d(20), nn.Linear(20, 5)).to(dtype)
+    net[1].running_mean += 100 * seed
+    net[1].running_var += 100 * seed
+    net[1].num_batches_tracked += seed
+    return net.state_dict()
+
+
+def test_running_statistics_are_no_task():
+    base, tuned = normalised(0), normalised(1)
+    vector = task_vector(base, tuned)
+    assert set(base) - set(vector) == {"1.running_mean", "1.running_var", "1.num_batches_tracked"}
+    assert ties([vector], 0.05)["0.weight"].count_nonzero() > 0
+    moved = apply_task_vectors(base, [vector], 1)
+    assert all(torch.equal(moved[key], base[key]) for key in set(base) - set(vector))
+    torch.testing.assert_close(moved["0.weight"], tuned["0.weight"])
+    assert average([base, tuned])["1.running_var"][0] == 51 and average([base, tuned])["1.num_batches_tracked"] == 0
+    assert interpolate(base, tuned, 0.25)["1.running_mean"][0] == 25
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_a_merge_rounds_once(dtype):
+    """Base plus the change of one task is the tuned state, though half precision holds no such difference."""
+    base, tuned = ({key: 10 * t if key == "w" else t for key, t in state(i, dtype=dtype).items()} for i in (0, 1))
+    vector = task_vector(base, tuned)
+    assert vector["w"].dtype == torch.promote_types(dtype, torch.float32)
+    moved = apply_task_vectors(base, [vector], 1)
+    assert moved["w"].dtype == dtype
+    tolerance = 0 if dtype in (torch.float16, torch.bfloat16) else 2 * torch.finfo(dtype).eps * 50
+    torch.testing.assert_close(moved["w"], tuned["w"], atol=tolerance, rtol=0)
+    exact = base["w"].double() + 0.3 * (tuned["w"].double() - base["w"].double())
+    torch.testing.assert_close(apply_task_vectors(base, [vector], 0.3)["w"], exact.to(dtype), atol=tolerance, rtol=0)
+    assert same(
+        interpolate(base, tuned, 0.3),
+        {**base, **{k: (0.7 * base[k].double() + 0.3 * tuned[k].double()).to(dtype) for k in "wb"}},
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_task_vectors_of_half_precision_are_merged_as_those_of_float64(dtype):
+    base = state(0, dtype=dtype)
+    vectors = [task_vector(base, state(i, dtype=dtype)) for i in (1, 2, 3)]
+    wide = [{key: t.double() for key, t in vector.items()} for vector in vectors]
+    merged, wanted = ties(vectors, 0.4), ties(wide, 0.4)
+    dropped = dare(vectors[0], 0.3, torch.Generator().manual_seed(0))
+    for key in ("w", "b"):
+        torch.testing.assert_close(merged[key].double(), wanted[key], atol=1e-6, rtol=1e-6)
+        torch.testing.assert_close(
+            dropped[key].double(), dropped[key].sign().abs() * wide[0][key] / 0.7, atol=1e-5, rtol=0
+        )
+
+
+def test_tied_weights_are_one_tensor_in_a_task_vector():
+    net = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+    net[1].weight = net[0].weight
+    base, tuned = (
+        net.state_dict(),
+        {key: t + torch.randn(t.shape) for key, t in copy.deepcopy(net).state_dict().items()},
+    )
+    tuned["1.weight"] = tuned["0.weight"]
+    vector = task_vector(base, tuned)
+    once = {key: t for key, t in vector.items() if key != "1.weight"}
+    for merge in (lambda v: ties([v, v], 0.3), lambda v: dare(v, 0.5, torch.Generator().manual_seed(0))):
+        merged, wanted = merge(vector), merge(once)
+        assert same({key: merged[key] for key in wanted}, wanted) and torch.equal(
+            merged["1.weight"], merged["0.weight"]
+        )
+
+
+def test_complex_weights_are_averaged():
+    a, b = {"w": torch.tensor([1 + 2j])}, {"w": torch.tensor([3 - 2j])}
+    assert average([a, b])["w"] == 2 and interpolate(a, b, 0.25)["w"] == 1.5 + 1j
+    assert apply_task_vectors(a, [task_vector(a, b)], 1)["w"] == b["w"]
+
+
+def test_lists_may_be_generators_and_numbers_numpys():
+    states = [state(i) for i in range(3)]
+    assert same(average(s for s in states), average(states))
+    assert same(interpolate(*states[:2], np.float32(0.5)), interpolate(*states[:2], 0.5))
+    assert same(interpolate(*states[:2], torch.tensor(0.5)), interpolate(*states[:2], 0.5))
+    blocks = [nn.Linear(4, 4) for _ in range(3)]
+    x = torch.randn(30, 4)
+    one, two = (reassemble(iter(blocks), iter(blocks), x, cut=cut)[0] for cut in (np.int64(1), 1))
+    assert torch.equal(one(x), two(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("rank", [1, 4, 63])
+def test_a_stitch_of_rank_deficient_features_is_short_and_exact(dtype, rank):
+    x = torch.randn(200, rank, dtype=dtype)
+    source, target = x @ torch.randn(rank, 64, dtype=dtype), x @ torch.randn(rank, 32, dtype=dtype) + 1
+    stitch = Stitch(nn.Identity(), nn.Identity(), 64, 32).to(dtype).solve(source, target)
+    assert stitch.affine.weight.abs().max() < 100
+    torch.testing.assert_close(stitch(source), target, atol=1e-3, rtol=1e-3)
+
+
+def test_networks_of_convolutions_are_joined_where_features_come_last():
+    def blocks():
+        return [nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten()), nn.Linear(144, 8), nn.Linear(8, 3)]
+
+    x = torch.randn(50, 1, 8, 8)
+    stitch, _ = reassemble(blocks(), blocks(), x, cut=1)
+    assert stitch(x).shape == (50, 3)
+    tokens = [nn.Linear(4, 4) for _ in range(3)]
+    with pytest.raises(ValueError, match=r"b must have a place with features for \(9, 7\) tokens"):
+        reassemble(tokens, [nn.Flatten(), nn.Linear(28, 3)], torch.randn(9, 7, 4), cut=1)

@@ -17,7 +17,7 @@ def test_mlp():
     ]
     assert net(torch.randn(2, 5, 8)).shape == (2, 5, 3)
     assert len(MLP(8, 32, 3, depth=1)) == 1
-    with pytest.raises(ValueError, match="depth must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="depth must be an integer of at least 1, got 0"):
         MLP(8, 32, 3, depth=0)
 
 
@@ -39,5 +39,5 @@ def test_transformer():
     assert not torch.allclose(full(x)[:, :4], full(changed)[:, :4])
     with pytest.raises(ValueError, match="n_heads must divide d_model = 8, got 3"):
         Transformer(8, 3, n_layers=1)
-    with pytest.raises(ValueError, match="n_layers must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_layers must be an integer of at least 1, got 0"):
         Transformer(8, 2, n_layers=0)

@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from ways import WAYS
 
-from lecture_lib.choice import Choice, argmax, entmax, softmax, top_k
+from lecture_lib.choice import Choice, argmax, softmax, top_k
 from lecture_lib.cost import count_flops
 from lecture_lib.mixture import mix
 from lecture_lib.moe import (
@@ -47,18 +48,8 @@ STYLES = {
     "SwiGLU": {"gated": True, "activation": F.silu},
     "SwiGLU, biases, shared": {"gated": True, "activation": F.silu, "bias": True, "n_shared": 2},
 }
-CHOICES = {
-    "softmax": softmax,
-    "entmax": entmax,
-    "top_k": partial(top_k, k=2),
-    "switch": switch,
-    "switch, 3": partial(switch, k=3),
-    "gshard": lambda s: gshard(s, generator=torch.Generator().manual_seed(0)),
-    "expert_choice": partial(expert_choice, capacity_factor=2.0),
-    "balanced": balanced,
-    "base": base,
-    "bias": BalanceBias(E, k=2),
-}
+CHOICES = {name: way.seeded() for name, way in WAYS.items()}
+CHOICES |= {"switch, 3": partial(switch, k=3), "expert_choice, 2": partial(expert_choice, capacity_factor=2.0)}
 
 
 def choice_of(weights, logits=None):
@@ -290,6 +281,14 @@ def test_sinkhorn_solves_the_balanced_problem():
     torch.testing.assert_close(sinkhorn(logits.reshape(3, 4, 4)), plan.reshape(3, 4, 4))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_sinkhorn_of_the_largest_scores_is_a_plan(dtype):
+    """Their differences are more than the dtype holds. The first token wants expert 0, the second has no wish."""
+    big = torch.finfo(dtype).max
+    plan = sinkhorn(torch.tensor([[big, big / 2], [-big, -big]], dtype=dtype))
+    torch.testing.assert_close(plan, torch.eye(2, dtype=dtype), atol=0.01, rtol=0)
+
+
 def test_base_is_the_best_of_all_balanced_assignments():
     torch.manual_seed(0)
     for n in (6, 5):
@@ -334,6 +333,12 @@ def test_bias_balances_without_moving_the_weights():
     torch.testing.assert_close(choice.weights[chosen], logits.softmax(-1)[chosen])  # p alone, whatever the bias
     assert choose.bias[0] < 0 < choose.bias[1:].min()
     assert "bias" in choose.state_dict()
+
+
+def test_a_bias_at_the_mean_stays():
+    choose = BalanceBias(3, rate=0.1)  # in float32, the mean of 3/9, 5/9 and 1/9 is more than 3/9
+    choose.update(choice_of(torch.eye(3)[[0] * 3 + [1] * 5 + [2]]))
+    assert choose.bias.tolist() == pytest.approx([0, -0.1, 0.1])
 
 
 def test_one_bias_step_by_hand():
@@ -516,6 +521,12 @@ def test_measures_of_collapse():
     assert collapse(one) == (4, 3, 0)
     assert expert_load(choice_of([[0.5, 0.5, 0], [1, 0, 0.0]])).tolist() == pytest.approx([2 / 3, 1 / 3, 0])
     assert expert_load(switch(torch.zeros(0, 4))).tolist() == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("n_experts", [3, 7, 48])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_an_equal_load_has_entropy_one_and_no_more(dtype, n_experts):
+    assert 1 - 1e-12 < collapse(choice_of(torch.eye(n_experts, dtype=dtype))).entropy <= 1
 
 
 def test_representation_collapse_by_hand_and_its_invariance():

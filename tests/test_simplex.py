@@ -220,6 +220,97 @@ def test_float32_is_accurate_for_a_hundred_thousand_options(alpha, scale):
     torch.testing.assert_close(p.sum(-1), torch.ones(3), atol=2e-6, rtol=0)
 
 
+# --- alpha above 2 ---
+
+
+def entmax_by_supports(row, alpha):
+    """Every size of the support, the largest first; its smallest weight w by bisection of log w, in float64.
+
+    p_j^a = w^a + a (s_j - s_m) with a = α-1: sums of what is not negative, so no digit is lost.
+    """
+    a, s = alpha - 1, sorted(row.double().tolist(), reverse=True)
+    for n in range(len(s), 0, -1):
+        c = [a * (s_j - s[n - 1]) for s_j in s[:n]]
+        if sum(c_j ** (1 / a) for c_j in c) < 1:
+            break
+
+    def weights(log_w):
+        logs = [(a * log_w, math.log(c_j) if c_j else -math.inf) for c_j in c]
+        return [math.exp((max(pair) + math.log1p(math.exp(min(pair) - max(pair)))) / a) for pair in logs]
+
+    low, high = -700.0, 0.0
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (low, middle) if sum(weights(middle)) > 1 else (middle, high)
+    p = dict(zip(s[:n], weights(low), strict=True))
+    return torch.tensor([p.get(s_j, 0.0) for s_j in row.double().tolist()], dtype=torch.float64)
+
+
+LARGE = pytest.mark.parametrize("alpha", [2.001, 2.5, 3, 5, 10, 50, 1000.0, 1e6])
+
+
+@LARGE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-12, 1e-6, 1e-3, 0.1])
+def test_large_alphas_are_right(alpha, dtype, scale):
+    s = normal(20, 8, dtype=dtype, scale=scale)
+    s[:, 3] = s[:, 5]  # a tie
+    p = entmax(s, alpha)
+    wanted = torch.stack([entmax_by_supports(row, alpha) for row in s])
+    torch.testing.assert_close(p.double(), wanted, atol=16 * torch.finfo(dtype).eps, rtol=0)
+    assert torch.equal(p[:, 3], p[:, 5])
+
+
+@LARGE
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [2, 5, FIRST_LOOK, 100])
+def test_a_large_alpha_inverts_its_optimality_condition(alpha, dtype, k):
+    """s = p^a / a on the support, up to a shift, gives p back; there J maps p^(α-2) · dp to dp, for Σ dp = 0."""
+    p = (normal(20, k, scale=0.5) + 2).clamp(min=0.1)
+    p /= p.sum(-1, keepdim=True)
+    a, low = alpha - 1, p.amin(-1, keepdim=True)
+    s = (((a * p.log()).exp() - (a * low.log()).exp()) / a).to(dtype).requires_grad_()
+    got, eps = entmax(s, alpha), torch.finfo(dtype).eps
+    inside = (s > torch.finfo(dtype).tiny).sum(-1) == k - 1  # where s does not underflow
+    if alpha <= 10 and k <= FIRST_LOOK:
+        assert inside.any()
+    torch.testing.assert_close(got[inside].double(), p[inside], atol=16 * eps, rtol=0)
+    dp = normal(20, k, seed=1)
+    dp -= dp.mean(-1, keepdim=True)
+    direction = dp * ((alpha - 2) * p.log()).exp()
+    finite = (
+        inside & (direction.abs().amin(-1) > torch.finfo(dtype).tiny) & (((2 - alpha) * low.log()).squeeze(-1) < 40)
+    )
+    slope = gradient(got, s, direction.to(dtype))
+    torch.testing.assert_close(slope[finite].double(), dp[finite], atol=400 * alpha * eps * k, rtol=0)
+
+
+@pytest.mark.parametrize("alpha", [3, 5, 10, 50])
+def test_a_gradient_is_finite_where_a_weight_is_tiny(alpha):
+    """The Jacobian of one tiny weight among large ones is theirs: its own p^(2-α) is beyond float32."""
+    a, p = alpha - 1, torch.tensor([0.6, 0.4 - 1e-6, 1e-6], dtype=torch.float64)
+    s = (p.pow(a) - p[2].pow(a)) / a
+    fine, coarse = s.clone().requires_grad_(), s.float().requires_grad_()
+    wanted, got = (gradient(entmax(x, alpha), x, TALK.to(x.dtype)) for x in (fine, coarse))
+    w = p.pow(2 - alpha)[:2]
+    direct = (w * (TALK[:2] - TALK[2])).double()  # to the first order in 1 / w_3: it pays for both
+    torch.testing.assert_close(wanted, torch.cat([direct, -direct.sum(-1, keepdim=True)]), rtol=1e-3, atol=0)
+    torch.testing.assert_close(got.double(), wanted, rtol=1e-3, atol=0)
+
+
+@LARGE
+def test_the_loss_of_a_large_alpha_is_its_definition(alpha):
+    for dtype in (torch.float64, torch.float32):
+        s, classes = normal(20, 6, scale=min(1, 3 / alpha), dtype=dtype), torch.arange(20) % 6
+        y = normal(20, 6, seed=1).softmax(-1)
+        p = torch.stack([entmax_by_supports(row, alpha) for row in s])
+        for target, q in ((classes, F.one_hot(classes, 6).double()), (y.to(dtype), y)):
+            expected = ((p - q) * (s.double() - s.double().amax(-1, keepdim=True))).sum(-1)
+            expected = expected - omega(p, alpha) + omega(q, alpha)
+            loss = fenchel_young_loss(s, target, alpha)
+            torch.testing.assert_close(loss.double(), expected, atol=32 * torch.finfo(dtype).eps, rtol=1e-5)
+
+
 # --- its gradient ---
 
 
@@ -358,11 +449,16 @@ def test_a_forbidden_target_costs_infinity(alpha):
 # --- what is refused ---
 
 
-@pytest.mark.parametrize("alpha", [0.99, 0, -1.0, torch.nan, torch.inf, "1.5", None, torch.tensor(1.5)])
+@pytest.mark.parametrize("alpha", [0.99, 0, -1.0, torch.nan, torch.inf, "1.5", None, True, torch.ones(2)])
 def test_alpha_is_checked(alpha):
     for call in (lambda: entmax(TALK, alpha), lambda: fenchel_young_loss(TALK, torch.tensor(0), alpha)):
         with pytest.raises(ValueError, match=r"alpha must be a finite number >= 1 .*, got "):
             call()
+
+
+@pytest.mark.parametrize("alpha", [np.float32(1.5), torch.tensor(1.5), Fraction(3, 2)])
+def test_every_number_is_an_alpha(alpha):
+    assert torch.equal(entmax(TALK, alpha), entmax(TALK, 1.5))
 
 
 bad_logits = pytest.mark.parametrize(

@@ -159,9 +159,9 @@ def test_flops_are_those_of_the_groups_kept():
 
 
 def test_groups_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match="n_groups must divide the 24 hidden units, got 5"):
+    with pytest.raises(ValueError, match="n_groups must be an integer that divides the 24 hidden units, got 5"):
         GatedChannels(MLP(D, 24, 5), 5, softmax)
-    with pytest.raises(ValueError, match="mlp must be a Sequential of Linear, activation, Linear, got MLP"):
+    with pytest.raises(ValueError, match="mlp must be a Sequential of Linear, activation, Linear, with biases, got"):
         GatedChannels(MLP(D, 24, 5, depth=3), 2, softmax)
     with pytest.raises(ValueError, match=r"x must be \(B, D\) or \(B, T, D\), got \(16,\)"):
         SkippableBlock(D, nn.Identity(), softmax)(torch.randn(D))

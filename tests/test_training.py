@@ -1,7 +1,9 @@
 """The training loop and the evaluation: what they return, and how they stop."""
 
+import contextlib
 import itertools
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -73,3 +75,29 @@ def test_evaluate_averages_over_examples_not_batches():
         evaluate(model, lambda x: {"accuracy": x.mean()}, parts)
     with pytest.raises(ValueError, match="at least one batch, got none"):
         evaluate(model, lambda x: {}, [])
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError, None])
+def test_modes_are_as_they_were_however_training_ends(error):
+    model = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Sequential(nn.Dropout(0.1), nn.Linear(3, 1)))
+    model[2].eval()
+    before, seen = [module.training for module in model.modules()], []
+
+    def loss(x, y):
+        seen.append(model[2].training)
+        if error and len(seen) == 3:
+            raise error
+        return (model(x) - y).square().mean()
+
+    with pytest.raises(error) if error else contextlib.nullcontext():
+        fit(model, loss, itertools.repeat((X, Y)), steps=4)
+    assert all(seen) and [module.training for module in model.modules()] == before
+    evaluate(model, lambda x: {"mean": model(x)[:, 0]}, [(X,)])
+    assert [module.training for module in model.modules()] == before
+
+
+def test_numpy_numbers_are_numbers():
+    model, loss = problem()
+    assert (
+        len(fit(model, loss, itertools.repeat((X, Y)), steps=np.int64(2), every=np.int32(1), lr=np.float32(0.1))) == 2
+    )

@@ -1,8 +1,10 @@
-"""The checks behind the notebooks' exercises. Each takes a learner's answer, and tells the likely mistake by its trace.
+"""A module for the exercises of each notebook; what is imported from it is a check.
 
-A check raises `NotAttempted` or `Wrong(hint)`, or returns a sentence of praise that adds something. There is a module
-for the exercises of each notebook.
+A check takes an answer, raises `NotAttempted` or `Wrong(hint)`, or returns a sentence of praise.
 """
+# ruff: noqa: F401
+
+from types import FunctionType
 
 from lecture_lib.exercises.adapters import expert_bits, two_in_one
 from lecture_lib.exercises.adaptive_language_model import fixed_sequence, oracle_exit
@@ -19,35 +21,6 @@ from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baselin
 from lecture_lib.exercises.sparse_choices import entmax_15, smallest_lead
 from lecture_lib.exercises.start_here import run_what_is_chosen
 
-CHECKS = {
-    check.__name__: check
-    for check in (
-        run_what_is_chosen,
-        forbid,
-        keep_or_discard,
-        entmax_15,
-        smallest_lead,
-        leave_one_out_baseline,
-        best_baseline,
-        scan,
-        block_flops,
-        share_left,
-        batch_budget,
-        patience_exit,
-        mean_flops,
-        oracle_exit,
-        fixed_sequence,
-        balance_loss,
-        dropped_by_chance,
-        elect_and_merge,
-        soup_members,
-        groups,
-        intensity,
-        two_in_one,
-        expert_bits,
-        pareto_front,
-        random_budget,
-    )
-}
+CHECKS = {name: check for name, check in globals().items() if isinstance(check, FunctionType)}
 
 __all__ = ["CHECKS", "NotAttempted", "Wrong", *CHECKS]

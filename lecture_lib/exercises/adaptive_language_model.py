@@ -1,66 +1,63 @@
 """Checks of the exercises on adaptive language model."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from lecture_lib.exercises.answers import NotAttempted, Wrong, tensor_of
+from lecture_lib.exercises.answers import Answer, NotAttempted, Wrong, exercise, normal, tensor_of
+
+SAID = [((2 * s).abs().long(),) for s in normal((5, 40), (2, 5), (5, 12), (7, 1), (1, 3))]
+GAP = [0.01, 0.012, 0.05, 0.3, 0.04, 0.9]
+TESTS = [(p, 0.1) for p in (GAP, [0.2, 0.01], [0.01, 0.02, 0.03], [0.1, 0.5], [0.04, 0.04, 0.04])]
+TESTS += [(p.sigmoid().tolist(), 0.6) for p in normal((1,), (2,), (3,), (5,), (8,))]
 
 
-def oracle_exit(answer: Callable[[Tensor], Tensor]) -> str:
-    """Predictions (L, T) in; for each token the first exit from which on all agree with the last out, (T,)."""
-    predictions = torch.tensor([[5, 5, 1, 2, 9, 7], [5, 3, 1, 4, 2, 6], [5, 5, 8, 4, 2, 7], [5, 5, 1, 4, 3, 7]])
-    wanted = torch.tensor([0, 2, 3, 1, 3, 2])
-    exits = tensor_of(answer(predictions.clone()), (6,)).long()
-    if torch.equal(exits, wanted):
-        return "It needs all layers to know that it did not need them: a yardstick, not a method."
-    agrees = predictions == predictions[-1]
-    if torch.equal(exits, agrees.long().argmax(0)):
-        raise Wrong("a prediction may be right, change, and come back: token 2 agrees at exit 0, not at exit 1.")
-    if torch.equal(exits, wanted + 1):
-        raise Wrong("off by one: exits count from 0; what you return is how many layers run.")
-    if torch.equal(exits, agrees.sum(0)) or torch.equal(exits, 4 - agrees.sum(0)):
-        raise Wrong("counting the exits that agree does not tell which: agreement may have a gap.")
-    steady = torch.cat([predictions[1:] == predictions[:-1], torch.ones(1, 6, dtype=torch.bool)]).long().argmax(0)
-    if torch.equal(exits, steady):
-        raise Wrong("two exits in a row that agree with each other may both be wrong; compare with the last.")
-    if (exits == 3).all():
-        raise Wrong("every token takes all layers.")
-    place = int((exits != wanted).nonzero()[0])
-    raise Wrong(f"for the predictions {predictions[:, place].tolist()} of one token you get exit {exits[place]}.")
+@exercise(SAID)
+def oracle_exit(predictions: Tensor) -> dict:
+    """Predictions (L, T) in; the first exit (T,) from which on all agree with the last out."""
+    n, agrees = len(predictions), (predictions == predictions[-1]).long()
+    settled, total = agrees.flip(0).cumprod(0).sum(0), agrees.sum(0)
+    pairs = torch.cat([predictions[1:] == predictions[:-1], agrees[-1:].bool()])
+    return {
+        "It needs all layers to know that it did not: a yardstick, not a method.": n - settled,
+        "a prediction may be right, change, and come back, as in 5, 3, 5, 5.": agrees.argmax(0),
+        "off by one: exits count from 0; what you return is how many layers run.": n - settled + 1,
+        "the number of exits that agree does not tell which: there may be gaps.": n - total,
+        "that is how many exits agree. Which is the first of those at the end?": total,
+        "two in a row that agree may both be wrong: ask the last.": pairs.long().argmax(0),
+    }
 
 
-def fixed_sequence(answer: Callable[[list[float], float], int | None]) -> str:
-    """p-values from the safest threshold to the boldest and ε in; the index to use, or None, out."""
+def index_or_none(answer: Answer, p_values: list[float], error: float) -> object:
+    index = answer(p_values, error)
+    if index is None and all(answer(list(p), 0.1) is None for p in (GAP, [0.01, 0.02])):
+        raise NotAttempted  # else None may be meant
+    if index is not None and tensor_of(index, "one index or None").eq(-1).all():
+        raise Wrong("-1 is the last place of a list; if not even the safest passes, say None.")
+    return -1 if index is None else index
 
-    def ask(p_values: list[float], error: float = 0.1) -> object:
-        index = answer(list(p_values), error)
-        if index is ...:
-            raise NotAttempted
-        if getattr(index, "shape", ()):
-            raise Wrong(f"the result should be one index or None, it is of shape {tuple(index.shape)}.")
-        return index
 
-    gap = ask([0.01, 0.02, 0.05, 0.3, 0.04, 0.9])  # before anything that may return None: that is not an attempt
-    if gap is None and ask([0.01, 0.02]) is None:
-        raise NotAttempted
-    if gap == 4:
-        raise Wrong("after a test that fails nothing counts any more: index 4 was reached by looking further.")
-    if gap == 3:
-        raise Wrong("index 3 is the first test that fails; the one before it was the last to pass.")
-    if gap == 0:
-        raise Wrong("index 0 is the safest. Go on while tests pass: bolder saves more.")
-    if gap == 1:
-        raise Wrong("no correction for many tests is needed: each compares with ε itself.")
-    if gap != 2:
-        raise Wrong(f"for [0.01, 0.02, 0.05, 0.3, 0.04, 0.9] and ε = 0.1 you get {gap!r}.")
-    nothing = ask([0.2, 0.01])
-    if nothing is not None:
-        raise Wrong(f"if not even the safest passes, the answer is None: use the full model. You get {nothing!r}.")
-    everything = ask([0.01, 0.02, 0.03])
-    if everything != 2:
-        raise Wrong(f"if all three pass, the boldest is the one to use: 2. You get {everything!r}.")
-    if ask([0.1, 0.5]) != 0:
-        raise Wrong("a p-value equal to ε passes.")
-    return "Only the first true hypothesis can be rejected by mistake, and that happens with probability at most ε."
+def named(given: Tensor, wanted: Tensor, *case: object) -> str | None:
+    got = "None" if given == -1 else f"{given:g}"
+    return None if given == wanted else f"you get {got}."
+
+
+@exercise(TESTS, ask=index_or_none, verdict=named)
+def fixed_sequence(p_values: list[float], error: float) -> dict:
+    """p-values from the safest threshold to the boldest and ε in; the index or None out."""
+
+    def last(p: list[float], error: float) -> int:
+        return [*(value > error for value in p), True].index(True) - 1  # -1 is None
+
+    p, n, right = p_values, len(p_values), last(p_values, error)
+    passed, sums = [i for i in range(n) if p[i] <= error], [sum(p[: i + 1]) for i in range(n)]
+    return {
+        "A true hypothesis is rejected only after the first true one: probability ≤ ε.": right,
+        "after a test that fails nothing counts any more.": [-1, *passed][-1],
+        "that is the first test that fails; the one before it was the last to pass.": right + 1,
+        "that is the first that passes. Go on: bolder saves more.": [*passed, -1][0],
+        "no correction for many tests: each compares with ε itself.": last(p, error / n),
+        "each p-value is compared with ε by itself, not their sum.": last(sums, error),
+        "if not even the safest passes, the answer is None: the full model.": max(right, 0),
+        "if all pass, the boldest is the one to use.": -1 if right == n - 1 else right,
+        "a p-value equal to ε passes.": last(p, error - 1e-9),
+    }

@@ -1,62 +1,57 @@
 """Checks of the exercises on conditional computation."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from lecture_lib.exercises.answers import NotAttempted, Wrong, tensor_of
+from lecture_lib.exercises.answers import close, exercise, normal
+
+KEPT = [(0.5, 64, 32), (0.25, 1000, 8), (0.75, 16, 128), (0.125, 8, 1), (1.0, 10, 10)]
+ROWS = [3.0, 2.5, 2.0, 1.5, 1.0], [0.5, -1.0, -2.0, 0.2, -3.0], [2.2, 0.1, 0.8, -4.0, -1.5]
+SCORES = [(torch.tensor(ROWS), budget) for budget in (0.4, 0.1)]
+SCORES += zip(normal((1, 7), (4, 6), (2, 4), (2, 4)), (0.7, 0.55, 1.0, 0.05), strict=True)
+SCORES += [(torch.tensor([[1.0, 2.0, 1.0], [1.0, 3.0, 0.0]]), 0.5)]  # of three equals one is kept
 
 
-def share_left(answer: Callable[[float, int, int], float]) -> str:
-    """Share of tokens kept, their number and width in; the share of a block's FLOPs that remains out."""
-    share = answer(0.5, 64, 32)
-    if share is None or share is ...:
-        raise NotAttempted
-    try:
-        share = float(share)
-    except (TypeError, ValueError):
-        raise Wrong(f"the result should be a number, it is {type(share).__name__}.") from None
-    linear, square = 24 * 64 * 32**2, 4 * 64**2 * 32
-    right = (linear / 2 + square / 4) / (linear + square)
-    if abs(share - 0.5) < 1e-6:
-        raise Wrong("half of the tokens cost less than half: attention is quadratic in their number.")
-    if abs(share - 0.25) < 1e-6:
-        raise Wrong("only attention itself is quadratic; the matrix products are linear in the tokens.")
-    if abs(share - (linear / 2 + square / 4)) < 1:
-        raise Wrong("these are the FLOPs that remain; asked is their share.")
-    if abs(share - (1 - right)) < 1e-6:
-        raise Wrong("this is the share that is saved, not the one that remains.")
-    if abs(share - (linear / 2 + square / 2) / (linear + square)) < 1e-6 or not abs(share - right) <= 1e-6:
-        raise Wrong(f"for half of 64 tokens of width 32 you get {share:.4g}. Put kept · tokens where n stands.")
-    if not abs(answer(0.25, 1000, 8) - (24 * 250 * 64 + 4 * 250**2 * 8) / (24 * 1000 * 64 + 4 * 1000**2 * 8)) <= 1e-6:
-        raise Wrong("right for half of 64 tokens, not for a quarter of 1,000: which number should be a name?")
-    return "Between kept and kept²: the longer the sequence, the nearer to the square."
+@exercise(KEPT, tolerance=1e-5)
+def share_left(kept: float, tokens: int, width: int) -> dict:
+    """Share of tokens kept, their number and width in; the share of a block's FLOPs left out."""
+    whole = 24 * tokens * width**2 + 4 * tokens**2 * width
+    left = 24 * kept * tokens * width**2 + 4 * (kept * tokens) ** 2 * width
+    return {
+        "Between kept and kept²: the longer the sequence, the nearer to the square.": left / whole,
+        "it is less than the share of tokens: attention is quadratic in their number.": kept,
+        "only attention itself is quadratic; matrix products are linear in the tokens.": kept**2,
+        "these are the FLOPs that remain; asked is their share.": left,
+        "this is the share that is saved, not the one that remains.": 1 - left / whole,
+    }
 
 
-def batch_budget(answer: Callable[[Tensor, float], Tensor]) -> str:
-    """Scores (B, T) and a budget in; the mask of the best round(budget · B · T) of the whole batch out."""
-    scores = torch.tensor([[3.0, 2.5, 2.0, 1.5, 1.0], [0.5, -1.0, -2.0, 0.2, -3.0], [2.2, 0.1, 0.8, -4.0, -1.5]])
-    before = scores.clone()
-    mask = tensor_of(answer(scores, 0.4), (3, 5))
-    if not torch.equal(scores, before):
-        raise Wrong("the function changed the scores that it was given; return a mask.")
-    if mask.unique().numel() > 2 or not set(mask.double().unique().tolist()) <= {0.0, 1.0}:
-        raise Wrong("the mask should hold True and False (or 1 and 0).")
-    mask = mask.bool()
-    best = torch.zeros(15, dtype=torch.bool).index_fill(0, before.flatten().topk(6).indices, True).view(3, 5)
-    if torch.equal(mask, best):
-        few = tensor_of(answer(before.clone(), 0.1), (3, 5)).bool().sum().item()
-        if few != 2:
-            raise Wrong(f"right for 40 %, but of 15 patches 10 % are round(1.5) = 2, and you keep {few}.")
-        return "One image keeps all five, one a single patch, one none: that is what a top-k per image cannot do."
-    per_image = torch.zeros(3, 5, dtype=torch.bool).scatter(1, before.topk(2).indices, True)
-    if torch.equal(mask, per_image):
-        raise Wrong("every image keeps two: the budget is the batch's, and the second image needs less than the first.")
-    if torch.equal(mask, ~best):
-        raise Wrong("these are the patches to discard.")
-    if torch.equal(mask, before > 0):
-        raise Wrong("a threshold of 0 keeps what it likes; where must it stand so that the budget is met?")
-    if int(mask.sum()) == 9:
-        raise Wrong("nine are kept: that is the share to discard.")
-    raise Wrong(f"{int(mask.sum())} of 15 are kept, it should be the best 6.")
+def best_kept(mask: Tensor, best: Tensor, scores: Tensor, budget: float) -> str | None:
+    if not ((mask == 0) | (mask == 1)).all():
+        return "the mask should hold True and False (or 1 and 0)."
+    kept, wanted = (scores[m > 0].sort().values for m in (mask, best))
+    hint = f"you keep {len(kept)} patches; it should be the {len(wanted)} with the highest scores."
+    return None if close(kept, wanted) else hint  # of equal scores any may be kept
+
+
+@exercise(SCORES, verdict=best_kept)
+def batch_budget(scores: Tensor, budget: float) -> dict:
+    """Scores (B, T) and a budget in; the mask of the batch's best round(budget · B · T) out."""
+
+    def top(scores: Tensor, n: int) -> Tensor:
+        best = scores.flatten().sort(descending=True, stable=True).indices[:n]
+        return torch.zeros(scores.numel()).index_fill(0, best, 1).view_as(scores)
+
+    size = budget * scores.numel()
+    n, each = round(size), round(budget * scores.shape[1])
+    right, last = top(scores, n), scores.flatten().sort(descending=True).values[max(n - 1, 0)]
+    rows = torch.cat([top(row, each) for row in scores[:, None]])
+    return {
+        "In the check's first batch one image keeps all patches, one a single, one none.": right,
+        "every image keeps as many: the budget is the batch's, and images differ.": rows,
+        "these are the patches to discard.": 1 - right,
+        "a threshold of 0 keeps what it likes; where must it stand?": scores > 0,
+        "so many are to be discarded, not kept.": top(scores, scores.numel() - n),
+        "rounded down: 1.5 should become 2.": top(scores, int(size)),
+        "of several that equal the threshold all are kept.": (scores >= last) & (n > 0),
+    }

@@ -1,59 +1,73 @@
 """Checks of the exercises on gumbel softmax."""
 
-from collections.abc import Callable
+import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, tensor
 
-from lecture_lib.exercises.answers import Wrong, tensor_of
+from lecture_lib.exercises.answers import Answer, Wrong, close, exercise, normal, tensor_of
 
-
-def forbid(answer: Callable[[Tensor, Tensor], Tensor]) -> str:
-    """Scores and a mask of allowed options in, scores out that never choose a forbidden one."""
-    logits = torch.tensor([[1.3, 0.2, 0.7, -2.0], [0.4, 5.0, -1.0, 0.5]])
-    allowed = torch.tensor([[True, False, True, True], [False, True, True, False]])
-    before = logits.clone()
-    scores = tensor_of(answer(logits, allowed), (2, 4))
-    if not torch.equal(logits, before):
-        raise Wrong("the function changed the scores that it was given; return new ones.")
-    if scores.isnan().any():
-        raise Wrong("there is a NaN: 0 · ∞ is not a number. Select instead of multiplying.")
-    p = scores.softmax(-1)
-    if (scores[~allowed] == 0).any():
-        raise Wrong("a score of 0 is a score like any other: softmax turns it into exp(0) = 1.")
-    if (p[allowed] == 0).any():
-        raise Wrong("an allowed option has probability 0: is the mask the wrong way round?")
-    if (p[~allowed] > 0).any():
-        raise Wrong(
-            f"a forbidden option still has probability {p[~allowed].max():.1e}. Which score gives exactly zero?"
-        )
-    odds = torch.where(allowed, before.exp(), 0)
-    if not torch.allclose(p, odds / odds.sum(-1, keepdim=True)):
-        raise Wrong("the odds among the allowed options have changed; their scores should stay as they are.")
-    return "exp(-∞) is exactly 0, so softmax, Gumbel-Softmax and argmax all agree that the option is gone."
+SCORES = tensor([[1.3, 0.2, 0.7, -2.0], [0.4, 5.0, -1.0, 0.5]])
+MASKED = [(SCORES, tensor([[True, False, True, True], [False, True, True, False]]))]
+MASKED += [(tensor([-3.0, -1.0, -2.0]), tensor([True, False, True])), (SCORES, SCORES < 9)]
+MASKED += [(20 * s, s > s.amin(-1, True)) for s in normal((2, 3, 5))]
 
 
-def keep_or_discard(answer: Callable[[Tensor, float, torch.Generator], Tensor]) -> str:
-    """A relaxed coin: scores (N,) in, keep (N,) in (0, 1) out, the case k = 2 of Gumbel-Softmax in one number."""
-    score, temperature, n = 1.0, 0.5, 20_000
-    logits = torch.full((n,), score, requires_grad=True)
-    keep = tensor_of(answer(logits, temperature, torch.Generator().manual_seed(0)), (n,))
-    if not keep.requires_grad:
-        raise Wrong("no gradient reaches the score: a comparison or an argmax cut it off.")
-    keep = keep.detach().double()
-    if not ((keep >= 0) & (keep <= 1)).all():
-        raise Wrong("keep should lie between 0 and 1.")
-    if keep.std() < 1e-6:
-        raise Wrong("every draw is the same: where is the noise?")
-    share, wanted = (keep > 0.5).double().mean().item(), torch.tensor(score).sigmoid().item()
-    if abs(share - torch.tensor(score / temperature).sigmoid().item()) < 0.015:
-        raise Wrong("the temperature divides the noisy score: the noise as well.")
-    if abs(share - wanted) > 0.015:
-        raise Wrong(
-            f"keep > 1/2 in {share:.0%} of the draws, it should be sigmoid(1) = {wanted:.0%}. Two options have two"
-            " Gumbels; what matters is their difference."
-        )
-    noise = temperature * keep.logit(eps=1e-12) - score  # what was added, if all is right: logistic, quartiles ± log 3
-    if abs(noise.quantile(0.75) - 1.0986) > 0.08:
-        raise Wrong("the coin is fair, its sharpness is not: how does the temperature enter?")
-    return "The difference of two Gumbels is logistic, so two-way Gumbel-Softmax is a noisy sigmoid."
+def odds(given: Tensor, wanted: Tensor, scores: Tensor, allowed: Tensor) -> str | None:
+    for t in (1, 30, 100):
+        p, q = (s.float().div(t).softmax(-1) for s in (given, wanted))
+        if (top := p[~allowed].sum()) > 0:
+            return f"at temperature {t} what is forbidden has probability {top:.1e}, not 0."
+        if not close(p, q):
+            return "the odds among the allowed options change; their scores should stay."
+    return None
+
+
+@exercise(MASKED, verdict=odds)
+def forbid(scores: Tensor, allowed: Tensor) -> dict:
+    """Scores and a mask of allowed options in, scores that never choose a forbidden one out."""
+    right = scores.masked_fill(~allowed, -torch.inf)
+    return {
+        "exp(-∞) is exactly 0: softmax, Gumbel-Softmax and argmax agree that it is gone.": right,
+        "0 · ∞ is a NaN. Select instead of multiplying.": scores + ~allowed * -torch.inf,
+        "the mask is the wrong way round.": scores.masked_fill(allowed, -torch.inf),
+        "a score of 0 is one like any other: softmax makes it exp(0) = 1.": scores * allowed,
+    }
+
+
+def keep_or_discard(answer: Answer) -> str:
+    """A relaxed coin: scores (N,) in, keep (N,) in (0, 1) out, Gumbel-Softmax for k = 2."""
+    for low, high, t in ((1, 1, 0.5), (-1, 3, 2.0), (-0.7, -0.7, 1.0)):
+        score = torch.linspace(low, high, 20_000, requires_grad=True)
+        mine, few, generator = score.clone(), score[:99], torch.Generator().manual_seed(1)
+        draws = (answer(s, t, generator) for s in (few.clone(), few.clone(), mine))
+        once, later, keep = map(tensor_of, draws)
+        again = tensor_of(answer(few.clone(), t, generator.manual_seed(1)))
+        if once.shape != few.shape or keep.shape != score.shape:
+            raise Wrong(f"the result should be of shape (99,), as score, not {tuple(once.shape)}.")
+        slope = torch.autograd.grad(once.sum() + 0 * score.sum(), score)[0][:99].double()
+        once, keep, score = once.detach(), keep.detach(), score.detach().double()
+        noise = t * keep.logit(eps=1e-12) - score  # logistic, if all is right
+        middle, tail = (noise.quantile(q) - math.log(q / (1 - q)) for q in (0.75, 0.98))
+        share, fair = (keep > 0.5).double().mean(), score.sigmoid().mean()
+        early = t != 1 and abs(share - (score / t).sigmoid().mean()) < 0.015
+        drawn = torch.equal(once, again) and not torch.equal(once, later)
+        gradient = torch.allclose(slope, once * (1 - once) / t, atol=2e-3)
+        got = f"keep > 1/2 in {share:.0%} of the draws, not in {fair:.0%}"
+        for wrong, hint in (
+            (not torch.equal(mine, score.float()), "the function changed its scores: copy them."),
+            (not slope.any(), "no gradient reaches the score: a comparison or argmax cut it off."),
+            (not ((keep >= 0) & (keep <= 1)).all(), "keep should lie between 0 and 1."),
+            ((keep - 0.5).abs().min() > 0.49999, "that is a decision; the relaxed lies between."),
+            (noise.std() < 1e-3, "every draw is the same: where is the noise? One for each score."),
+            (not drawn, "the noise does not come from the generator that was given."),
+            (early, "the temperature divides the noisy score: the noise as well."),
+            (abs(share + fair - 1) < 0.015, "the higher the score, the more is kept, not less."),
+            (abs(share - fair) > 0.015, f"{got}: the noise is the difference of two Gumbels."),
+            (abs(middle) > 0.08, "the coin is fair. How does the temperature enter?"),
+            (t >= 1 and abs(tail) > 0.25, "the tails of the noise are not those of two Gumbels."),
+            (not gradient, "the values are right, their gradient is not: is a part detached?"),
+        ):
+            if wrong:
+                raise Wrong(hint)
+    return "The difference of two Gumbels is logistic: two-way Gumbel-Softmax is a noisy sigmoid."

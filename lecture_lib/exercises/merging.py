@@ -1,88 +1,90 @@
 """Checks of the exercises on merging."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from lecture_lib.exercises.answers import NotAttempted, Wrong, tensor_of
+from lecture_lib.exercises.answers import Answer, Wrong, exercise, normal, show, tensor_of
+
+COLUMNS = [3, -1, -1], [1, 1, -5], [2, 0, 4], [0, 0, 0], [-1, -2, 0], [0, 4, -1], [3, -2, -2]
+TAUS = [tau * (tau.abs() > 0.3) for tau in normal((2, 5), (6, 9), (1, 4), (4, 1))]
+TAUS = [(tau,) for tau in (torch.tensor(COLUMNS).T.float(), *TAUS)]
 
 
-def elect_and_merge(answer: Callable[[Tensor], Tensor]) -> str:
-    """Trimmed task vectors (K, n) in, their merger (n,) out: the sign of the sum, the mean of those who agree."""
-    tau = torch.tensor([
-        [3.0, 1.0, 2.0, 0.0, -1.0, 0.0, 0.5],
-        [-1.0, 1.0, 0.0, 0.0, -2.0, 4.0, -3.0],
-        [-1.0, -5.0, 4.0, 0.0, 0.0, -1.0, 1.0],
-    ])  # fmt: skip
-    before, n = tau.clone(), len(tau)
-    merged = tensor_of(answer(tau), (7,)).detach()
-    if not torch.equal(tau, before):
-        raise Wrong("the function changed the vectors that it was given; return a new one.")
+@exercise(TAUS)
+def elect_and_merge(tau: Tensor) -> dict:
+    """Trimmed task vectors (K, n) in, their merger (n,) out: the sign of the sum, its mean."""
 
-    def close(agrees: Tensor, count: Tensor | int) -> bool:
-        return torch.allclose(merged, torch.where(agrees, tau, 0).sum(0) / count, equal_nan=True)
+    def mean(sign: Tensor) -> Tensor:
+        return tau.where(tau * sign > 0, 0).sum(0) / (tau * sign > 0).sum(0).clamp(min=1)
 
-    agrees = tau * tau.sum(0).sign() > 0
-    if close(agrees, agrees.sum(0).clamp(min=1)):
-        return "A plain mean lets many small noes shrink a large yes; here those who disagree do not count."
-    everybody, votes = torch.ones_like(agrees), tau * tau.sign().sum(0).sign() > 0
-    if merged.isnan().any():
-        raise Wrong("there is a NaN: on some entry nobody votes, and 0/0 is not a number.")
-    if close(everybody, n):
-        raise Wrong("this is the plain mean: those who disagree count as well.")
-    if close(everybody, (tau != 0).sum(0).clamp(min=1)):
-        raise Wrong("this is the mean of all that is not zero; those of the other sign should not count.")
-    if close(votes, votes.sum(0).clamp(min=1)):
-        raise Wrong("the sign is that of the sum, not of the majority: one large entry may outvote two small ones.")
-    if close(agrees, 1):
-        raise Wrong("the sum of those who agree; take their mean.")
-    if close(agrees, n) or close(agrees, (tau != 0).sum(0).clamp(min=1)):
-        raise Wrong("the right entries are added up, then divided by too many: how many agree?")
-    if close(~agrees & (tau != 0), (~agrees & (tau != 0)).sum(0).clamp(min=1)):
-        raise Wrong("these are the ones that disagree.")
-    place = int((merged - torch.where(agrees, tau, 0).sum(0) / agrees.sum(0).clamp(min=1)).abs().argmax())
-    raise Wrong(f"for the entries {tau[:, place].tolist()} you get {merged[place]:.3g}: which sign has their sum?")
+    agrees, there = (tau * tau.sum(0) > 0).sum(0), (tau != 0).sum(0).clamp(min=1)
+    right, largest = mean(tau.sum(0)), tau.gather(0, tau.abs().argmax(0)[None])[0]
+    total = right * agrees
+    return {
+        "In a plain mean those who disagree shrink the result; here they do not count.": right,
+        "there is a NaN: where nobody votes, 0/0 is not a number.": total / agrees,
+        "this is the plain mean: those who disagree count as well.": tau.mean(0),
+        "the mean of all that is not zero holds those of the other sign.": tau.sum(0) / there,
+        "the sign is that of the sum, not of the majority.": mean(tau.sign().sum(0)),
+        "the sign is that of the sum, not of the largest entry.": mean(largest),
+        "that is the sum of those who agree; take their mean.": total,
+        "the right entries are added, then divided by K. How many agree?": total / len(tau),
+        "these are the ones that disagree.": mean(-tau.sum(0)),
+    }
 
 
-def soup_members(answer: Callable[[list[float], Callable[[list[int]], float]], list[int]]) -> str:
-    """Who is in a greedy soup: each network's own score and a function that scores an average in, the members out."""
-    # networks of two weights, the best place is (0, 0): each mistake below makes another soup
-    w = torch.tensor([[2, -4], [-4, 4], [2, -3], [2, -1], [0, -3], [-3, -3], [-4, 3]], dtype=torch.float64)
+def places(answer: Answer, alone: list[float], score: Callable) -> Tensor:
+    """Which networks are in the list of members, as 0 and 1."""
+    n, found = len(alone), answer(alone, score)
+    found = list(found) if isinstance(found, (set, frozenset)) else found
+    found = tensor_of(found, "a list of places").flatten()
+    if len(set(found.tolist()) & set(range(n))) != len(found):
+        raise Wrong(f"the result should be a list of places from 0 to {n - 1}, each once.")
+    return torch.zeros(n).index_fill(0, found.long(), 1)
 
-    def score(members: list[int]) -> float:
-        return -w[list(members)].mean(0).square().sum().item()
 
-    alone = [score([i]) for i in range(len(w))]
-    found = answer(list(alone), score)
-    if found is None or found is ...:
-        raise NotAttempted
-    try:
-        found = {int(i) for i in found}
-    except (TypeError, ValueError, OverflowError, RuntimeError):  # torch raises the last
-        raise Wrong(f"the result should be a list of places, it is {type(found).__name__}.") from None
+def score(w: Tensor, members: Sequence[int]) -> float:
+    """The score of an average of networks of two weights: the best place is (0, 0)."""
+    found = [int(i) for i in members]
+    return -w[found].double().mean(0).square().sum().item() if found else -torch.inf
 
-    def soup(order, joins=lambda new, old: new >= old, stop=False) -> set[int]:
-        members = list(order[:1])
+
+def others(given: Tensor, wanted: Tensor, *case: object) -> str | None:
+    hint = f"{show(given.nonzero()[:, 0])} is wrong: is each candidate scored with the soup so far?"
+    return None if torch.equal(given, wanted) else hint
+
+
+HAND = torch.tensor([[2, -4], [-4, 4], [2, -3], [2, -1], [0, -3], [-3, -3], [-4, 3]])
+NETWORKS = HAND, *normal((1, 2), (2, 2), (6, 2), (7, 2))
+SOUPS = [([score(w, [i]) for i in range(len(w))], functools.partial(score, w)) for w in NETWORKS]
+
+
+@exercise(SOUPS, ask=places, verdict=others)
+def soup_members(alone: list[float], score: Callable) -> dict:
+    """Who is in a greedy soup: each network's score and a function that scores an average in."""
+    n, mask, fits = len(alone), torch.zeros(len(alone)), float.__ge__
+    down = sorted(range(n), key=lambda i: -alone[i])
+
+    def soup(order: Sequence[int], joins: Callable = fits, stop: bool = False) -> Tensor:
+        found = list(order[:1])
         for i in order[1:]:
-            if joins(score([*members, i]), score(members)):
-                members.append(i)
+            if joins(score([*found, i]), score(found)):
+                found.append(i)
             elif stop:
                 break
-        return set(members)
+        return mask.index_fill(0, torch.tensor(found), 1)
 
-    down = sorted(range(len(w)), key=lambda i: -alone[i])
-    if found == soup(down):
-        return "It can never be worse, on the held-out data, than the best single network: that is where it starts."
-    for wrong, hint in (
-        (soup(range(len(w))), "they come in the order of the list; begin with the best."),
-        (soup(down[::-1]), "they come from the worst up; begin with the best."),
-        (soup(down, lambda new, old: new > old), "a network that leaves the score as it is should join."),
-        (soup(down, lambda new, old: new >= max(alone)), "compare with the soup so far, not with the best network."),
-        (soup(down, stop=True), "one that does not fit is left out; go on with the next."),
-        (set(down), "all of them: that is the uniform soup."),
-        ({down[0]}, "only the best: nobody has joined."),
-    ):
-        if found == wrong:
-            raise Wrong(hint)
-    raise Wrong(f"the members should be others than {sorted(found)}: is every candidate scored with the soup so far?")
+    wary = soup(down, lambda new, old: new >= max(alone))
+    return {
+        "Held out, it is never worse than the best network: that is where it starts.": soup(down),
+        "they come in the order of the list; begin with the best.": soup(range(n)),
+        "they come from the worst up; begin with the best.": soup(down[::-1]),
+        "a network that leaves the score as it is should join.": soup(down, float.__gt__),
+        "compare with the soup so far, not with the best network.": wary,
+        "one that does not fit is left out; go on with the next.": soup(down, stop=True),
+        "all of them: that is the uniform soup.": mask + 1,
+        "only the best: nobody has joined.": soup(down[:1]),
+    }

@@ -1,44 +1,46 @@
 """Checks of the exercises on start here."""
 
-from collections.abc import Callable
+import functools
 
 import torch
-from torch import Tensor
+from torch import Tensor, einsum
 
-from lecture_lib.exercises.answers import Wrong, tensor_of
+from lecture_lib.exercises.answers import Answer, Wrong, exercise, normal
+
+ROWS = [0, 1, 0], [0.5, 0, 0], [0, 0.25, 0], [0.5, 0.75, 0], [1, 0, 0], [0, 0, 0]
+CASES = [(*normal((6, 2)), torch.tensor(ROWS), *normal((3, 2, 3)))]  # nobody chose the third
+OTHERS = normal((1, 3), (1, 4), (4, 3, 2)), normal((7, 2), (7, 1), (1, 2, 3))
+CASES += [(x, z * (z.abs() > 0.5), w) for x, z, w in (*OTHERS, normal((9, 4), (9, 2), (2, 4, 1)))]
 
 
-def run_what_is_chosen(answer: Callable[[Tensor, Tensor, list[Callable]], Tensor]) -> str:
-    """Σ_k z_k · f_k(x): inputs (N, D), weights (N, K) and K modules in, (N, C) out; zeros are not computed."""
-    x = torch.tensor([[1.0, 2.0], [0.5, -1.0], [3.0, 0.0], [-2.0, 1.0], [1.5, 1.5]])
-    z = torch.tensor([[0, 1.0, 0], [0.5, 0, 0], [0, 0.25, 0], [0.5, 0.75, 0], [1.0, 0, 0]])  # nobody chose the third
-    weights = (torch.tensor([[1.0, 2.0, 0.0], [0.0, 1.0, 3.0]]), torch.tensor([[2.0, 0.0, 1.0], [1.0, 1.0, 0.0]]))
-    rows, before = [0, 0, 0], (x.clone(), z.clone())
+def run(answer: Answer, x: Tensor, z: Tensor, w: Tensor) -> object:
+    """What comes of the modules x @ w[k] + k + 1, if no zero was run."""
+    chosen, rows = int((z != 0).sum()), [[] for _ in w]
 
-    def module(k: int) -> Callable[[Tensor], Tensor]:
-        def run(some: Tensor) -> Tensor:
-            rows[k] += len(some)
-            return some @ weights[k % 2] + k + 1
+    def module(k: int, some: Tensor) -> Tensor:
+        rows[k].append(len(some) if some.ndim > 1 else 1)
+        return some @ w[k] + k + 1
 
-        return run
+    y = answer(x, z, [lambda some, k=k: module(k, some) for k in range(len(w))])
+    if (total := sum(map(sum, rows))) > chosen:
+        raise Wrong(f"{total} rows were run, and only {chosen} weights are not zero.")
+    if (most := max(map(len, rows))) > 1:
+        raise Wrong(f"one module was called {most} times: call it once, with all of its rows.")
+    return y
 
-    modules = [module(k) for k in range(3)]
-    wanted = sum(z[:, k, None] * modules[k](x) for k in range(3))
-    rows[:] = [0, 0, 0]
-    y = tensor_of(answer(x, z, modules), (5, 3))
-    if not (torch.equal(x, before[0]) and torch.equal(z, before[1])):
-        raise Wrong("the function changed what it was given; return a new tensor.")
-    if torch.allclose(y, wanted):
-        if sum(rows) > 6:
-            raise Wrong(f"the sum is right, and {sum(rows)} rows were run for it; 6 weights are not zero.")
-        return "This is what the library's mix_sparse does; with one module a row, it is a layer of experts."
-    ones = sum((z[:, k, None] > 0) * modules[k](x) for k in range(3))
-    if torch.allclose(y, ones):
-        raise Wrong("every module that was chosen counts in full; where does its weight enter?")
-    best = z.argmax(-1, keepdim=True)
-    if torch.allclose(y, sum(((best == k) * z[:, k, None]) * modules[k](x) for k in range(3))):
-        raise Wrong("a row may have chosen two modules, and row 4 did: both have to be added.")
-    if torch.allclose(y.sum(0), wanted.sum(0)):
-        raise Wrong("all that is needed was computed, but it came back in other rows than it belongs to.")
-    row = int((y - wanted).abs().amax(-1).argmax())
-    raise Wrong(f"row {row + 1} should be {wanted[row].tolist()}, it is {y[row].tolist()}.")
+
+@exercise(CASES, ask=run)
+def run_what_is_chosen(x: Tensor, z: Tensor, w: Tensor) -> dict:
+    """Σ_k z_k · f_k(x): inputs (N, D), weights (N, K), K modules in, (N, C) out; no zero is run."""
+    out = einsum("nd,kdc->nkc", x, w) + torch.arange(1.0, len(w) + 1)[:, None]
+    inside, ones = out + einsum("nk,nd,kdc->nkc", z - 1, x, w), (z != 0).float()
+    best, mix = z * (z == z.amax(1, True)), functools.partial(einsum, "nk,nkc->nc")
+    parts = (z[..., None] * out).transpose(0, 1)[z.T != 0]
+    return {
+        "The library's mix_sparse does this; one module a row: a layer of experts.": mix(z, out),
+        "every module that was chosen counts in full; where does its weight enter?": mix(ones, out),
+        "a row may have chosen two modules: both have to be added.": mix(best, out),
+        "a weight multiplies what comes out of its module, not what goes in.": mix(ones, inside),
+        "a negative weight counts as well: only zeros are left out.": mix(z.clamp(min=0), out),
+        "rows come back in the order of the modules: add each where it belongs.": parts,
+    }

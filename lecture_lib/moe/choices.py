@@ -7,8 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, top_k
-from lecture_lib.moe.measures import expert_load, flat
-from lecture_lib.simplex import check_logits
+from lecture_lib.moe.measures import flat
+from lecture_lib.simplex import as_integer, check_logits
 
 
 def switch(logits: Tensor, k: int = 1) -> Choice:
@@ -27,7 +27,8 @@ def gshard(logits: Tensor, *, generator: torch.Generator | None = None) -> Choic
 
     Source: Lepikhin et al. 2021, GShard, algorithm 1.
     """
-    choice = top_k(logits, 2)
+    check_logits(logits, generator)
+    choice = top_k(logits, min(2, logits.shape[-1]))
     g = choice.weights.detach()
     noise = torch.rand(logits.shape[:-1], dtype=logits.dtype, device=logits.device, generator=generator)
     second = (g > 0) & ~F.one_hot(g.argmax(-1), g.shape[-1]).bool()
@@ -59,7 +60,10 @@ def sinkhorn(logits: Tensor, n_iters: int = 100) -> Tensor:
     Source: Cuturi 2013, Sinkhorn distances: lightspeed computation of optimal transport.
     """
     check_logits(logits)
-    rows = flat(logits.detach())
+    rows = flat(logits.detach()).double()
+    forbidden = rows == -torch.inf
+    rows = (rows - rows.amax(-1, keepdim=True)).clamp(min=-1e300)  # differences stay finite
+    rows = rows.masked_fill(forbidden, -torch.inf)
     if len(rows) and rows.isneginf().all(0).any():
         raise ValueError("logits must leave each expert to some token, got a column of only -inf")
     if n_iters < 1:
@@ -68,7 +72,7 @@ def sinkhorn(logits: Tensor, n_iters: int = 100) -> Tensor:
     for _ in range(n_iters):
         rows = rows - rows.logsumexp(0) + share
         rows = rows - rows.logsumexp(-1, keepdim=True)
-    return rows.exp().reshape(logits.shape)
+    return rows.exp().to(logits.dtype).reshape(logits.shape)
 
 
 def balanced(logits: Tensor, n_iters: int = 100) -> Choice:
@@ -125,9 +129,8 @@ class BalanceBias(nn.Module):
 
     def __init__(self, n_experts: int, k: int = 1, rate: float = 1e-3):
         super().__init__()
-        if not 1 <= k <= n_experts:
-            raise ValueError(f"k must be from 1 to n_experts = {n_experts}, got {k}")
-        self.k, self.rate = k, rate
+        self.k = as_integer("k", k, f"from 1 to n_experts = {n_experts}", 1, n_experts)
+        self.rate = rate
         self.register_buffer("bias", torch.zeros(n_experts))
 
     def forward(self, logits: Tensor) -> Choice:
@@ -139,8 +142,8 @@ class BalanceBias(nn.Module):
 
     @torch.no_grad()
     def update(self, choice: Choice) -> None:
-        load = expert_load(choice)
-        self.bias += self.rate * (load.mean() - load).sign()
+        pairs = (flat(choice.weights) > 0).sum(0)  # integers: at the mean, rounding moves no bias
+        self.bias += self.rate * (pairs.sum() - len(pairs) * pairs).sign()
 
 
 def within_capacity(choice: Choice, capacity_factor: float, *, batch_priority: bool = False) -> Choice:

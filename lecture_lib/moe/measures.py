@@ -25,8 +25,10 @@ class Collapse(NamedTuple):
 
 def collapse(choice: Choice) -> Collapse:
     """How far the load of a choice (..., E) is from an equal one."""
-    load = expert_load(choice)
+    pairs = (flat(choice.weights) > 0).sum(0)
+    load = pairs.double() / pairs.sum().clamp(min=1)
     entropy = torch.special.entr(load).sum().item() / math.log(len(load)) if len(load) > 1 else 1.0
+    entropy = min(entropy, 1.0)  # rounding may leave a last digit above
     return Collapse(load.max().item() * len(load), int((load == 0).sum()), entropy)
 
 

@@ -6,8 +6,11 @@ for (const element of document.querySelectorAll(".markdown")) {
       { left: "\\[", right: "\\]", display: true },
       { left: "\\(", right: "\\)", display: false },
       { left: "$", right: "$", display: false },
-      ...["equation", "equation*", "align", "align*", "gather", "gather*"].map((name) =>
-        ({ left: `\\begin{${name}}`, right: `\\end{${name}}`, display: true })),
+      ...["equation", "equation*", "align", "align*", "gather", "gather*"].map((name) => ({
+        left: `\\begin{${name}}`,
+        right: `\\end{${name}}`,
+        display: true,
+      })),
     ],
     preProcess: (tex) => tex.replace(/\{(equation|align|gather)\}/g, "{$1*}"), // unnumbered, as in the notebook
     throwOnError: false,
@@ -18,23 +21,37 @@ for (const element of document.querySelectorAll(".markdown")) {
 
 // A focused slider keeps its arrow keys (reveal.js sees to it), and a button its space bar. The page keys always turn
 // the slide: they are what a presenter's remote control sends, also after a slider was dragged.
-addEventListener("keydown", (event) => {
-  if (["PageUp", "PageDown"].includes(event.key)) document.activeElement?.blur();
-}, true);
+addEventListener(
+  "keydown",
+  (event) => {
+    if (["PageUp", "PageDown"].includes(event.key)) document.activeElement?.blur();
+  },
+  true,
+);
 const pressing = (event) => [" ", "Enter"].includes(event.key) && document.activeElement?.closest("button, summary, a");
 
 // In print reveal.js leaves all slides but one hidden from assistive technology, and so from a PDF's tags and outline.
-Reveal.on("pdf-ready", () => document.querySelectorAll(".slides section").forEach((slide) => {
-  slide.removeAttribute("aria-hidden");
-  slide.removeAttribute("hidden");
-}));
+Reveal.on("pdf-ready", () =>
+  document.querySelectorAll(".slides section").forEach((slide) => {
+    slide.removeAttribute("aria-hidden");
+    slide.removeAttribute("hidden");
+  }),
+);
 
 await Reveal.initialize({
-  width: 1280, height: 720, margin: 0, center: false, display: "flex",
-  hash: true, slideNumber: "c/t", transition: "none", controlsTutorial: false,
+  width: 1280,
+  height: 720,
+  margin: 0,
+  center: false,
+  display: "flex",
+  hash: true,
+  slideNumber: "c/t",
+  transition: "none",
+  controlsTutorial: false,
   // a talk: the speaker's window shows the pace, and no arrow key skips a slide
   ...(document.querySelector("[data-timing]") && { defaultTiming: 60, navigationMode: "linear" }),
-  pdfSeparateFragments: false, pdfMaxPagesPerSlide: 1,
+  pdfSeparateFragments: false,
+  pdfMaxPagesPerSlide: 1,
   keyboardCondition: (event) => !pressing(event),
   plugins: [RevealNotes],
 });

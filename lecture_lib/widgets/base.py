@@ -1,7 +1,10 @@
 """What the widgets share: their module of JavaScript, checked traits, and what stands in where no JavaScript runs."""
 
-import math
+import html
 import operator
+import sys
+from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 
 import anywidget
@@ -41,46 +44,72 @@ def require(holds: bool) -> None:
         raise ValueError
 
 
-def finite(value) -> float:
-    require(math.isfinite(float(value)))
-    return float(value)
+def plain(value) -> Real:
+    """A number as Python's own. NumPy's and tensors without dimensions are numbers, bools are none."""
+    value = value.item() if getattr(value, "ndim", None) == 0 else value
+    require(isinstance(value, Real) and not isinstance(value, bool))
+    return value
 
 
-def as_numbers(values) -> list[float]:
-    return [float(f"{float(value):.7g}") for value in values]  # as written: a float32 holds 1.3 as 1.29999995
+def as_number(value) -> float:
+    return float(plain(value))
+
+
+def as_written(value) -> float:
+    return float(f"{as_number(value):.7g}")  # a float32 holds 1.3 as 1.29999995
+
+
+def as_integer(value) -> int:
+    return operator.index(plain(value))
+
+
+def number(low: float, high: float, convert=as_written, kind="a number") -> tuple:
+    """How to check a number from `low` to `high`, and what is allowed, in words."""
+
+    def checked(value):
+        require(low <= convert(value) <= high)
+        return convert(value)
+
+    return checked, f"{kind} from {low} to {high}"
 
 
 def integer(low: int, high: int) -> tuple:
-    """How to check an integer from `low` to `high`, and what is allowed, in words."""
-
-    def convert(value) -> int:
-        require(low <= operator.index(value) <= high)
-        return operator.index(value)
-
-    return convert, f"an integer from {low} to {high} (the slider's range)"
+    """The same for an integer."""
+    return number(low, high, as_integer, "an integer")
 
 
-def as_three_names(values) -> list[str]:
-    require(not isinstance(values, str))
-    names = [str(value) for value in values]
-    require(len(names) == 3)
-    return names
+def several(convert, *counts: int):
+    """How to check a list: `convert` for each value, one of the `counts` for their number."""
+
+    def checked(values) -> list:
+        require(not isinstance(values, str))
+        values = [convert(value) for value in values]
+        require(len(values) in counts)
+        return values
+
+    return checked
 
 
-def as_three_numbers(values) -> list[float]:
-    numbers = as_numbers(values)
-    require(len(numbers) == 3 and all(map(math.isfinite, numbers)))
-    return numbers
+FINITE = number(-sys.float_info.max, sys.float_info.max)[0]
+SEED = integer(0, 2**32 - 1)
 
 
-def as_temperature(value) -> float:
-    require(0.05 <= float(value) <= 10)
-    return float(value)
+def fallback(what: str, text: str, head: Sequence[str], rows: Sequence[Sequence[str]], body: str = "") -> str:
+    """HTML where no JavaScript runs: what there is to see, and a table.
 
+    Its cells are escaped, `what` and `text` not. Without a head each row's first cell is its
+    header; `body` is HTML that stands before the table.
+    """
 
-def as_seed(value) -> int:
-    require(0 <= operator.index(value) < 2**32)
-    return operator.index(value)
+    def row(cells: Sequence[str], *scopes: str) -> str:
+        tags = [f'th scope="{scope}"' for scope in scopes] + ["td"] * len(cells)
+        made = (f"<{tag}>{html.escape(cell)}</{tag[:2]}>" for tag, cell in zip(tags, cells, strict=False))
+        return f"<tr>{''.join(made)}</tr>"
+
+    names = f"<thead>{row(head, *['col'] * len(head))}</thead>" if head else ""
+    lines = "".join(row(cells) if head else row(cells, "row") for cells in rows)
+    said = f"An interactive {what}: run the notebook to see it. {text}".strip()
+    return f"<p>{said}</p>{body}<table>{names}<tbody>{lines}</tbody></table>"
 
 
 class Widget(anywidget.AnyWidget):

@@ -1,37 +1,57 @@
 // One gradient, two ways to estimate it: by score function, and by relaxation. Each is a cloud around the exact one.
-const RANGE = [0.05, 10], BASELINES = [-1, 2], MOST = 64; // temperature, baseline and samples per estimate, as in Python
-const DOTS = 300, LAYERS = 6;
-const WIDTH = 520, HEIGHT = 330, UNIT = 165; // of each picture; a gradient of length 1 is UNIT long
+const BASELINES = [-1, 2];
+const MOST = 64; // baseline and samples per estimate, as in Python
+const DOTS = 300;
+const LAYERS = 6;
+const WIDTH = 520;
+const HEIGHT = 330;
+const UNIT = 165; // of each picture; a gradient of length 1 is UNIT long
 
 // ---- mathematics: three options, scores s, cost(z) = (z · worth - target)²
 const costs = ({ worth, target }) => worth.map((w) => (w - target) ** 2);
 
-function exactGradient(s, toy) { // of Σ_k π_k cost(k)
-  const p = softmax(s), c = costs(toy), mean = p.reduce((sum, pk, k) => sum + pk * c[k], 0);
+function exactGradient(s, toy) {
+  // of Σ_k π_k cost(k)
+  const p = softmax(s);
+  const c = costs(toy);
+  const mean = sum(p.map((pk, k) => pk * c[k]));
   return p.map((pk, k) => pk * (c[k] - mean));
 }
-function scoreFunctionGradient(s, toy, k, baseline) { // (cost - baseline) ∇ log π_k, for option k drawn
-  const p = softmax(s), advantage = costs(toy)[k] - baseline;
+function scoreFunctionGradient(s, toy, k, baseline) {
+  // (cost - baseline) ∇ log π_k, for option k drawn
+  const p = softmax(s);
+  const advantage = costs(toy)[k] - baseline;
   return p.map((pi, i) => advantage * ((i === k) - pi));
 }
-// Through z = softmax((s + g) / λ), one sample a row of the noise g; straight-through takes the cost's slope at one-hot z.
+// Through z = softmax((s + g) / λ), one sample a row of the noise g; straight-through: the cost's slope at one-hot z.
 function relaxedGradients(s, { worth, target }, noise, temperature, hard, out = new Float64Array(noise.length)) {
   const [w0, w1, w2] = worth;
   for (let i = 0; i < noise.length; i += 3) {
-    const a = s[0] + noise[i], b = s[1] + noise[i + 1], c = s[2] + noise[i + 2], top = Math.max(a, b, c);
-    let z0 = Math.exp((a - top) / temperature), z1 = Math.exp((b - top) / temperature);
+    const a = s[0] + noise[i];
+    const b = s[1] + noise[i + 1];
+    const c = s[2] + noise[i + 2];
+    const top = Math.max(a, b, c);
+    let z0 = Math.exp((a - top) / temperature);
+    let z1 = Math.exp((b - top) / temperature);
     let z2 = Math.exp((c - top) / temperature);
     const total = z0 + z1 + z2;
-    z0 /= total; z1 /= total; z2 /= total;
-    const y = z0 * w0 + z1 * w1 + z2 * w2, at = hard ? (top === a ? w0 : top === b ? w1 : w2) : y;
-    const slope = 2 * (at - target) / temperature;
-    out[i] = slope * z0 * (w0 - y); out[i + 1] = slope * z1 * (w1 - y); out[i + 2] = slope * z2 * (w2 - y);
+    z0 /= total;
+    z1 /= total;
+    z2 /= total;
+    const y = z0 * w0 + z1 * w1 + z2 * w2;
+    const at = hard ? (top === a ? w0 : top === b ? w1 : w2) : y;
+    const slope = (2 * (at - target)) / temperature;
+    out[i] = slope * z0 * (w0 - y);
+    out[i + 1] = slope * z1 * (w1 - y);
+    out[i + 2] = slope * z2 * (w2 - y);
   }
   return out;
 }
 // Mean and covariance of rows of three, each with its weight, or all alike.
 function moments(rows, weights) {
-  const n = rows.length / 3, mean = [0, 0, 0], square = [0, 0, 0];
+  const n = rows.length / 3;
+  const mean = [0, 0, 0];
+  const square = [0, 0, 0];
   let product = 0;
   for (let i = 0; i < n; i++) {
     const weight = weights ? weights[i] : 1 / n;
@@ -41,12 +61,16 @@ function moments(rows, weights) {
     }
     product += weight * rows[3 * i] * rows[3 * i + 2];
   }
-  return { mean, variance: square.map((q, k) => Math.max(0, q - mean[k] ** 2)), covariance: product - mean[0] * mean[2] };
+  return {
+    mean,
+    variance: square.map((q, k) => Math.max(0, q - mean[k] ** 2)),
+    covariance: product - mean[0] * mean[2],
+  };
 }
 // Of one estimate from `samples` samples: how far its mean is from the exact gradient, and how far it strays from that.
 function quality({ mean, variance }, exact, samples) {
   const bias = Math.hypot(...mean.map((m, k) => m - exact[k]));
-  const spread = Math.sqrt((variance[0] + variance[1] + variance[2]) / samples);
+  const spread = Math.sqrt(sum(variance) / samples);
   return { bias, spread, error: Math.hypot(bias, spread) };
 }
 function noiseOf(seed, draws = DOTS * MOST) {
@@ -56,12 +80,12 @@ function noiseOf(seed, draws = DOTS * MOST) {
 
 // ---- pictures
 const place = (a, c) => [WIDTH / 2 + UNIT * a, HEIGHT / 2 - UNIT * c];
-const cross = () => svg("path", { d: "M-14 -14L14 14M-14 14L14 -14", class: "ll-cross" });
-const diamond = () => svg("path", { d: "M0 -10 L10 0 L0 10 L-10 0 Z", class: "ll-mark" });
-const disc = (() => { // where dots coincide they are spread a little
+const disc = (() => {
+  // where dots coincide they are spread a little
   const uniform = uniforms(1);
   return Array.from({ length: DOTS }, () => {
-    const angle = 2 * Math.PI * uniform(), radius = 13 * Math.sqrt(uniform());
+    const angle = 2 * Math.PI * uniform();
+    const radius = 13 * Math.sqrt(uniform());
     return [radius * Math.cos(angle), radius * Math.sin(angle)];
   });
 })();
@@ -69,28 +93,50 @@ const disc = (() => { // where dots coincide they are spread a little
 function cloud(name, labels, option) {
   const dots = Array.from({ length: LAYERS }, () => svg("path", { class: `ll-dots ll-option${option}` }));
   const ellipse = svg("ellipse", { class: "ll-ellipse" });
-  const inside = svg("svg", { width: WIDTH, height: HEIGHT }, ellipse), mean = diamond(), exact = cross();
+  const inside = svg("svg", { width: WIDTH, height: HEIGHT }, ellipse);
+  const mean = diamond(10);
+  const exact = cross(14);
   const outside = svg("text", { x: WIDTH - 6, y: 52, "text-anchor": "end" });
   const title = svg("text", { x: WIDTH - 6, y: 22, "text-anchor": "end", class: "ll-label" }, name);
   const [x, y] = place(0, 0);
-  const axes = svg("path", { d: `M0 ${y}H${WIDTH}M${x} 0V${HEIGHT}M${x + UNIT} ${y - 5}v10M${x} ${y - UNIT}m-5 0h10`,
-    class: "ll-axis ll-faint" });
-  const panel = picture(name, WIDTH, HEIGHT, axes, ...dots, inside, mean, exact, title, outside,
+  const axes = svg("path", {
+    d: `M0 ${y}H${WIDTH}M${x} 0V${HEIGHT}M${x + UNIT} ${y - 5}v10M${x} ${y - UNIT}m-5 0h10`,
+    class: "ll-axis ll-faint",
+  });
+  const panel = picture(
+    name,
+    WIDTH,
+    HEIGHT,
+    axes,
+    ...dots,
+    inside,
+    mean,
+    exact,
+    title,
+    outside,
     svg("text", { x: WIDTH - 6, y: y - 10, "text-anchor": "end" }, `slope for ${labels[0]}`),
     svg("text", { x: x + 10, y: HEIGHT - 9 }, `slope for ${labels[2]}`),
     svg("text", { x: x + UNIT, y: y + 26, "text-anchor": "middle" }, "1"),
     svg("text", { x: x - 12, y: y - UNIT + 7, "text-anchor": "end" }, "1"),
-    legend(14, 24, cross(), "exact"), legend(14, 54, diamond(), "mean"),
-    legend(14, HEIGHT - 15, svg("path", { d: "M0 0h0", class: `ll-dots ll-option${option}` }), `${DOTS} estimates`));
+    legend(14, 24, cross(14), "exact"),
+    legend(14, 54, diamond(10), "mean"),
+    legend(14, HEIGHT - 15, svg("path", { d: "M0 0h0", class: `ll-dots ll-option${option}` }), `${DOTS} estimates`),
+  );
   return {
     node: panel.node,
-    call(way) { write(title, way); },
+    call(way) {
+      write(title, way);
+    },
     show(rows, { mean: m, variance, covariance }, truth, samples, apart) {
       const paths = dots.map(() => "");
       let out = 0;
       for (let i = 0; i < DOTS; i++) {
-        let a = 0, c = 0;
-        for (let j = 3 * i * MOST, end = j + 3 * samples; j < end; j += 3) { a += rows[j]; c += rows[j + 2]; }
+        let a = 0;
+        let c = 0;
+        for (let j = 3 * i * MOST, end = j + 3 * samples; j < end; j += 3) {
+          a += rows[j];
+          c += rows[j + 2];
+        }
         const [px, py] = place(a / samples, c / samples);
         if (px < 0 || px > WIDTH || py < 0 || py > HEIGHT) out++;
         else {
@@ -99,11 +145,16 @@ function cloud(name, labels, option) {
         }
       }
       dots.forEach((path, i) => move(path, { d: paths[i] }));
-      const [va, vc] = [variance[0], variance[2]], half = Math.hypot((va - vc) / 2, covariance);
-      const angle = (-Math.atan2(2 * covariance, va - vc) * 90) / Math.PI, centre = place(m[0], m[2]);
+      const [va, vc] = [variance[0], variance[2]];
+      const half = Math.hypot((va - vc) / 2, covariance);
+      const angle = (-Math.atan2(2 * covariance, va - vc) * 90) / Math.PI;
+      const centre = place(m[0], m[2]);
       const radius = (v) => UNIT * Math.sqrt(Math.max(0, v) / samples);
-      move(ellipse, { rx: radius((va + vc) / 2 + half), ry: radius((va + vc) / 2 - half),
-        transform: `translate(${centre}) rotate(${angle})` });
+      move(ellipse, {
+        rx: radius((va + vc) / 2 + half),
+        ry: radius((va + vc) / 2 - half),
+        transform: `translate(${centre}) rotate(${angle})`,
+      });
       move(mean, { transform: `translate(${centre})` });
       move(exact, { transform: `translate(${place(truth[0], truth[2])})` });
       write(outside, out ? `${out} outside` : "");
@@ -123,75 +174,96 @@ function numbers() {
   };
 }
 
-function radios(options, onChange) {
-  const group = unique();
-  const inputs = Object.entries(options).map(([value, label]) => {
-    const input = html("input", { type: "radio", name: group, value, ...keepKeys });
-    input.addEventListener("change", () => onChange(value));
-    return { input, node: html("label", {}, input, label) };
-  });
-  return {
-    node: html("span", { role: "radiogroup", "aria-label": "relaxation", class: "ll-radios" },
-      ...inputs.map(({ node }) => node)),
-    show(value) { for (const { input } of inputs) input.checked = input.value === value; },
-  };
-}
-
 function view(model, el) {
-  const labels = model.get("labels"), change = (name, value) => { model.set(name, value); model.save_changes(); };
-  const samples = slider({ label: "samples S", steps: Math.log2(MOST), format: String,
-    toValue: (share) => Math.round(MOST ** share), toShare: (value) => Math.log(value) / Math.log(MOST),
-    onInput: (value) => change("samples", value) });
-  const [low, high] = BASELINES;
-  const baseline = slider({ label: "baseline", steps: 60, format: (value) => value.toFixed(2),
-    toValue: (share) => Number((low + (high - low) * share).toFixed(2)), toShare: (value) => (value - low) / (high - low),
-    onInput: (value) => change("baseline", value) });
-  const temperature = slider({ label: "temperature λ", ...logarithmic(...RANGE),
-    format: (value) => value.toPrecision(value < 0.1 ? 1 : 2), onInput: (value) => change("temperature", value) });
-  const again = button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
-  const ways = { gumbel_softmax: "Gumbel-Softmax", straight_through: "straight-through" };
-  const relaxation = radios(ways, (value) => change("relaxation", value));
-  const sides = ["Score function", "Relaxation"].map((name, option) =>
-    ({ cloud: cloud(name, labels, option), numbers: numbers() }));
-  const panel = ({ cloud, numbers }, control) =>
-    html("div", {}, html("div", { class: "ll-controls" }, control.node), cloud.node, numbers.node);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls ll-two" }, samples.node, relaxation.node, again),
-    html("div", { class: "ll-panels ll-two" }, panel(sides[0], baseline), panel(sides[1], temperature)));
-
-  const changed = () => { // since the last call; each use has its own memory
-    let last = [];
-    return (...now) => { const is = now.some((value, i) => value !== last[i]); last = now; return is; };
-  };
-  const newNoise = changed(), newLeft = changed(), newRight = changed(), newRelaxed = changed();
-  const scored = new Float64Array(3 * DOTS * MOST), relaxed = new Float64Array(3 * DOTS * MOST);
-  let noise, spreadOut;
-  return redrawOn(model, ["logits", "worth", "target", "temperature", "baseline", "samples", "relaxation", "seed"], () => {
-    const [s, b, t, n, way, seed] = ["logits", "baseline", "temperature", "samples", "relaxation", "seed"].map(
-      (name) => model.get(name));
-    const toy = { worth: model.get("worth"), target: model.get("target") }, exact = exactGradient(s, toy);
-    const show = (side, rows, m) => {
-      side.cloud.show(rows, m, exact, n, rows === scored);
-      side.cloud.describe(side.numbers.show(quality(m, exact, n)));
-    };
-    const same = `${s} ${toy.worth} ${toy.target} ${seed}`; // what both sides depend on
-    if (newNoise(seed)) noise = noiseOf(seed);
-    sides[1].cloud.call(ways[way]);
-    samples.show(n); baseline.show(b); temperature.show(t); relaxation.show(way);
-    if (newLeft(same, n, b)) {
-      const each = s.map((_, k) => scoreFunctionGradient(s, toy, k, b));
-      for (let i = 0; i < noise.length; i += 3) {
-        const x = s[0] + noise[i], y = s[1] + noise[i + 1], z = s[2] + noise[i + 2];
-        scored.set(each[x >= y && x >= z ? 0 : y >= z ? 1 : 2], i);
-      }
-      show(sides[0], scored, moments(each.flat(), softmax(s))); // exact moments: the sum over three options
-    }
-    if (newRelaxed(same, t, way)) {
-      relaxedGradients(s, toy, noise, t, way === "straight_through", relaxed);
-      spreadOut = moments(relaxed);
-    }
-    if (newRight(same, n, t, way)) show(sides[1], relaxed, spreadOut);
+  const labels = model.get("labels");
+  const change = setter(model);
+  const samples = slider({
+    label: "samples S",
+    steps: Math.log2(MOST),
+    format: String,
+    toValue: (share) => Math.round(MOST ** share),
+    toShare: (value) => Math.log(value) / Math.log(MOST),
+    onInput: (value) => change("samples", value),
   });
+  const [low, high] = BASELINES;
+  const baseline = slider({
+    label: "baseline",
+    steps: 60,
+    format: (value) => value.toFixed(2),
+    toValue: (share) => Number((low + (high - low) * share).toFixed(2)),
+    toShare: (value) => (value - low) / (high - low),
+    onInput: (value) => change("baseline", value),
+  });
+  const temperature = temperatureSlider(change);
+  const again = noiseButton(model, change);
+  const ways = { gumbel_softmax: "Gumbel-Softmax", straight_through: "straight-through" };
+  const relaxation = radios("relaxation", Object.entries(ways), (value) => change("relaxation", value));
+  const sides = ["Score function", "Relaxation"].map((name, option) => ({
+    cloud: cloud(name, labels, option),
+    numbers: numbers(),
+  }));
+  const panel = ({ cloud, numbers }, control) => [controls(control.node), cloud.node, numbers.node];
+  const rows = [
+    controls(samples.node, relaxation.node, again),
+    panels(panel(sides[0], baseline), panel(sides[1], temperature)),
+  ];
+  for (const row of rows) row.classList.add("ll-two");
+  lay(el, ...rows);
+
+  const changed = () => {
+    // since the last call; each use has its own memory
+    let last = [];
+    return (...now) => {
+      const is = now.some((value, i) => value !== last[i]);
+      last = now;
+      return is;
+    };
+  };
+  const newNoise = changed();
+  const newLeft = changed();
+  const newRight = changed();
+  const newRelaxed = changed();
+  const scored = new Float64Array(3 * DOTS * MOST);
+  const relaxed = new Float64Array(3 * DOTS * MOST);
+  let noise;
+  let spreadOut;
+  return redrawOn(
+    model,
+    ["logits", "worth", "target", "temperature", "baseline", "samples", "relaxation", "seed"],
+    () => {
+      const [s, b, t, n, way, seed] = ["logits", "baseline", "temperature", "samples", "relaxation", "seed"].map(
+        (name) => model.get(name),
+      );
+      const toy = { worth: model.get("worth"), target: model.get("target") };
+      const exact = exactGradient(s, toy);
+      const show = (side, rows, m) => {
+        side.cloud.show(rows, m, exact, n, rows === scored);
+        side.cloud.describe(side.numbers.show(quality(m, exact, n)));
+      };
+      const same = `${s} ${toy.worth} ${toy.target} ${seed}`; // what both sides depend on
+      if (newNoise(seed)) noise = noiseOf(seed);
+      sides[1].cloud.call(ways[way]);
+      samples.show(n);
+      baseline.show(b);
+      temperature.show(t);
+      relaxation.show(way);
+      if (newLeft(same, n, b)) {
+        const each = s.map((_, k) => scoreFunctionGradient(s, toy, k, b));
+        for (let i = 0; i < noise.length; i += 3) {
+          const x = s[0] + noise[i];
+          const y = s[1] + noise[i + 1];
+          const z = s[2] + noise[i + 2];
+          scored.set(each[x >= y && x >= z ? 0 : y >= z ? 1 : 2], i);
+        }
+        show(sides[0], scored, moments(each.flat(), softmax(s))); // exact moments: the sum over three options
+      }
+      if (newRelaxed(same, t, way)) {
+        relaxedGradients(s, toy, noise, t, way === "straight_through", relaxed);
+        spreadOut = moments(relaxed);
+      }
+      if (newRight(same, n, t, way)) show(sides[1], relaxed, spreadOut);
+    },
+  );
 }
 
 const render = ({ model, el }) => rebuildOn(model, ["labels"], () => view(model, el));

@@ -1,40 +1,11 @@
 """Estimates of a gradient around the exact one."""
 
-import html
 import math
 import operator
 
-from lecture_lib.widgets.base import (
-    Checked,
-    Widget,
-    as_seed,
-    as_temperature,
-    as_three_names,
-    as_three_numbers,
-    module,
-    require,
-)
+from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, fallback, integer, module, number, require, several
 
-
-def _three_worths(values) -> list[float]:
-    numbers = as_three_numbers(values)
-    require(all(abs(number) <= 1e6 for number in numbers))  # their squares are computed
-    return numbers
-
-
-def _target(value) -> float:
-    require(abs(float(value)) <= 1e6)
-    return float(value)
-
-
-def _baseline(value) -> float:
-    require(-1 <= float(value) <= 2)
-    return float(value)
-
-
-def _samples(value) -> int:
-    require(1 <= operator.index(value) <= 64)
-    return operator.index(value)
+_WORTH = number(-(10**6), 10**6)  # their squares are computed
 
 
 def _relaxation(value) -> str:
@@ -66,15 +37,15 @@ class Estimators(Widget):
     """
 
     _esm = module("estimators")
-    logits = Checked([1.3, 0.2, 0.7], as_three_numbers, "three finite numbers")
-    worth = Checked([2.0, 0.0, 1.0], _three_worths, "three finite numbers, one for each option, up to 10**6")
-    target = Checked(0.9, _target, "a finite number up to 10**6")
-    labels = Checked(["a", "b", "c"], as_three_names, "three names, one for each logit")
-    baseline = Checked(0.0, _baseline, "a number from -1 to 2 (the slider's range)")
-    temperature = Checked(0.5, as_temperature, "a number from 0.05 to 10 (the slider's range)")
-    samples = Checked(1, _samples, "an integer from 1 to 64 (the slider's range)")
+    logits = Checked([1.3, 0.2, 0.7], several(FINITE, 3), "three finite numbers")
+    worth = Checked([2.0, 0.0, 1.0], several(_WORTH[0], 3), f"three times {_WORTH[1]}, one for each option")
+    target = Checked(0.9, *_WORTH)
+    labels = Checked(["a", "b", "c"], several(str, 3), "three names, one for each logit")
+    baseline = Checked(0.0, *number(-1, 2))
+    temperature = Checked(0.5, *number(0.05, 10))
+    samples = Checked(1, *integer(1, 64))
     relaxation = Checked("gumbel_softmax", _relaxation, "'gumbel_softmax' or 'straight_through'")
-    seed = Checked(0, as_seed, "an integer from 0 to 2**32 - 1")
+    seed = Checked(0, *SEED)
 
     def __init__(self, logits=(1.3, 0.2, 0.7), worth=(2.0, 0.0, 1.0), target=0.9, labels=("a", "b", "c"), **controls):
         super().__init__(logits=logits, worth=worth, target=target, labels=labels, **controls)
@@ -88,10 +59,6 @@ class Estimators(Widget):
         p = [weight / sum(weights) for weight in weights]
         cost = [(worth - self.target) ** 2 for worth in self.worth]
         mean = sum(map(operator.mul, p, cost))
-        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
-        exact = "".join(f"<td>{p_k * (c - mean):+.3f}</td>" for p_k, c in zip(p, cost, strict=True))
-        return (
-            "<p>An interactive picture of gradient estimates: run the notebook to see it. "
-            "The exact gradient that they estimate, for each option:</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{exact}</tr></tbody></table>"
-        )
+        exact = [f"{p_k * (c - mean):+.3f}" for p_k, c in zip(p, cost, strict=True)]
+        text = "The exact gradient that they estimate, for each option:"
+        return fallback("picture of gradient estimates", text, self.labels, [exact])

@@ -1,18 +1,33 @@
 // Text that a language model read, each byte as deep as the layer at which the model was sure of it.
-const WIDTH = 300, ROW = 28, TOP = 34, BAR = [118, 248]; // of the histogram, in its own units
+const WIDTH = 300;
+const ROW = 28;
+const TOP = 34;
+const BAR = [118, 248]; // of the histogram, in its own units
 
 const record = ({ confidence, agrees, flops }) => ({ confidence: floatsOf(confidence), agrees: bitsOf(agrees), flops });
 // At a threshold: the exit of every byte, how many leave at each, and the means over all bytes.
 function leave(threshold, { confidence, agrees, flops }) {
-  const layers = flops.length, level = Math.fround(threshold); // float32, as in torch
-  const exits = Array.from({ length: Math.floor(confidence.length / layers) }, (_, t) => exitOf(confidence, layers, t, level));
-  const mean = (value) => exits.reduce((sum, b, t) => sum + value(b, t), 0) / exits.length;
-  const right = exits.map((b, t) => agrees[t * layers + b] === 1), left = flops.map(() => 0);
+  const layers = flops.length;
+  const level = Math.fround(threshold); // float32, as in torch
+  const exits = Array.from({ length: Math.floor(confidence.length / layers) }, (_, t) =>
+    exitOf(confidence, layers, t, level),
+  );
+  const mean = (value) => sum(exits.map(value)) / exits.length;
+  const right = exits.map((b, t) => agrees[t * layers + b] === 1);
+  const left = flops.map(() => 0);
   for (const b of exits) left[b]++;
-  return { exits, right, left, layers: mean((b) => b + 1), flops: mean((b) => flops[b]), agreement: mean((_, t) => right[t]) };
+  return {
+    exits,
+    right,
+    left,
+    layers: mean((b) => b + 1),
+    flops: mean((b) => flops[b]),
+    agreement: mean((_, t) => right[t]),
+  };
 }
 // What a byte looks like: itself if ASCII has a picture of it.
-const glyph = (byte) => (byte === 10 ? "↵\n" : byte === 9 ? "→   " : byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "·");
+const glyph = (byte) =>
+  byte === 10 ? "↵\n" : byte === 9 ? "→   " : byte >= 32 && byte < 127 ? String.fromCharCode(byte) : "·";
 
 // A byte is a cell, filled from below: by half if half of the layers ran.
 function page(bytes, layers) {
@@ -35,49 +50,85 @@ function page(bytes, layers) {
 // A row for each layer: how a byte that leaves there is filled, and how many do.
 function histogram(layers, count) {
   const rows = Array.from({ length: layers }, (_, b) => {
-    const y = TOP + b * ROW, tall = ROW - 6, high = tall * (b + 1) / layers, number = svg("text", { y: y + 18 });
+    const y = TOP + b * ROW;
+    const tall = ROW - 6;
+    const high = (tall * (b + 1)) / layers;
+    const number = svg("text", { y: y + 18 });
     const fill = svg("rect", { x: 1, y: y + tall - high, width: 14, height: high, class: "ll-depth" });
     fill.style.setProperty("--ll-depth", (b + 1) / layers);
     const rect = svg("rect", { x: BAR[0], y: y + 2, height: tall - 4, class: "ll-bar ll-solid ll-counted" });
-    return { rect, number, nodes: [fill, svg("rect", { x: 1, y, width: 14, height: tall, class: "ll-cell" }),
-      svg("text", { x: 26, y: y + 18 }, `layer ${b + 1}`), rect, number] };
+    return {
+      rect,
+      number,
+      nodes: [
+        fill,
+        svg("rect", { x: 1, y, width: 14, height: tall, class: "ll-cell" }),
+        svg("text", { x: 26, y: y + 18 }, `layer ${b + 1}`),
+        rect,
+        number,
+      ],
+    };
   });
-  const panel = picture("Where bytes leave", WIDTH, TOP + layers * ROW, svg("text", { x: 0, y: 18 }, "bytes that leave after"),
-    ...rows.flatMap(({ nodes }) => nodes));
+  const panel = picture(
+    "Where bytes leave",
+    WIDTH,
+    TOP + layers * ROW,
+    svg("text", { x: 0, y: 18 }, "bytes that leave after"),
+    ...rows.flatMap(({ nodes }) => nodes),
+  );
   return {
     node: panel.node,
     show({ left }, name) {
       left.forEach((some, b) => {
-        const width = (BAR[1] - BAR[0]) * some / count;
+        const width = ((BAR[1] - BAR[0]) * some) / count;
         move(rows[b].rect, { width });
         move(rows[b].number, { x: BAR[0] + width + 8 });
         write(rows[b].number, (some / count).toFixed(2));
       });
-      panel.describe(`${name}: ` + left.map((some, b) => `layer ${b + 1} ${(some / count).toFixed(2)}`).join(", "));
+      const said = left.map((some, b) => `layer ${b + 1} ${(some / count).toFixed(2)}`);
+      panel.describe(`${name}: ${said.join(", ")}`);
     },
   };
 }
 
-function view(model, el) {
-  const data = model.get("_data"), recorded = record(data), bytes = bytesOf(data.text), { flops, thresholds } = data;
-  const choose = stops("confidence threshold", thresholds, (value) => { model.set("threshold", value); model.save_changes(); });
+function render({ model, el }) {
+  const data = model.get("_data");
+  const recorded = record(data);
+  const bytes = bytesOf(data.text);
+  const { flops, thresholds } = data;
+  const choose = stops(model, "threshold", "confidence threshold", thresholds);
   const numbers = readouts(["mean layers", "FLOPs", "agrees with the full model on"]);
-  const text = page(bytes, flops.length), beside = histogram(flops.length, bytes.length);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), numbers.node,
-    html("div", { class: "ll-read" }, text.node, html("div", {}, beside.node,
-      html("p", { class: "ll-key" }, html("span", { "data-differs": "" }, "wavy"), ": full model differs"))));
+  const text = page(bytes, flops.length);
+  const beside = histogram(flops.length, bytes.length);
+  lay(
+    el,
+    controls(choose.node),
+    numbers.node,
+    html(
+      "div",
+      { class: "ll-read" },
+      text.node,
+      html(
+        "div",
+        {},
+        beside.node,
+        html("p", { class: "ll-key" }, html("span", { "data-differs": "" }, "wavy"), ": full model differs"),
+      ),
+    ),
+  );
   return redrawOn(model, ["threshold"], () => {
-    const threshold = model.get("threshold"), now = leave(threshold, recorded);
+    const threshold = model.get("threshold");
+    const now = leave(threshold, recorded);
     choose.show(threshold);
     text.show(now);
     beside.show(now, `confidence threshold ${plain(threshold)}`);
-    numbers.show([now.layers.toFixed(2), `of ${flops.length}`], [percent(now.flops / flops.at(-1)), "of full"],
-      [`${(100 * now.agreement).toFixed(1)} %`, "of the bytes"]);
+    numbers.show(
+      [now.layers.toFixed(2), `of ${flops.length}`],
+      [percent(now.flops / flops.at(-1)), "of full"],
+      [`${(100 * now.agreement).toFixed(1)} %`, "of the bytes"],
+    );
   });
 }
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { glyph, leave, record };

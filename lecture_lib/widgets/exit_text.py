@@ -3,10 +3,9 @@
 import html
 
 import numpy as np
-import traitlets
 
-from lecture_lib.widgets.base import Checked, finite, module
-from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, first_confident, packed
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, Stop, first_confident, packed
 
 _SHARES = (0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99, 1)  # thresholds, closer towards 1
 
@@ -34,7 +33,7 @@ class ExitText(Measured):
     """
 
     _esm = module("measured", "exit_text")
-    threshold = Checked(0.0, finite, "one of the thresholds")
+    threshold = Stop("thresholds")
 
     def __init__(self, text_bytes, confidence, agrees, flops, *, thresholds=_SHARES, threshold=None):
         text = list(text_bytes) if isinstance(text_bytes, (bytes, bytearray)) else text_bytes
@@ -60,26 +59,17 @@ class ExitText(Measured):
         }
         super().__init__(_data=data, threshold=stops[-1] if threshold is None else threshold)
 
-    @traitlets.validate("threshold")
-    def _one_of_the_thresholds(self, proposal):
-        return self._stop("threshold", self._data["thresholds"], proposal["value"])
-
     def __repr__(self) -> str:
         return f"ExitText({len(self._record[0])} bytes, {len(self._record[3])} layers)"
 
     def _fallback(self) -> str:
         text, confidence, agrees, flops = self._record
-        rows = ""
+        rows = []
         for threshold in self._data["thresholds"]:
             exits = first_confident(confidence, threshold)
             cost = flops[exits].mean() / flops[-1]
             same = np.take_along_axis(agrees, exits[:, None], 1).mean()
-            cells = f"{threshold:.4g}", f"{exits.mean() + 1:.2f}", f"{cost:.0%}", f"{same:.1%}"
-            rows += f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+            rows.append((f"{threshold:.4g}", f"{exits.mean() + 1:.2f}", f"{cost:.0%}", f"{same:.1%}"))
         names = ("threshold", "mean layers", "FLOPs, of full", "agrees with the full model")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return (
-            "<p>An interactive picture of the layers that each byte of a text needs: run the notebook to see it.</p>"
-            f"<pre>{html.escape(text.tobytes().decode('utf-8', 'replace'))}</pre>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        read = html.escape(text.tobytes().decode("utf-8", "replace"))
+        return fallback("picture of the layers that each byte of a text needs", "", names, rows, f"<pre>{read}</pre>")

@@ -1,11 +1,6 @@
 """What a layer of experts costs."""
 
-from lecture_lib.widgets.base import Checked, Widget, integer, module, require, style
-
-
-def _capacity_factor(value) -> float:
-    require(0.5 <= float(value) <= 4)
-    return float(value)
+from lecture_lib.widgets.base import Checked, Widget, fallback, integer, module, number, style
 
 
 class ExpertCalculator(Widget):
@@ -33,7 +28,7 @@ class ExpertCalculator(Widget):
     d_hidden = Checked(1024, *integer(16, 16384))
     n_experts = Checked(8, *integer(8, 256))
     k = Checked(1, *integer(1, 8))
-    capacity_factor = Checked(1.25, _capacity_factor, "a number from 0.5 to 4 (the slider's range)")
+    capacity_factor = Checked(1.25, *number(0.5, 4))
     n_tokens = Checked(4096, *integer(64, 65536))
 
     def __init__(self, d_model=256, d_hidden=1024, n_experts=8, k=1, capacity_factor=1.25, n_tokens=4096):
@@ -52,15 +47,11 @@ class ExpertCalculator(Widget):
     def _fallback(self) -> str:
         router, expert = self.d_model * self.n_experts, 2 * self.d_model * self.d_hidden
         total, active = router + self.n_experts * expert, router + self.k * expert
-        rows = {
-            "total parameters": total,
-            "active for a token": active,
-            "bytes, as float32": 4 * total,
-            "FLOPs for a token": 2 * active,
-        }
-        cells = "".join(f'<tr><th scope="row">{name}</th><td>{number:,}</td></tr>' for name, number in rows.items())
-        return (
-            "<p>An interactive calculator of what a layer of experts costs: run the notebook to move it. "
-            f"{self.n_experts} experts of {self.d_model} × {self.d_hidden}, {self.k} of them for a token:</p>"
-            f"<table><tbody>{cells}</tbody></table>"
-        )
+        rows = [
+            ("total parameters", f"{total:,}"),
+            ("active for a token", f"{active:,}"),
+            ("bytes, as float32", f"{4 * total:,}"),
+            ("FLOPs for a token", f"{2 * active:,}"),
+        ]
+        text = f"{self.n_experts} experts of {self.d_model} × {self.d_hidden}, {self.k} of them for a token:"
+        return fallback("calculator of what a layer of experts costs", text, [], rows)

@@ -1,6 +1,7 @@
 // Runs anywidget's front-end modules with no kernel: each model is what was saved, shared by all of its views.
 const saved = JSON.parse(document.getElementById("models").textContent);
-const models = new Map(), modules = new Map();
+const models = new Map();
+const modules = new Map();
 
 const once = (map, key, make) => {
   if (!map.has(key)) map.set(key, make());

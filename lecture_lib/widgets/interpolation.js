@@ -1,37 +1,59 @@
 // Along the line between two networks: the loss on both ways, and what some hidden units read.
 const PLOT = { width: 520, height: 330, left: 64, right: 506, top: 66, bottom: 262 };
-const WAYS = [["plain", "ll-timed", square], ["matched", "ll-counted", circle]];
-const CELL = 76, GAP = 10, SHADES = 12; // a unit's picture, the room between two, the shades of each sign
+const WAYS = [
+  ["plain", "ll-timed", square],
+  ["matched", "ll-counted", circle],
+];
+const CELL = 76;
+const GAP = 10;
+const SHADES = 12; // a unit's picture, the room between two, the shades of each sign
 
 // Weights of [network A, B, B matched], each of `count` units of side × side.
 function unpack({ units, count, side }) {
-  const flat = floatsOf(units), size = count * side * side;
-  return [0, 1, 2].map((i) => Array.from(flat.subarray(i * size, (i + 1) * size)));
+  return rowsOf(floatsOf(units), count * side * side);
 }
 const between = (a, b, t) => a.map((value, i) => (1 - t) * value + t * b[i]);
 // How far the loss at stop i lies above the straight line between its ends.
 function excess(positions, loss, i) {
-  const first = positions[0], t = (positions[i] - first) / (positions.at(-1) - first);
+  const first = positions[0];
+  const t = (positions[i] - first) / (positions.at(-1) - first);
   return loss[i] - ((1 - t) * loss[0] + t * loss.at(-1));
 }
 
 function lossPanel({ positions, loss }) {
-  const { width, height, left, right, top, bottom } = PLOT, high = 1.05 * Math.max(...loss.flat());
-  const x = scale(positions[0], positions.at(-1), left, right), y = scale(0, high, bottom, top), xs = positions.map(x);
-  const up = ticks(0, high, 5), across = ticks(positions[0], positions.at(-1), 5), heights = loss.map((way) => way.map(y));
-  const lines = WAYS.map(([, name], k) => svg("polyline", { points: points(xs, heights[k]), class: `ll-line ${name}` }));
-  const chord = svg("path", { class: "ll-reference", d: `M${xs[0]} ${heights[0][0]}L${xs.at(-1)} ${heights[0].at(-1)}` });
-  const marks = WAYS.map(([, name, shape]) => shape(9, `ll-current ${name}`)), lift = svg("path", { class: "ll-between" });
-  const axes = svg("path", { class: "ll-axis", fill: "none", d: `M${left} ${top}V${bottom}H${right}` +
-    across.values.map((v) => `M${x(v).toFixed(1)} ${bottom}v5`).join("") + up.values.map((v) => `M${left} ${y(v).toFixed(1)}h-5`).join("") });
-  const sign = ([, name, shape]) => svg("g", {}, svg("path", { d: "M-16 0H16", class: `ll-line ${name}` }), shape(8, `ll-current ${name}`));
-  const panel = picture("Loss between two networks", width, height, axes, chord, ...lines, lift, ...marks,
-    legend(84, 18, sign(WAYS[0]), "plain"), legend(200, 18, sign(WAYS[1]), "matched"),
+  const { width, height, left, right, top, bottom } = PLOT;
+  const high = 1.05 * Math.max(...loss.flat());
+  const x = scale(positions[0], positions.at(-1), left, right);
+  const y = scale(0, high, bottom, top);
+  const xs = positions.map(x);
+  const up = ticks(0, high, 5);
+  const across = ticks(positions[0], positions.at(-1), 5);
+  const heights = loss.map((way) => way.map(y));
+  const lines = WAYS.map(([, name], k) =>
+    svg("polyline", { points: points(xs, heights[k]), class: `ll-line ${name}` }),
+  );
+  const chord = svg("path", {
+    class: "ll-reference",
+    d: `M${xs[0]} ${heights[0][0]}L${xs.at(-1)} ${heights[0].at(-1)}`,
+  });
+  const marks = WAYS.map(([, name, shape]) => shape(9, `ll-current ${name}`));
+  const lift = svg("path", { class: "ll-between" });
+  const panel = picture(
+    "Loss between two networks",
+    width,
+    height,
+    ...axes(PLOT, [x, across.values, fixed(across.decimals)], [y, up.values, fixed(up.decimals)]),
+    chord,
+    ...lines,
+    lift,
+    ...marks,
+    legend(84, 18, lineSign(square, "ll-timed"), "plain"),
+    legend(200, 18, lineSign(circle, "ll-counted"), "matched"),
     legend(346, 18, svg("path", { d: "M-16 0H16", class: "ll-reference" }), "no barrier"),
     svg("text", { x: 2, y: top - 15 }, "test loss"),
-    svg("text", { x: left, y: bottom + 54 }, "network A"), svg("text", { x: right, y: bottom + 54, "text-anchor": "end" }, "network B"),
-    ...across.values.map((v) => svg("text", { x: x(v), y: bottom + 26, "text-anchor": "middle" }, v.toFixed(across.decimals))),
-    ...up.values.map((v) => svg("text", { x: left - 10, y: y(v) + 7, "text-anchor": "end" }, v.toFixed(up.decimals))));
+    svg("text", { x: left, y: bottom + 54 }, "network A"),
+    svg("text", { x: right, y: bottom + 54, "text-anchor": "end" }, "network B"),
+  );
   return {
     node: panel.node,
     show(i, said) {
@@ -44,22 +66,39 @@ function lossPanel({ positions, loss }) {
 }
 
 function unitPanel(data) {
-  const { count, side } = data, [a, b, matched] = unpack(data), most = Math.max(...[a, b, matched].flat().map(Math.abs));
+  const { count, side } = data;
+  const [a, b, matched] = unpack(data);
+  const most = Math.max(...[a, b, matched].flat().map(Math.abs));
   const row = (top, label) => {
     const size = CELL / side;
     const squares = Array.from({ length: count * side * side }, (_, i) => {
-      const unit = Math.floor(i / (side * side)), pixel = i % (side * side);
-      return `M${unit * (CELL + GAP) + (pixel % side) * size} ${top + 24 + Math.floor(pixel / side) * size}h${size}v${size}h${-size}z`;
+      const unit = Math.floor(i / (side * side));
+      const pixel = i % (side * side);
+      const x = unit * (CELL + GAP) + (pixel % side) * size;
+      const y = top + 24 + Math.floor(pixel / side) * size;
+      return `M${x} ${y}h${size}v${size}h${-size}z`;
     });
-    const shades = Array.from({ length: 2 * SHADES }, (_, k) => // one path for all squares of a shade: fast to redraw
-      svg("path", { class: k < SHADES ? "ll-below" : "ll-over-zero", "fill-opacity": (k % SHADES + 1) / SHADES, "shape-rendering": "crispEdges" }));
-    const frames = Array.from({ length: count }, (_, unit) => svg("rect", { x: unit * (CELL + GAP), y: top + 24, width: CELL, height: CELL, class: "ll-cell" }));
+    const shades = Array.from(
+      { length: 2 * SHADES },
+      (
+        _,
+        k, // one path for all squares of a shade: fast to redraw
+      ) =>
+        svg("path", {
+          class: k < SHADES ? "ll-below" : "ll-over-zero",
+          "fill-opacity": ((k % SHADES) + 1) / SHADES,
+          "shape-rendering": "crispEdges",
+        }),
+    );
+    const frames = Array.from({ length: count }, (_, unit) =>
+      svg("rect", { x: unit * (CELL + GAP), y: top + 24, width: CELL, height: CELL, class: "ll-cell" }),
+    );
     return {
       nodes: [svg("text", { x: 0, y: top + 17 }, label), ...shades, ...frames],
       show(weights) {
         const drawn = shades.map(() => "");
         weights.forEach((w, i) => {
-          const shade = Math.round(SHADES * Math.abs(w) / most);
+          const shade = Math.round((SHADES * Math.abs(w)) / most);
           if (shade) drawn[shade - 1 + (w < 0 ? 0 : SHADES)] += squares[i];
         });
         shades.forEach((path, k) => move(path, { d: drawn[k] }));
@@ -67,37 +106,54 @@ function unitPanel(data) {
     };
   };
   const rows = [row(0, "units of A"), row(108, "between, plain"), row(216, "between, matched")];
-  const panel = picture("What hidden units read", 6 * (CELL + GAP), 324, ...rows.flatMap(({ nodes }) => nodes),
-    legend(290, 10, square(8, "ll-over-zero"), "above 0"), legend(410, 10, square(8, "ll-below"), "below 0"));
+  const panel = picture(
+    "What hidden units read",
+    6 * (CELL + GAP),
+    324,
+    ...rows.flatMap(({ nodes }) => nodes),
+    legend(290, 10, square(8, "ll-over-zero"), "above 0"),
+    legend(410, 10, square(8, "ll-below"), "below 0"),
+  );
   rows[0].show(a);
-  const size = (values) => Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
+  const size = (values) => Math.hypot(...values);
   return {
     node: panel.node,
     show(t) {
       const now = [between(a, b, t), between(a, matched, t)];
       now.forEach((weights, k) => rows[k + 1].show(weights));
-      panel.describe(now.map((weights, k) => `${WAYS[k][0]}: length ${(size(weights) / size(a)).toFixed(2)} of that of A`).join(", "));
+      panel.describe(
+        now
+          .map((weights, k) => `${WAYS[k][0]}: length ${(size(weights) / size(a)).toFixed(2)} of that of A`)
+          .join(", "),
+      );
     },
   };
 }
 
-function view(model, el) {
-  const data = model.get("_data"), { positions, loss, accuracy } = data;
-  const choose = stops("from A to B", positions, (value) => { model.set("position", value); model.save_changes(); });
+function render({ model, el }) {
+  const data = model.get("_data");
+  const { positions, loss, accuracy } = data;
+  const choose = stops(model, "position", "from A to B", positions);
   const numbers = readouts(["plain: loss", "accuracy", "matched: loss", "accuracy"]);
-  const left = lossPanel(data), right = unitPanel(data);
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), numbers.node,
-    html("div", { class: "ll-panels" }, html("div", {}, left.node), html("div", {}, right.node)));
+  const left = lossPanel(data);
+  const right = unitPanel(data);
+  lay(el, controls(choose.node), numbers.node, panels(left.node, right.node));
   return redrawOn(model, ["position"], () => {
-    const t = model.get("position"), i = positions.indexOf(t);
+    const t = model.get("position");
+    const i = positions.indexOf(t);
     choose.show(t);
-    left.show(i, numbers.show([loss[0][i].toFixed(2)], [percent(accuracy[0][i])], [loss[1][i].toFixed(2)], [percent(accuracy[1][i])]));
+    left.show(
+      i,
+      numbers.show(
+        [loss[0][i].toFixed(2)],
+        [percent(accuracy[0][i])],
+        [loss[1][i].toFixed(2)],
+        [percent(accuracy[1][i])],
+      ),
+    );
     right.show(t);
   });
 }
-
-const render = ({ model, el }) => view(model, el);
 
 export default { render };
 export { between, excess, unpack };

@@ -1,9 +1,7 @@
 """The loss between two networks."""
 
-import traitlets
-
-from lecture_lib.widgets.base import Checked, finite, module
-from lecture_lib.widgets.measured import FLOAT32, SETTINGS, Measured, packed
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import FLOAT32, SETTINGS, Measured, Stop, packed
 
 
 class Interpolation(Measured):
@@ -24,7 +22,7 @@ class Interpolation(Measured):
     """
 
     _esm = module("measured", "interpolation")
-    position = Checked(0.0, finite, "one of the positions")
+    position = Stop("positions")
 
     def __init__(self, positions, loss, accuracy, units, *, position=None):
         stops = self._ascending("positions", positions, (SETTINGS,), "2 to 101 ascending numbers").tolist()
@@ -49,22 +47,14 @@ class Interpolation(Measured):
         }
         super().__init__(_data=data, position=stops[len(stops) // 2] if position is None else position)
 
-    @traitlets.validate("position")
-    def _one_of_the_positions(self, proposal):
-        return self._stop("position", self._data["positions"], proposal["value"])
-
     def __repr__(self) -> str:
         return f"Interpolation({len(self._data['positions'])} positions, {self._data['count']} units)"
 
     def _fallback(self) -> str:
         data = self._data
-        rows = "".join(
-            f"<tr><td>{t:.4g}</td><td>{plain:.2f}</td><td>{right:.1%}</td><td>{matched:.2f}</td><td>{other:.1%}</td></tr>"
+        rows = [
+            (f"{t:.4g}", f"{plain:.2f}", f"{right:.1%}", f"{matched:.2f}", f"{other:.1%}")
             for t, plain, matched, right, other in zip(data["positions"], *data["loss"], *data["accuracy"], strict=True)
-        )
+        ]
         names = ("from A to B", "plain: loss", "accuracy", "matched: loss", "accuracy")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return (
-            "<p>An interactive picture of the loss between two networks: run the notebook to see it.</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        return fallback("picture of the loss between two networks", "", names, rows)

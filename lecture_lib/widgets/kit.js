@@ -1,16 +1,22 @@
 // What the widgets share. Python puts this file before each widget's own: one ES module, no imports, nothing fetched.
 
 // ---- elements
-const elements = (namespace) => (tag, attributes = {}, ...children) => {
-  const node = document.createElementNS(namespace, tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-};
+const elements =
+  (namespace) =>
+  (tag, attributes = {}, ...children) => {
+    const node = document.createElementNS(namespace, tag);
+    for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+    node.append(...children);
+    return node;
+  };
 const svg = elements("http://www.w3.org/2000/svg");
 const html = elements("http://www.w3.org/1999/xhtml");
-const move = (node, attributes) => { for (const name in attributes) node.setAttribute(name, attributes[name]); };
-const write = (node, text) => { if (node.textContent !== text) node.textContent = text; };
+const move = (node, attributes) => {
+  for (const name in attributes) node.setAttribute(name, attributes[name]);
+};
+const write = (node, text) => {
+  if (node.textContent !== text) node.textContent = text;
+};
 
 let count = 0;
 const unique = () => `ll-${Date.now().toString(36)}-${count++}`;
@@ -19,7 +25,12 @@ const unique = () => `ll-${Date.now().toString(36)}-${count++}`;
 function picture(name, width, height, ...children) {
   const title = svg("title", {}, name);
   const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "ll-picture" }, title, ...children);
-  return { node, describe(text) { write(title, `${name}: ${text}`); } };
+  return {
+    node,
+    describe(text) {
+      write(title, `${name}: ${text}`);
+    },
+  };
 }
 
 // On what takes keys: JupyterLab would read the arrow keys as commands to the notebook.
@@ -33,8 +44,13 @@ function slider({ label, steps = 100, toValue, toShare, format, onInput }) {
   const output = html("output", { for: id, "aria-live": "off" });
   input.addEventListener("input", () => onInput(toValue(input.value / steps)));
   return {
-    node: html("div", { class: "ll-slider", "data-prevent-swipe": "" },
-      html("label", { for: id }, label), input, output),
+    node: html(
+      "div",
+      { class: "ll-slider", "data-prevent-swipe": "" },
+      html("label", { for: id }, label),
+      input,
+      output,
+    ),
     show(value) {
       input.value = Math.round(steps * toShare(value));
       output.textContent = format(value);
@@ -54,6 +70,44 @@ function button(label, onClick) {
   return node;
 }
 
+// Radio buttons; `options` are pairs of a value and its label.
+function radios(label, options, onChange) {
+  const group = unique();
+  const inputs = options.map(([value]) => html("input", { type: "radio", name: group, value, ...keepKeys }));
+  for (const input of inputs) input.addEventListener("change", () => onChange(input.value));
+  const labels = inputs.map((input, i) => html("label", {}, input, options[i][1]));
+  return {
+    node: html("span", { role: "radiogroup", "aria-label": label, class: "ll-radios" }, ...labels),
+    show(value) {
+      for (const input of inputs) input.checked = input.value === value;
+    },
+  };
+}
+
+// What sets a trait, here and in Python.
+const setter = (model) => (name, value) => {
+  model.set(name, value);
+  model.save_changes();
+};
+// Controls of traits that several widgets have.
+const temperatureSlider = (change) =>
+  slider({
+    label: "temperature λ",
+    ...logarithmic(0.05, 10), // as in Python
+    format: (value) => value.toPrecision(value < 0.1 ? 1 : 2),
+    onInput: (value) => change("temperature", value),
+  });
+const noiseButton = (model, change) => button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
+
+// The widget in its element: controls, text, and panels side by side, each of a node or of several.
+const lay = (el, ...nodes) => {
+  el.classList.add("ll");
+  el.replaceChildren(...nodes);
+};
+const controls = (...nodes) => html("div", { class: "ll-controls" }, ...nodes);
+const panels = (...nodes) =>
+  html("div", { class: "ll-panels" }, ...nodes.map((node) => html("div", {}, ...[node].flat())));
+
 // An upright bar for a share in [0, 1], with its value above.
 function bar({ x, width, ground, height, className }) {
   const rect = svg("rect", { x, width, class: `ll-bar ${className}` });
@@ -68,7 +122,16 @@ function bar({ x, width, ground, height, className }) {
   };
 }
 
-// A sign drawn around (0, 0), and what it stands for, at (x, y) of a picture.
+// Signs around (0, 0), and one moved to its place.
+const circle = (r, className) => svg("circle", { r, class: className });
+const square = (r, className) => svg("rect", { x: -r, y: -r, width: 2 * r, height: 2 * r, class: className });
+const diamond = (r) => svg("path", { d: `M0 ${-r}L${r} 0L0 ${r}L${-r} 0Z`, class: "ll-mark" });
+const cross = (r) => svg("path", { d: `M${-r} ${-r}L${r} ${r}M${-r} ${r}L${r} ${-r}`, class: "ll-cross" });
+const at = (node, x, y) => {
+  move(node, { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
+  return node;
+};
+// A sign, and what it stands for, at (x, y) of a picture.
 const legend = (x, y, sign, text) =>
   svg("g", { transform: `translate(${x} ${y})` }, sign, svg("text", { x: 20, y: 7 }, text));
 
@@ -76,17 +139,27 @@ const legend = (x, y, sign, text) =>
 function redrawOn(model, names, draw) {
   for (const name of names) model.on(`change:${name}`, draw);
   draw();
-  return () => { for (const name of names) model.off(`change:${name}`, draw); };
+  return () => {
+    for (const name of names) model.off(`change:${name}`, draw);
+  };
 }
 
 // Builds a view anew on every change of the traits named; `build` returns what stops the view.
 function rebuildOn(model, names, build) {
   let stop = () => {};
-  const off = redrawOn(model, names, () => { stop(); stop = build(); });
-  return () => { off(); stop(); };
+  const off = redrawOn(model, names, () => {
+    stop();
+    stop = build();
+  });
+  return () => {
+    off();
+    stop();
+  };
 }
 
 // ---- mathematics
+const sum = (values) => values.reduce((total, value) => total + value, 0);
+
 // Numbers in the open interval (0, 1) from a 32-bit seed: the generator mulberry32.
 function uniforms(seed) {
   let state = seed >>> 0;
@@ -102,11 +175,10 @@ const gumbel = (uniform) => -Math.log(-Math.log(uniform()));
 function softmax(logits, temperature = 1) {
   const top = Math.max(...logits);
   const weights = logits.map((logit) => Math.exp((logit - top) / temperature));
-  const total = weights.reduce((sum, weight) => sum + weight, 0);
+  const total = sum(weights);
   return weights.map((weight) => weight / total);
 }
 const argmax = (values) => values.indexOf(Math.max(...values));
 
 // A point of the 2-simplex in the plane, as weights of the three corners.
-const inTriangle = (y, corners) =>
-  [0, 1].map((axis) => y.reduce((sum, weight, k) => sum + weight * corners[k][axis], 0));
+const inTriangle = (y, corners) => [0, 1].map((axis) => sum(y.map((weight, k) => weight * corners[k][axis])));

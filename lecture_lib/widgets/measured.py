@@ -9,7 +9,7 @@ import math
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Widget, style
+from lecture_lib.widgets.base import Checked, Widget, as_number, style
 
 SETTINGS = range(2, 102)  # how many stops a slider may have
 ABOVE_0 = 5e-324  # the smallest positive number
@@ -55,18 +55,25 @@ class Measured(Widget):
         return array.astype(bool)
 
     @classmethod
-    def _stop(cls, name: str, stops: list[float], given: float) -> float:
-        """The stop of a slider that `given` is."""
-        nearest = min(stops, key=lambda stop: abs(stop - given))
-        if not math.isclose(nearest, given, rel_tol=1e-6):
-            raise cls._error(name, f"one of the {name}s, {short(str(stops))}", str(given))
-        return nearest
-
-    @classmethod
     def _text(cls, name: str, value) -> str:
         if not isinstance(value, str) or not value.strip():
             raise cls._error(name, "a text that is not empty", short(repr(value)))
         return value
+
+
+class Stop(Checked):
+    """One of the stops of a slider, which are `_data[stops]`."""
+
+    def __init__(self, stops: str):
+        super().__init__(0.0, as_number, "a number")
+        self.stops = stops
+
+    def validate(self, obj, value):
+        given, stops = super().validate(obj, value), obj._data[self.stops]
+        nearest = min(stops, key=lambda stop: abs(stop - given))
+        if not math.isclose(nearest, given, rel_tol=1e-6):
+            raise obj._error(self.name, f"one of the {self.name}s, {short(str(stops))}", str(given))
+        return nearest
 
 
 def first_confident(confidence: np.ndarray, threshold: float) -> np.ndarray:

@@ -1,11 +1,9 @@
 """Who uses which expert, of images and captions."""
 
-import html
-
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, module
+from lecture_lib.widgets.base import Checked, fallback, integer, module
 from lecture_lib.widgets.measured import Measured, packed, short
 
 
@@ -30,7 +28,7 @@ class Modalities(Measured):
     """
 
     _esm = module("measured", "modalities")
-    input = Checked(1, int, "the number of an input")
+    input = Checked(1, *integer(1, 32))
 
     def __init__(self, inputs, experts, share, *, layers, titles, input=1):
         lists = {"inputs": inputs, "experts": experts, "layers": layers, "titles": titles}
@@ -96,15 +94,11 @@ class Modalities(Measured):
 
     def _fallback(self) -> str:
         data = self._data
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{kind}</td>{''.join(f'<td>{share:.0%}</td>' for share in row)}</tr>"
+        rows = [
+            (name, kind, *(f"{share:.0%}" for share in row))
             for name, both in zip(data["layers"], data["share"], strict=True)
             for kind, row in zip(("image", "text"), both, strict=True)
-        )
-        head = "".join(f'<th scope="col">expert {e + 1}</th>' for e in range(len(data["share"][0][0])))
-        return (
-            "<p>An interactive picture of the experts of images and captions: run the notebook to see it. "
-            "The share of each expert in all tokens of a modality:</p>"
-            f'<table><thead><tr><th scope="col">layer</th><th scope="col">tokens</th>{head}</tr></thead>'
-            f"<tbody>{rows}</tbody></table>"
-        )
+        ]
+        names = ("layer", "tokens", *(f"expert {e + 1}" for e in range(len(data["share"][0][0]))))
+        text = "The share of each expert in all tokens of a modality:"
+        return fallback("picture of the experts of images and captions", text, names, rows)

@@ -1,13 +1,13 @@
 // A layer of experts under the roof of a machine: measured rates against intensity, and what binds.
 const PLOT = { width: 520, height: 384, left: 70, right: 506, top: 40, bottom: 318 };
 const triangle = (r, className) => svg("path", { d: `M0 ${-r}L${r} ${0.8 * r}H${-r}Z`, class: className });
-const cross = () => svg("path", { class: "ll-cross", d: "M-9 -9L9 9M9 -9L-9 9" });
 const SHAPES = [triangle, square, circle]; // one for each number of tokens
 const post = () => svg("rect", { x: -3, y: -15, width: 6, height: 30, class: "ll-bar ll-solid" });
 
 // Seconds to calculate and seconds to move the bytes, at best: the longer of the two binds.
 function bound(flops, bytes, machine) {
-  const compute = flops / machine[0], memory = bytes / machine[1];
+  const compute = flops / machine[0];
+  const memory = bytes / machine[1];
   return { compute, memory, seconds: Math.max(compute, memory), binds: compute >= memory ? "compute" : "memory" };
 }
 const logScale = (low, high, from, to) => {
@@ -16,42 +16,55 @@ const logScale = (low, high, from, to) => {
 };
 // Powers of ten from `low` to `high`; where these are fewer than three, two and five times them as well.
 function marksFor(low, high) {
-  const first = Math.floor(Math.log10(low)), powers = Array.from({ length: Math.ceil(Math.log10(high)) - first + 1 }, (_, k) => 10 ** (first + k));
+  const first = Math.floor(Math.log10(low));
+  const powers = Array.from({ length: Math.ceil(Math.log10(high)) - first + 1 }, (_, k) => 10 ** (first + k));
   const inside = (values) => values.filter((value) => low < 1.000001 * value && value < 1.000001 * high);
   return inside(powers).length > 2 ? inside(powers) : inside(powers.flatMap((power) => [power, 2 * power, 5 * power]));
 }
 const tens = (value) => String(Number(value.toPrecision(1)));
 const mark = (k, r, className) => SHAPES[k](r, `${className} ll-option${k}`);
 
-// Axes on logarithmic scales, with their numbers and names.
-function axes(x, y, across, up, name) {
-  const { left, right, top, bottom, height } = PLOT;
-  return [
-    svg("path", { class: "ll-axis", fill: "none", d: `M${left} ${y ? top : bottom}${y ? `V${bottom}` : ""}H${right}` +
-      across.map((v) => `M${x(v).toFixed(1)} ${bottom}v5`).join("") + up.map((v) => `M${left} ${y(v).toFixed(1)}h-5`).join("") }),
-    ...across.map((v) => svg("text", { x: x(v), y: bottom + 26, "text-anchor": "middle" }, tens(v))),
-    ...up.map((v) => svg("text", { x: left - 10, y: y(v) + 7, "text-anchor": "end" }, tens(v))),
-    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, name),
-  ];
-}
-
 function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
-  const { width, height, left, right, top, bottom } = PLOT, ridge = machine[0] / machine[1];
+  const { width, height, left, right, top, bottom } = PLOT;
+  const ridge = machine[0] / machine[1];
   const intensity = bytes.map((row) => row.map((moved, k) => flops[k] / moved));
-  const rate = seconds.map((row) => row.map((time, k) => flops[k] / time / 1e9)), peak = machine[0] / 1e9;
-  const low = 0.7 * Math.min(ridge, ...intensity.flat()), high = 1.5 * Math.max(ridge, ...intensity.flat());
-  const least = 0.6 * Math.min(...rate.flat()), most = 1.5 * Math.max(peak, ...rate.flat());
-  const x = logScale(low, high, left, right), y = logScale(least, most, bottom, top);
-  const foot = Math.max(low, ridge * least / peak); // where the slope leaves the picture
-  const roof = points([foot, ridge, high].map(x), [foot * peak / ridge, peak, peak].map(y));
-  const xs = intensity.map((row) => row.map(x)), ys = rate.map((row) => row.map(y));
-  const ways = tokens.map((_, k) => svg("polyline", { class: `ll-line ll-trail ll-option${k}`, points: points(xs.map((row) => row[k]), ys.map((row) => row[k])) }));
+  const rate = seconds.map((row) => row.map((time, k) => flops[k] / time / 1e9));
+  const peak = machine[0] / 1e9;
+  const low = 0.7 * Math.min(ridge, ...intensity.flat());
+  const high = 1.5 * Math.max(ridge, ...intensity.flat());
+  const least = 0.6 * Math.min(...rate.flat());
+  const most = 1.5 * Math.max(peak, ...rate.flat());
+  const x = logScale(low, high, left, right);
+  const y = logScale(least, most, bottom, top);
+  const foot = Math.max(low, (ridge * least) / peak); // where the slope leaves the picture
+  const roof = points([foot, ridge, high].map(x), [(foot * peak) / ridge, peak, peak].map(y));
+  const xs = intensity.map((row) => row.map(x));
+  const ys = rate.map((row) => row.map(y));
+  const ways = tokens.map((_, k) =>
+    svg("polyline", {
+      class: `ll-line ll-trail ll-option${k}`,
+      points: points(
+        xs.map((row) => row[k]),
+        ys.map((row) => row[k]),
+      ),
+    }),
+  );
   const small = counts.flatMap((_, i) => tokens.map((_, k) => at(mark(k, 4, "ll-stop"), xs[i][k], ys[i][k])));
   const marks = tokens.map((_, k) => mark(k, 10, "ll-current"));
-  const panel = picture("Measured under the roof", width, height, ...axes(x, y, marksFor(low, high), marksFor(least, most), "FLOPs a byte"),
-    svg("path", { class: "ll-reference", d: `M${x(ridge).toFixed(1)} ${top}V${bottom}` }), svg("polyline", { points: roof, class: "ll-roof" }),
-    ...ways, ...small, ...marks, svg("text", { x: 2, y: top - 20 }, "GFLOPs a second"),
-    svg("text", { x: x(ridge) + 8, y: bottom - 10 }, "ridge"));
+  const panel = picture(
+    "Measured under the roof",
+    width,
+    height,
+    ...axes(PLOT, [x, marksFor(low, high), tens], [y, marksFor(least, most), tens]),
+    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "FLOPs a byte"),
+    svg("path", { class: "ll-reference", d: `M${x(ridge).toFixed(1)} ${top}V${bottom}` }),
+    svg("polyline", { points: roof, class: "ll-roof" }),
+    ...ways,
+    ...small,
+    ...marks,
+    svg("text", { x: 2, y: top - 20 }, "GFLOPs a second"),
+    svg("text", { x: x(ridge) + 8, y: bottom - 10 }, "ridge"),
+  );
   return {
     node: panel.node,
     show(i, said) {
@@ -64,43 +77,63 @@ function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
 // Milliseconds for a thousand tokens: to calculate, to move, and as measured.
 function timePanel({ tokens, flops, bytes, seconds, machine }) {
   const { width, height, left, right, bottom } = PLOT;
-  const ms = (time, k) => 1e6 * time / tokens[k];
+  const ms = (time, k) => (1e6 * time) / tokens[k];
   const bounds = bytes.map((row) => row.map((moved, k) => bound(flops[k], moved, machine)));
-  const all = bounds.flatMap((row, i) => row.flatMap((b, k) => [b.compute, b.memory, seconds[i][k]].map((time) => ms(time, k))));
-  const low = 0.6 * Math.min(...all), high = 1.7 * Math.max(...all), x = logScale(low, high, left, right);
-  const row = (k) => 86 + k * (bottom - 76) / tokens.length;
-  const parts = tokens.map((_, k) =>
-    ({ k, compute: diamond(), memory: post(), line: svg("path", { class: "ll-between" }), measured: cross() }));
-  const panel = picture("Time", width, height, ...axes(x, null, marksFor(low, high), [], "milliseconds for 1,000 tokens"),
+  const all = bounds.flatMap((row, i) =>
+    row.flatMap((b, k) => [b.compute, b.memory, seconds[i][k]].map((time) => ms(time, k))),
+  );
+  const low = 0.6 * Math.min(...all);
+  const high = 1.7 * Math.max(...all);
+  const x = logScale(low, high, left, right);
+  const row = (k) => 86 + (k * (bottom - 76)) / tokens.length;
+  const parts = tokens.map((_, k) => ({
+    k,
+    compute: diamond(11),
+    memory: post(),
+    line: svg("path", { class: "ll-between" }),
+    measured: cross(9),
+  }));
+  const panel = picture(
+    "Time",
+    width,
+    height,
+    ...axes(PLOT, [x, marksFor(low, high), tens]),
+    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "milliseconds for 1,000 tokens"),
     ...tokens.map((n, k) => svg("text", { x: 2, y: row(k) - 14 }, `${n.toLocaleString("en")} tokens`)),
     ...parts.flatMap(({ line, compute, memory, measured }) => [line, memory, compute, measured]),
-    legend(18, 20, diamond(), "calculate"), legend(176, 20, post(), "move bytes"),
-    legend(346, 20, cross(), "measured"));
+    legend(18, 20, diamond(11), "calculate"),
+    legend(176, 20, post(), "move bytes"),
+    legend(346, 20, cross(9), "measured"),
+  );
   return {
     node: panel.node,
     show(i) {
       const said = parts.map(({ line, compute, memory, measured, k }) => {
-        const b = bounds[i][k], y = row(k) + 12, places = [b.compute, b.memory, seconds[i][k]].map((time) => x(ms(time, k)));
+        const { compute: work, memory: transfer } = bounds[i][k];
+        const y = row(k) + 12;
+        const times = [work, transfer, seconds[i][k]].map((time) => ms(time, k));
+        const places = times.map(x);
         [compute, memory, measured].forEach((node, j) => at(node, places[j], y));
         move(line, { d: `M${x(low)} ${y}H${places[2].toFixed(1)}` });
-        return `${tokens[k]} tokens: ${[b.compute, b.memory, seconds[i][k]].map((time) => brief(ms(time, k))).join(", ")}`;
+        return `${tokens[k]} tokens: ${times.map(brief).join(", ")}`;
       });
       panel.describe(`milliseconds for 1,000 tokens to calculate, to move, and measured; ${said.join("; ")}`);
     },
   };
 }
 
-function view(model, el) {
-  const data = model.get("_data"), { counts, tokens, flops, bytes, seconds, machine } = data;
-  const choose = stops("experts", counts, (value) => { model.set("count", value); model.save_changes(); });
+function render({ model, el }) {
+  const data = model.get("_data");
+  const { counts, tokens, flops, seconds } = data;
+  const choose = stops(model, "count", "experts", counts);
   const numbers = readouts(tokens.map((n) => `${n.toLocaleString("en")} tokens`));
-  const left = roofPanel(data), right = timePanel(data);
+  const left = roofPanel(data);
+  const right = timePanel(data);
   [...numbers.node.children].forEach((span, k) => span.prepend(sign(k)));
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls" }, choose.node), numbers.node,
-    html("div", { class: "ll-panels" }, html("div", {}, left.node), html("div", {}, right.node)));
+  lay(el, controls(choose.node), numbers.node, panels(left.node, right.node));
   return redrawOn(model, ["count"], () => {
-    const count = model.get("count"), i = counts.indexOf(count);
+    const count = model.get("count");
+    const i = counts.indexOf(count);
     choose.show(count);
     const said = numbers.show(...tokens.map((_, k) => [brief(flops[k] / seconds[i][k] / 1e9), "GFLOP/s"]));
     left.show(i, `${plain(count)} experts: ${said}`);
@@ -108,9 +141,8 @@ function view(model, el) {
   });
 }
 // The sign of a number of tokens, in a line of text.
-const sign = (k) => svg("svg", { viewBox: "-12 -12 24 24", class: "ll-sign", "aria-hidden": "true" }, mark(k, 9, "ll-current"));
-
-const render = ({ model, el }) => view(model, el);
+const sign = (k) =>
+  svg("svg", { viewBox: "-12 -12 24 24", class: "ll-sign", "aria-hidden": "true" }, mark(k, 9, "ll-current"));
 
 export default { render };
 export { bound, marksFor };

@@ -1,9 +1,7 @@
 """Experts under a roofline."""
 
-import traitlets
-
-from lecture_lib.widgets.base import Checked, finite, module
-from lecture_lib.widgets.measured import ABOVE_0, SETTINGS, Measured
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import ABOVE_0, SETTINGS, Measured, Stop
 
 
 class Roofline(Measured):
@@ -26,7 +24,7 @@ class Roofline(Measured):
     """
 
     _esm = module("measured", "roofline")
-    count = Checked(0.0, finite, "one of the counts")
+    count = Stop("counts")
 
     def __init__(self, machine, counts, tokens, flops, n_bytes, seconds, *, count=None):
         machine = self._array("machine", machine, (2,), "two numbers above 0: FLOPs and bytes a second", ABOVE_0)
@@ -42,25 +40,16 @@ class Roofline(Measured):
             data[name.removeprefix("n_")] = array.tolist()
         super().__init__(_data=data, count=counts[0] if count is None else count)
 
-    @traitlets.validate("count")
-    def _one_of_the_counts(self, proposal):
-        return self._stop("count", self._data["counts"], proposal["value"])
-
     def __repr__(self) -> str:
         return f"Roofline({len(self._data['counts'])} numbers of experts, {len(self._data['tokens'])} of tokens)"
 
     def _fallback(self) -> str:
         data = self._data
-        names = ["experts", *(f"{n:,.0f} tokens" for n in data["tokens"])]
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        rows = ""
+        names = ("experts", *(f"{n:,.0f} tokens" for n in data["tokens"]))
+        rows = []
         for count, moved, times in zip(data["counts"], data["bytes"], data["seconds"], strict=True):
-            cells = ""
+            rows.append([f"{count:.4g}"])
             for flops, n_bytes, seconds in zip(data["flops"], moved, times, strict=True):
                 binds = "compute" if flops / data["machine"][0] >= n_bytes / data["machine"][1] else "memory"
-                cells += f"<td>{flops / seconds / 1e9:.3g} GFLOP/s, {binds} binds</td>"
-            rows += f"<tr><td>{count:.4g}</td>{cells}</tr>"
-        return (
-            "<p>An interactive picture of experts under a roofline: run the notebook to see it.</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+                rows[-1].append(f"{flops / seconds / 1e9:.3g} GFLOP/s, {binds} binds")
+        return fallback("picture of experts under a roofline", "", names, rows)

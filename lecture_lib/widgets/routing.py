@@ -1,12 +1,10 @@
 """Experts while they train."""
 
-import html
-
 import numpy as np
 import traitlets
 
-from lecture_lib.widgets.base import Checked, finite, module
-from lecture_lib.widgets.measured import SETTINGS, Measured, packed, short
+from lecture_lib.widgets.base import fallback, module
+from lecture_lib.widgets.measured import SETTINGS, Measured, Stop, packed, short
 
 
 class Routing(Measured):
@@ -28,7 +26,7 @@ class Routing(Measured):
     """
 
     _esm = module("measured", "routing")
-    step = Checked(0.0, finite, "one of the steps")
+    step = Stop("step")
     cure = traitlets.Unicode().tag(sync=True)
 
     def __init__(self, runs, quality="accuracy", *, step=None, cure=None):
@@ -81,10 +79,6 @@ class Routing(Measured):
             cls._array(f"{name}['quality']", run["quality"], (count,), f"finite numbers, {each}"),
         )
 
-    @traitlets.validate("step")
-    def _one_of_the_steps(self, proposal):
-        return self._stop("step", self._data["step"], proposal["value"])
-
     @traitlets.validate("cure")
     def _one_of_the_cures(self, proposal):
         if proposal["value"] not in self._runs:
@@ -95,15 +89,10 @@ class Routing(Measured):
         return f"Routing({len(self._data['step'])} steps of {', '.join(self._runs)})"
 
     def _fallback(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{score[-1]:.3g}</td><td>{dropped[-1]:.0%}</td>"
-            f"<td>{load[-1].max() / load[-1].mean():.1f}</td></tr>"
+        rows = [
+            (name, f"{score[-1]:.3g}", f"{dropped[-1]:.0%}", f"{load[-1].max() / load[-1].mean():.1f}")
             for name, (_, load, dropped, score) in self._runs.items()
-        )
-        names = ("cure", html.escape(self._data["quality"]), "dropped", "busiest expert, over the mean")
-        head = "".join(f'<th scope="col">{name}</th>' for name in names)
-        return (
-            "<p>An interactive picture of the experts' load while they train: run the notebook to see it. "
-            f"At the last step, {self._data['step'][-1]:.4g}:</p>"
-            f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-        )
+        ]
+        names = ("cure", self._data["quality"], "dropped", "busiest expert, over the mean")
+        text = f"At the last step, {self._data['step'][-1]:.4g}:"
+        return fallback("picture of the experts' load while they train", text, names, rows)

@@ -1,47 +1,68 @@
 // Softmax, 1.5-entmax and sparsemax of the same scores, side by side; the scores under the hand.
-const SCORES = [-2, 2], SCALE = [0.1, 10]; // of the sliders, and of the traits in Python
-const WIDTH = 1128, HEIGHT = 360, GROUND = 314, TALL = 218; // the picture and its bars, in its own units
-const PANEL = 230, GAP = 44, FIRST_GAP = 120; // four panels in a row; the first gap holds the thresholds' names
-const ALPHAS = [["softmax", 1], ["1.5-entmax", 1.5], ["sparsemax", 2]];
+const SCORES = [-2, 2];
+const SCALE = [0.1, 10]; // of the sliders, and of the traits in Python
+const WIDTH = 1128;
+const HEIGHT = 360;
+const GROUND = 314;
+const TALL = 218; // the picture and its bars, in its own units
+const PANEL = 230;
+const GAP = 44;
+const FIRST_GAP = 120; // four panels in a row; the first gap holds the thresholds' names
+const ALPHAS = [
+  ["softmax", 1],
+  ["1.5-entmax", 1.5],
+  ["sparsemax", 2],
+];
 
 // entmax for α = 1.5 and 2: p_k = max((α-1) s_k - τ, 0)^(1/(α-1)), exact by sorting: the support is the largest that
 // agrees with its own threshold. Gives the weights p, and the score from which on an option has a weight.
 function entmax(scores, alpha) {
-  const top = Math.max(...scores), x = scores.map((s) => (alpha - 1) * (s - top));
-  let tau = -1, sum = 0, squares = 0;
-  [...x].sort((a, b) => b - a).every((value, i) => {
-    sum += value;
-    squares += value * value;
-    const mean = sum / (i + 1), spread = squares / (i + 1) - mean * mean;
-    const next = mean - (alpha === 2 ? 1 / (i + 1) : Math.sqrt(Math.max(0, 1 / (i + 1) - spread)));
-    if (next < value) tau = next;
-    return next < value;
-  });
+  const top = Math.max(...scores);
+  const x = scores.map((s) => (alpha - 1) * (s - top));
+  let tau = -1;
+  let sum = 0;
+  let squares = 0;
+  [...x]
+    .sort((a, b) => b - a)
+    .every((value, i) => {
+      sum += value;
+      squares += value * value;
+      const mean = sum / (i + 1);
+      const spread = squares / (i + 1) - mean * mean;
+      const next = mean - (alpha === 2 ? 1 / (i + 1) : Math.sqrt(Math.max(0, 1 / (i + 1) - spread)));
+      if (next < value) tau = next;
+      return next < value;
+    });
   return { p: x.map((value) => Math.max(value - tau, 0) ** (1 / (alpha - 1))), threshold: top + tau / (alpha - 1) };
 }
 const maps = (scores, scale) => {
   const scaled = scores.map((s) => scale * s);
-  return ALPHAS.map(([, alpha]) => (alpha === 1 ? { p: softmax(scaled), threshold: -Infinity } : entmax(scaled, alpha)));
+  return ALPHAS.map(([, alpha]) =>
+    alpha === 1 ? { p: softmax(scaled), threshold: -Infinity } : entmax(scaled, alpha),
+  );
 };
 const supportOf = (p) => p.filter((weight) => weight > 0).length;
 
-const heightOf = (score) => GROUND - TALL * (score - SCORES[0]) / (SCORES[1] - SCORES[0]);
+const heightOf = (score) => GROUND - (TALL * (score - SCORES[0])) / (SCORES[1] - SCORES[0]);
 const scoreAt = (y) => SCORES[0] + (SCORES[1] - SCORES[0]) * Math.min(1, Math.max(0, (GROUND - y) / TALL));
 const rounded = (score) => Number(score.toFixed(1)) + 0; // no -0
 const leftOf = (panel) => (panel ? FIRST_GAP - GAP + panel * (PANEL + GAP) : 0);
-const column = (panel, k, count) => leftOf(panel) + (k + 0.5) * PANEL / count;
+const column = (panel, k, count) => leftOf(panel) + ((k + 0.5) * PANEL) / count;
 const centred = { "text-anchor": "middle" };
 
 // What the panels share: a title, a line below it, the axis, the options' names.
 function frame(panel, title, labels) {
-  const left = leftOf(panel), x = left + PANEL / 2, below = svg("text", { x, y: 50, ...centred });
-  const names = labels.map((label, k) => svg("text", { x: column(panel, k, labels.length), y: GROUND + 34,
-    ...centred, class: "ll-label" }, label));
+  const left = leftOf(panel);
+  const x = left + PANEL / 2;
+  const below = svg("text", { x, y: 50, ...centred });
+  const names = labels.map((label, k) =>
+    svg("text", { x: column(panel, k, labels.length), y: GROUND + 34, ...centred, class: "ll-label" }, label),
+  );
   const axis = svg("line", { x1: left, x2: left + PANEL, y1: GROUND, y2: GROUND, class: "ll-axis" });
   return { below, nodes: [svg("text", { x, y: 20, ...centred, class: "ll-label" }, title), below, axis, ...names] };
 }
 
-// The scores as handles on stems. What stands out above a threshold has a weight; for sparsemax the weight is just that.
+// The scores as handles on stems. What stands out above a threshold has a weight; for sparsemax that is the weight.
 function scorePanel(labels, set) {
   const parts = frame(0, "scores s", labels);
   const lines = ["3 6", "12 6"].map((dashes, i) => ({
@@ -50,22 +71,33 @@ function scorePanel(labels, set) {
   }));
   const stems = labels.map((_, k) => {
     const x = column(0, k, labels.length);
-    return [svg("line", { x1: x, x2: x, class: "ll-stem" }), svg("rect", { x: x - 8, width: 16, class: "ll-above ll-option2" }),
-      svg("circle", { cx: x, r: 9, class: "ll-handle" })];
+    return [
+      svg("line", { x1: x, x2: x, class: "ll-stem" }),
+      svg("rect", { x: x - 8, width: 16, class: "ll-above ll-option2" }),
+      svg("circle", { cx: x, r: 9, class: "ll-handle" }),
+    ];
   });
   // the whole panel takes the pointer, and moves the handle that is nearest when it is pressed
   const grip = svg("rect", { x: 0, y: 60, width: PANEL, height: GROUND - 50, class: "ll-grip" });
   let held = -1;
   const at = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(grip.getScreenCTM().inverse());
-  const drag = (event) => { if (held >= 0) set(held, rounded(scoreAt(at(event).y))); };
-  const drop = () => { held = -1; };
+  const drag = (event) => {
+    if (held >= 0) set(held, rounded(scoreAt(at(event).y)));
+  };
+  const drop = () => {
+    held = -1;
+  };
   grip.addEventListener("pointerdown", (event) => {
-    held = Math.min(labels.length - 1, Math.max(0, Math.floor(at(event).x / PANEL * labels.length)));
+    held = Math.min(labels.length - 1, Math.max(0, Math.floor((at(event).x / PANEL) * labels.length)));
     grip.setPointerCapture(event.pointerId);
     event.preventDefault();
     drag(event);
   });
-  for (const [name, listener] of [["pointermove", drag], ["pointerup", drop], ["pointercancel", drop]])
+  for (const [name, listener] of [
+    ["pointermove", drag],
+    ["pointerup", drop],
+    ["pointercancel", drop],
+  ])
     grip.addEventListener(name, listener);
   write(parts.below, "drag the dots");
   return {
@@ -73,7 +105,8 @@ function scorePanel(labels, set) {
     show(scores, thresholds) {
       const places = thresholds.map((score) => heightOf(Math.max(score, SCORES[0])));
       scores.forEach((score, k) => {
-        const [stem, above, handle] = stems[k], y = heightOf(score);
+        const [stem, above, handle] = stems[k];
+        const y = heightOf(score);
         move(stem, { y1: GROUND, y2: y });
         move(above, { y, height: Math.max(0, places[1] - y) });
         move(handle, { cy: y });
@@ -90,16 +123,23 @@ function scorePanel(labels, set) {
 function mapPanel(panel, title, labels) {
   const parts = frame(panel, title, labels);
   const wide = Math.min(40, PANEL / labels.length - 8);
-  const bars = labels.map((_, k) => bar({
-    x: column(panel, k, labels.length) - wide / 2, width: wide, ground: GROUND, height: TALL, className: `ll-solid ll-option${panel - 1}` }));
-  const crosses = labels.map((_, k) => svg("path", { class: "ll-cross",
-    d: `M${column(panel, k, labels.length) - 7} ${GROUND - 17}l14 14m0 -14l-14 14` }));
+  const bars = labels.map((_, k) =>
+    bar({
+      x: column(panel, k, labels.length) - wide / 2,
+      width: wide,
+      ground: GROUND,
+      height: TALL,
+      className: `ll-solid ll-option${panel - 1}`,
+    }),
+  );
+  const crosses = labels.map((_, k) => at(cross(7), column(panel, k, labels.length), GROUND - 10));
   return {
     nodes: [...parts.nodes, ...bars.flatMap((one) => one.nodes), ...crosses],
     show(p) {
       write(parts.below, `support ${supportOf(p)} of ${labels.length}`);
       p.forEach((weight, k) => {
-        const [rect, value] = bars[k].nodes, zero = weight === 0;
+        const [rect, value] = bars[k].nodes;
+        const zero = weight === 0;
         bars[k].show(weight);
         rect.style.display = zero ? "none" : "";
         crosses[k].style.display = zero ? "" : "none";
@@ -111,32 +151,49 @@ function mapPanel(panel, title, labels) {
 }
 
 function view(model, el) {
-  const labels = model.get("labels"), change = (name, value) => { model.set(name, value); model.save_changes(); };
-  const set = (k, score) => change("scores", model.get("scores").map((old, i) => (i === k ? score : old)));
+  const labels = model.get("labels");
+  const change = setter(model);
+  const set = (k, score) =>
+    change(
+      "scores",
+      model.get("scores").map((old, i) => (i === k ? score : old)),
+    );
   const span = SCORES[1] - SCORES[0];
-  const sliders = labels.map((label, k) => slider({
-    label, steps: 10 * span, toValue: (share) => rounded(SCORES[0] + span * share),
-    toShare: (score) => (score - SCORES[0]) / span, format: (score) => score.toFixed(1), onInput: (s) => set(k, s),
-  }));
+  const sliders = labels.map((label, k) =>
+    slider({
+      label,
+      steps: 10 * span,
+      toValue: (share) => rounded(SCORES[0] + span * share),
+      toShare: (score) => (score - SCORES[0]) / span,
+      format: (score) => score.toFixed(1),
+      onInput: (s) => set(k, s),
+    }),
+  );
   const scale = slider({
-    label: "all scores ×", ...logarithmic(...SCALE), format: (value) => value.toPrecision(2),
+    label: "all scores ×",
+    ...logarithmic(...SCALE),
+    format: (value) => value.toPrecision(2),
     onInput: (value) => change("scale", value),
   });
-  const left = scorePanel(labels, set), right = ALPHAS.map(([title], i) => mapPanel(i + 1, title, labels));
+  const left = scorePanel(labels, set);
+  const right = ALPHAS.map(([title], i) => mapPanel(i + 1, title, labels));
   const panel = picture("Scores and three maps", WIDTH, HEIGHT, ...left.nodes, ...right.flatMap((one) => one.nodes));
-  el.classList.add("ll");
-  el.replaceChildren(html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node),
-    panel.node);
+  lay(el, html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node), panel.node);
 
   return redrawOn(model, ["scores", "scale"], () => {
-    const scores = model.get("scores"), factor = model.get("scale"), all = maps(scores, factor);
+    const scores = model.get("scores");
+    const factor = model.get("scale");
+    const all = maps(scores, factor);
     scores.forEach((score, k) => sliders[k].show(score));
     scale.show(factor);
-    left.show(scores, all.slice(1).map(({ threshold }) => threshold / factor));
+    left.show(
+      scores,
+      all.slice(1).map(({ threshold }) => threshold / factor),
+    );
     right.forEach((one, i) => one.show(all[i].p));
     const list = (values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
-    panel.describe(`scores times ${factor}: ${list(scores)}; ` + all.map(({ p }, i) =>
-      `${ALPHAS[i][0]}, support ${supportOf(p)} of ${labels.length}: ${list(p)}`).join("; "));
+    const said = all.map(({ p }, i) => `${ALPHAS[i][0]}, support ${supportOf(p)} of ${labels.length}: ${list(p)}`);
+    panel.describe(`scores times ${factor}: ${list(scores)}; ${said.join("; ")}`);
   });
 }
 

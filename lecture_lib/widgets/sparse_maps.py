@@ -1,28 +1,10 @@
 """Three maps to the simplex, side by side."""
 
-import html
-
 import traitlets
 
-from lecture_lib.widgets.base import Checked, Widget, as_numbers, module, require
+from lecture_lib.widgets.base import Checked, Widget, fallback, module, number, several
 
-
-def _scores(values) -> list[float]:
-    numbers = as_numbers(values)
-    require(2 <= len(numbers) <= 6 and all(-2 <= number <= 2 for number in numbers))
-    return numbers
-
-
-def _names(values) -> list[str]:
-    require(not isinstance(values, str))
-    names = [str(value) for value in values]
-    require(2 <= len(names) <= 6)
-    return names
-
-
-def _scale(value) -> float:
-    require(0.1 <= float(value) <= 10)
-    return float(value)
+_COUNTS = range(2, 7)
 
 
 class SparseMaps(Widget):
@@ -41,9 +23,9 @@ class SparseMaps(Widget):
     """
 
     _esm = module("sparse_maps")
-    scores = Checked([1.3, 0.2, 0.7, -0.4, 0.9], _scores, "2 to 6 numbers from -2 to 2 (the sliders' range)")
-    labels = Checked(["a", "b", "c", "d", "e"], _names, "2 to 6 names, one for each score")
-    scale = Checked(1.0, _scale, "a number from 0.1 to 10 (the slider's range)")
+    scores = Checked([1.3, 0.2, 0.7, -0.4, 0.9], several(number(-2, 2)[0], *_COUNTS), "2 to 6 numbers from -2 to 2")
+    labels = Checked(["a", "b", "c", "d", "e"], several(str, *_COUNTS), "2 to 6 names, one for each score")
+    scale = Checked(1.0, *number(0.1, 10))
 
     def __init__(self, scores=(1.3, 0.2, 0.7, -0.4, 0.9), labels=None, *, scale=1.0):
         scores = type(self).scores.validate(self, scores)
@@ -62,10 +44,7 @@ class SparseMaps(Widget):
         return f"SparseMaps(scores={self.scores})"
 
     def _fallback(self) -> str:
-        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
-        scores = "".join(f"<td>{score:.1f}</td>" for score in self.scores)
-        return (
-            "<p>An interactive picture of softmax, 1.5-entmax and sparsemax: run the notebook to see it. "
-            "Its options and their scores:</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{scores}</tr></tbody></table>"
+        scores = [f"{score:.1f}" for score in self.scores]
+        return fallback(
+            "picture of softmax, 1.5-entmax and sparsemax", "Its options and their scores:", self.labels, [scores]
         )

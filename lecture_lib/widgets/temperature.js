@@ -1,14 +1,23 @@
 // Gumbel-Softmax: y = softmax((s + g) / λ) for one noise g, and for many; the temperature λ under the hand.
-const RANGE = [0.05, 10]; // of the slider, and of the trait in Python
-const SAMPLES = 400, LAYERS = 8;
-const CORNERS = [[260, 40], [101, 315], [419, 315]]; // an equilateral triangle, of the first, second and third option
-const WIDTH = 520, HEIGHT = 354; // of each picture, in its own units
+const SAMPLES = 400;
+const LAYERS = 8;
+const CORNERS = [
+  [260, 40],
+  [101, 315],
+  [419, 315],
+]; // an equilateral triangle, of the first, second and third option
+const WIDTH = 520;
+const HEIGHT = 354; // of each picture, in its own units
 
 const gumbelNoise = (seed, n = SAMPLES) => {
   const uniform = uniforms(seed);
   return Array.from({ length: n }, () => [gumbel(uniform), gumbel(uniform), gumbel(uniform)]);
 };
-const gumbelSoftmax = (logits, noise, temperature) => softmax(logits.map((s, k) => s + noise[k]), temperature);
+const gumbelSoftmax = (logits, noise, temperature) =>
+  softmax(
+    logits.map((s, k) => s + noise[k]),
+    temperature,
+  );
 
 // Over samples y: how often each option is the largest entry, and the mean of the largest entry.
 function summary(samples) {
@@ -22,23 +31,34 @@ function summary(samples) {
 }
 
 function barPanel(labels) {
-  const ground = 315, parts = [];
+  const ground = 315;
+  const parts = [];
   const pairs = labels.map((label, k) => {
     const x = 48 + 154 * k;
     const pair = ["hollow", "solid"].map((fill, i) =>
-      bar({ x: x + 62 * i, width: 54, ground, height: 236, className: `ll-${fill} ll-option${k}` }));
+      bar({ x: x + 62 * i, width: 54, ground, height: 236, className: `ll-${fill} ll-option${k}` }),
+    );
     const name = svg("text", { x: x + 58, y: ground + 30, "text-anchor": "middle", class: "ll-label" }, label);
     parts.push(...pair.flatMap((one) => one.nodes), name);
     return pair;
   });
   const line = svg("line", { x1: 24, x2: WIDTH - 24, y1: ground, y2: ground, class: "ll-axis" });
-  const panel = picture("Bars", WIDTH, HEIGHT, ...parts, line,
-    legend(48, 20, svg("rect", { x: -8, y: -8, width: 16, height: 16, class: "ll-bar ll-hollow" }), "softmax(s)"),
-    legend(220, 20, svg("rect", { x: -8, y: -8, width: 16, height: 16, class: "ll-bar ll-solid" }), "one sample y"));
+  const panel = picture(
+    "Bars",
+    WIDTH,
+    HEIGHT,
+    ...parts,
+    line,
+    legend(48, 20, square(8, "ll-bar ll-hollow"), "softmax(s)"),
+    legend(220, 20, square(8, "ll-bar ll-solid"), "one sample y"),
+  );
   return {
     node: panel.node,
     show(p, y) {
-      pairs.forEach(([hollow, solid], k) => { hollow.show(p[k]); solid.show(y[k]); });
+      pairs.forEach(([hollow, solid], k) => {
+        hollow.show(p[k]);
+        solid.show(y[k]);
+      });
       const list = (values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
       panel.describe(`softmax(s) is ${list(p)}; the sample y is ${list(y)}`);
     },
@@ -50,17 +70,26 @@ function trianglePanel(labels) {
   // they are of different paths: hence several for each option.
   const layers = Array.from({ length: LAYERS });
   const dots = labels.flatMap((_, k) => layers.map(() => svg("path", { class: `ll-dots ll-option${k}` })));
-  const diamond = () => svg("path", { d: "M0 -12 L12 0 L0 12 L-12 0 Z", class: "ll-mark" });
-  const mark = diamond(), current = svg("circle", { r: 9 });
+  const mark = diamond(12);
+  const current = svg("circle", { r: 9 });
   const names = labels.map((label, k) => {
     const [x, y] = CORNERS[k];
     return svg("text", { x, y: k ? y + 30 : y - 16, "text-anchor": "middle", class: "ll-label" }, label);
   });
   const edge = svg("polygon", { points: CORNERS.join(" "), class: "ll-simplex" });
-  const panel = picture("Triangle", WIDTH, HEIGHT, edge, ...dots, mark, current, ...names,
-    legend(360, 60, diamond(), "softmax(s)"),
-    legend(360, 94, svg("circle", { r: 9, class: "ll-current" }), "one sample y"),
-    legend(360, 128, svg("path", { d: "M0 0h0", class: "ll-dots" }), `${SAMPLES} samples`));
+  const panel = picture(
+    "Triangle",
+    WIDTH,
+    HEIGHT,
+    edge,
+    ...dots,
+    mark,
+    current,
+    ...names,
+    legend(360, 60, diamond(12), "softmax(s)"),
+    legend(360, 94, circle(9, "ll-current"), "one sample y"),
+    legend(360, 128, svg("path", { d: "M0 0h0", class: "ll-dots" }), `${SAMPLES} samples`),
+  );
   return {
     node: panel.node,
     show(p, samples, largest) {
@@ -73,8 +102,8 @@ function trianglePanel(labels) {
       const [cx, cy] = inTriangle(samples[0], CORNERS);
       move(current, { cx, cy, class: `ll-current ll-option${argmax(samples[0])}` });
       move(mark, { transform: `translate(${inTriangle(p, CORNERS)})` });
-      const place = largest > 0.9 ? "near the corners"
-        : largest < 0.45 ? "near the centre" : "between centre and corners";
+      const place =
+        largest > 0.9 ? "near the corners" : largest < 0.45 ? "near the centre" : "between centre and corners";
       panel.describe(`${SAMPLES} samples, ${place}`);
     },
   };
@@ -88,8 +117,12 @@ function table(labels) {
   });
   const head = html("tr", {}, html("td"), ...labels.map((label) => html("th", { scope: "col" }, label)));
   return {
-    node: html("table", { class: "ll-table" },
-      html("thead", {}, head), html("tbody", {}, ...rows.map((row) => row.node))),
+    node: html(
+      "table",
+      { class: "ll-table" },
+      html("thead", {}, head),
+      html("tbody", {}, ...rows.map((row) => row.node)),
+    ),
     show(...values) {
       rows.forEach((row, r) => row.cells.forEach((cell, k) => write(cell, values[r][k].toFixed(2))));
     },
@@ -97,27 +130,36 @@ function table(labels) {
 }
 
 function view(model, el) {
-  const labels = model.get("labels"), change = (name, value) => { model.set(name, value); model.save_changes(); };
-  const temperature = slider({
-    label: "temperature λ", ...logarithmic(...RANGE), format: (value) => value.toPrecision(value < 0.1 ? 1 : 2),
-    onInput: (value) => change("temperature", value),
-  });
-  const again = button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
-  const left = barPanel(labels), right = trianglePanel(labels), numbers = table(labels);
+  const labels = model.get("labels");
+  const change = setter(model);
+  const temperature = temperatureSlider(change);
+  const again = noiseButton(model, change);
+  const left = barPanel(labels);
+  const right = trianglePanel(labels);
+  const numbers = table(labels);
   const mean = html("strong");
-  const note = html("p", { class: "ll-note", role: "status" }, mean, " is the mean largest entry of y",
-    html("br"), html("span", { class: "ll-muted" }, "1 would be one-hot, 1/3 uniform"));
-  el.classList.add("ll");
-  el.replaceChildren(
-    html("div", { class: "ll-controls" }, temperature.node, again),
-    html("div", { class: "ll-panels" }, html("div", {}, left.node, numbers.node), html("div", {}, right.node, note)),
+  const note = html(
+    "p",
+    { class: "ll-note", role: "status" },
+    mean,
+    " is the mean largest entry of y",
+    html("br"),
+    html("span", { class: "ll-muted" }, "1 would be one-hot, 1/3 uniform"),
   );
+  lay(el, controls(temperature.node, again), panels([left.node, numbers.node], [right.node, note]));
 
-  let seed, noise;
+  let seed;
+  let noise;
   return redrawOn(model, ["logits", "temperature", "seed"], () => {
-    if (seed !== model.get("seed")) noise = gumbelNoise(seed = model.get("seed"));
-    const logits = model.get("logits"), tau = model.get("temperature");
-    const p = softmax(logits), samples = noise.map((g) => gumbelSoftmax(logits, g, tau)), over = summary(samples);
+    if (seed !== model.get("seed")) {
+      seed = model.get("seed");
+      noise = gumbelNoise(seed);
+    }
+    const logits = model.get("logits");
+    const tau = model.get("temperature");
+    const p = softmax(logits);
+    const samples = noise.map((g) => gumbelSoftmax(logits, g, tau));
+    const over = summary(samples);
     temperature.show(tau);
     left.show(p, samples[0]);
     right.show(p, samples, over.largest);

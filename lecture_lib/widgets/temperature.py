@@ -1,9 +1,8 @@
 """Samples of Gumbel-Softmax under a slider."""
 
-import html
 import math
 
-from lecture_lib.widgets.base import Checked, Widget, as_seed, as_temperature, as_three_names, as_three_numbers, module
+from lecture_lib.widgets.base import FINITE, SEED, Checked, Widget, fallback, module, number, several
 
 
 class Temperature(Widget):
@@ -23,10 +22,10 @@ class Temperature(Widget):
     """
 
     _esm = module("temperature")
-    logits = Checked([1.3, 0.2, 0.7], as_three_numbers, "three finite numbers (the picture is a triangle)")
-    labels = Checked(["a", "b", "c"], as_three_names, "three names, one for each logit")
-    temperature = Checked(1.0, as_temperature, "a number from 0.05 to 10 (the slider's range)")
-    seed = Checked(0, as_seed, "an integer from 0 to 2**32 - 1")
+    logits = Checked([1.3, 0.2, 0.7], several(FINITE, 3), "three finite numbers (the picture is a triangle)")
+    labels = Checked(["a", "b", "c"], several(str, 3), "three names, one for each logit")
+    temperature = Checked(1.0, *number(0.05, 10))
+    seed = Checked(0, *SEED)
 
     def __init__(self, logits=(1.3, 0.2, 0.7), labels=("a", "b", "c"), *, temperature=1.0, seed=0):
         super().__init__(logits=logits, labels=labels, temperature=temperature, seed=seed)
@@ -37,10 +36,10 @@ class Temperature(Widget):
     def _fallback(self) -> str:
         top = max(self.logits)
         weights = [math.exp(logit - top) for logit in self.logits]
-        names = "".join(f'<th scope="col">{html.escape(label)}</th>' for label in self.labels)
-        shares = "".join(f"<td>{weight / sum(weights):.2f}</td>" for weight in weights)
-        return (
-            "<p>An interactive picture of Gumbel-Softmax samples: run the notebook to see it. "
-            "Its three options and their probabilities softmax(s):</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody><tr>{shares}</tr></tbody></table>"
+        text = "Its three options and their probabilities softmax(s):"
+        return fallback(
+            "picture of Gumbel-Softmax samples",
+            text,
+            self.labels,
+            [[f"{weight / sum(weights):.2f}" for weight in weights]],
         )

@@ -1,18 +1,15 @@
 """Accuracy against cost, with a slider over the settings."""
 
-import html
-
 import numpy as np
-import traitlets
 
-from lecture_lib.widgets.base import Checked, finite
-from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured
+from lecture_lib.widgets.base import fallback
+from lecture_lib.widgets.measured import ABOVE_0, FLOAT32, SETTINGS, Measured, Stop
 
 
 class Tradeoff(Measured):
     """Accuracy against cost at each setting; the slider goes from setting to setting."""
 
-    setting = Checked(0.0, finite, "one of the settings")
+    setting = Stop("settings")
 
     def __init__(self, settings, milliseconds, full, control, setting, **data):
         """The cost of each setting is in `data`, or follows from it."""
@@ -35,28 +32,16 @@ class Tradeoff(Measured):
         limits = {"low": -FLOAT32, "high": FLOAT32}
         return cls._ascending("settings", settings, (SETTINGS,), "2 to 101 ascending numbers", **limits)
 
-    @traitlets.validate("setting")
-    def _one_of_the_settings(self, proposal):
-        return self._stop("setting", self._data["settings"], proposal["value"])
-
     def _table(self, accuracy, flops) -> str:
         data = self._data
         full_accuracy, full_flops, full_milliseconds = data["full"]
-        rows = zip(data["settings"], accuracy, flops, data["milliseconds"], strict=True)
-        cells = [
-            f"<tr><td>{setting:.4g}</td><td>{right:.3f}</td><td>{cost / full_flops:.0%}</td>"
-            f"<td>{time / full_milliseconds:.0%}</td></tr>"
-            for setting, right, cost, time in rows
+        rows = [
+            (f"{setting:.4g}", f"{right:.3f}", f"{cost / full_flops:.0%}", f"{time / full_milliseconds:.0%}")
+            for setting, right, cost, time in zip(data["settings"], accuracy, flops, data["milliseconds"], strict=True)
         ]
-        names = "".join(
-            f'<th scope="col">{name}</th>'
-            for name in (html.escape(data["control"]), "accuracy", "FLOPs, of full", "time, of full")
-        )
-        return (
-            f"<p>An interactive picture of accuracy against cost: run the notebook to see it. "
-            f"The full network's accuracy is {full_accuracy:.3f}.</p>"
-            f"<table><thead><tr>{names}</tr></thead><tbody>{''.join(cells)}</tbody></table>"
-        )
+        names = (data["control"], "accuracy", "FLOPs, of full", "time, of full")
+        text = f"The full network's accuracy is {full_accuracy:.3f}."
+        return fallback("picture of accuracy against cost", text, names, rows)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self._data['settings'])} settings of the {self._data['control']})"

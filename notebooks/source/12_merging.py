@@ -185,7 +185,7 @@ matched = B | {"0.weight": B["0.weight"][order], "0.bias": B["0.bias"][order]}
 matched["2.weight"] = B["2.weight"][:, order]
 
 # %% slideshow={"slide_type": "skip"}
-library = match_weights(A, B)
+library = match_weights(A, B, units(small))
 for key in matched:
     torch.testing.assert_close(matched[key], library[key])
 torch.testing.assert_close(logits(small, [matched], test_x), logits(small, [B], test_x))
@@ -237,12 +237,12 @@ def along(net, a, b, stops=STOPS):
 
 
 A, B = pairs[0]
-lines = [along(net, A, other) for other in (B, match_weights(A, B))]
+lines = [along(net, A, other) for other in (B, match_weights(A, B, units(net)))]
 rise = [(loss.max() - max(loss[0], loss[-1])).item() for loss, _ in lines]
 print(f"the loss rises by {rise[0]:.2f} on the plain line, by {rise[1]:.2f} on the matched one")
 assert rise[0] > 2.5 * rise[1]
 loud = A["0.weight"].norm(dim=1).topk(6).indices  # six units that read with large weights
-reads = torch.stack([state["0.weight"][loud].unflatten(1, (8, 8)) for state in (A, B, match_weights(A, B))])
+reads = torch.stack([state["0.weight"][loud].unflatten(1, (8, 8)) for state in (A, B, match_weights(A, B, units(net)))])
 short, long = (((reads[0] + other) / 2).norm() / reads[0].norm() for other in reads[1:])
 print(f"half way, the plain average of these units has length {short:.2f} of that of A, the matched one {long:.2f}")
 assert short < 0.85 and long > short + 0.05
@@ -270,7 +270,7 @@ def barriers(net, pairs):
     """
     t, found = torch.tensor(STOPS[::2]).float(), []
     for a, b in pairs:
-        for other in (b, match_weights(a, b)):
+        for other in (b, match_weights(a, b, units(net))):
             loss, right = along(net, a, other, STOPS[::2])
             excess = (loss - (1 - t) * loss[0] - t * loss[-1]).max()
             found.append([excess, (right[0] + right[-1]) / 2 - right[len(t) // 2]])
@@ -744,7 +744,7 @@ glue = {name: np.empty((PAIRS, DEPTH - 1)) for name in ("nothing", "units matche
 own, similar = np.empty(PAIRS), np.empty((2, PAIRS, DEPTH - 1))
 for pair in range(PAIRS):
     A, B = some[2 * pair : 2 * pair + 2]
-    a, b, b_matched, random = blocks(A), blocks(B), blocks(match_weights(A, B)), blocks(untrained[pair])
+    a, b, b_matched, random = blocks(A), blocks(B), blocks(match_weights(A, B, units(net))), blocks(untrained[pair])
     own[pair] = (reads_digits(*a) + reads_digits(*b)) / 2
     for i, cut in enumerate(cuts):
         glue["nothing"][pair, i] = reads_digits(*a[:cut], *b[cut:])
