@@ -9,6 +9,8 @@ of the base, so many fit beside it, and those that are not chosen do not run.
 
 Whatever has a method `change`, x -> Δ(x), and says as `d_in` how wide x is, is an adapter for a mixture.
 
+Beside a layer in half precision an adapter is float32; their sum is rounded to the layer's dtype.
+
 Shapes: `...` any leading dimensions (batch, tokens), K adapters, r rank.
 """
 
@@ -19,8 +21,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lecture_lib.choice import Choice
+from lecture_lib.choice import Choice, quiet
 from lecture_lib.mixture import mix_sparse
+from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_mask, full, score
 
 
 class LoRA(nn.Module):
@@ -42,25 +45,26 @@ class LoRA(nn.Module):
         super().__init__()
         if not isinstance(linear, nn.Linear):
             raise TypeError(f"linear must be a torch.nn.Linear, got {type(linear).__name__}")
-        _at_least_one("rank", rank)
+        rank = _at_least_one("rank", rank)
         alpha = rank if alpha is None else alpha
-        if not 0 < alpha < math.inf:
-            raise ValueError(f"alpha must be a finite number > 0, got {alpha!r}")
+        alpha = as_number("alpha", alpha, "a finite number > 0", lambda a: 0 < a < math.inf)
         self.base, self.scale = linear.requires_grad_(False), alpha / rank
         d_out, self.d_in = linear.weight.shape
         bound = self.d_in**-0.5
-        self.A = nn.Parameter(linear.weight.new_empty(rank, self.d_in).uniform_(-bound, bound))
-        self.B = nn.Parameter(linear.weight.new_zeros(d_out, rank))
+        weight = full(linear.weight.detach()[:0])
+        self.A = nn.Parameter(weight.new_empty(rank, self.d_in).uniform_(-bound, bound))
+        self.B = nn.Parameter(weight.new_zeros(d_out, rank))
         self.register_buffer("merged", None, persistent=False)  # W + (α/r) B A, while merged
 
     def change(self, x: Tensor) -> Tensor:
-        """Δ(x) = (α/r) B A x alone: two thin products, never the matrix B A."""
+        """Δ(x) = (α/r) B A x alone: two thin products, never the matrix B A. In the dtype of A."""
         _check_width(x, self.d_in)
-        return F.linear(F.linear(x, self.A), self.B) * self.scale
+        return F.linear(F.linear(_at_least(x, self.A), self.A), self.B) * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
         if self.merged is None:
-            return self.base(x) + self.change(x)
+            y = self.base(x)
+            return (y + self.change(x)).to(y.dtype)
         _check_width(x, self.d_in)
         return F.linear(x, self.merged, self.base.bias)
 
@@ -68,7 +72,7 @@ class LoRA(nn.Module):
         """From now on one product, W + (α/r) B A of this moment: no cost beyond the base, and nothing to train."""
         if self.merged is not None:
             raise RuntimeError("merge() needs a LoRA that is not merged, and this one is: unmerge() it first")
-        self.merged = _merged_weight(self)
+        self.merged = _merged_weight(self)  # rounded once
 
     def unmerge(self) -> None:
         if self.merged is None:
@@ -86,14 +90,14 @@ def merge_lora(lora: LoRA) -> nn.Linear:
     if not isinstance(lora, LoRA):
         raise TypeError(f"lora must be a LoRA, got {type(lora).__name__}")
     base = lora.base
-    linear = nn.utils.skip_init(nn.Linear, base.in_features, base.out_features, bias=base.bias is not None)
+    linear = nn.Linear(base.in_features, base.out_features, base.bias is not None, device="meta")
     linear.weight = nn.Parameter(_merged_weight(lora))
     if base.bias is not None:
         linear.bias = nn.Parameter(base.bias.detach().clone())
-    return linear
+    return linear.train(lora.training)
 
 
-def concatenate(loras: Sequence[LoRA], weights: Sequence[float] | None = None) -> LoRA:
+def concatenate(loras: Iterable[LoRA], weights: Sequence[float] | None = None) -> LoRA:
     """One adapter that is the weighted sum of several, exactly: Σ_i w_i s_i B_i A_i = [w_1 s_1 B_1, ...] [A_1; ...].
 
     Its rank is the sum of theirs. (A mean of the A and a mean of the B would be another matrix: it has cross terms.)
@@ -104,11 +108,12 @@ def concatenate(loras: Sequence[LoRA], weights: Sequence[float] | None = None) -
 
     Returns: a LoRA of that layer with parameters of its own, and s = α/r = 1.
     """
-    if not loras or any(lora.base is not loras[0].base for lora in loras):
+    loras = list(loras)
+    if len(bases := {getattr(lora, "base", None) for lora in loras}) != 1 or None in bases:
         raise ValueError(f"loras must be at least one, and all of the same layer, got {len(loras)} of them")
-    weights = [1.0] * len(loras) if weights is None else list(weights)
-    if len(weights) != len(loras) or not all(map(math.isfinite, weights)):
-        raise ValueError(f"weights must be {len(loras)} finite numbers, one for each of loras, got {weights}")
+    n, allowed = len(loras), "finite numbers, one for each of loras"
+    weights = [1.0] * n if weights is None else weights
+    weights = as_numbers("weights", weights, n, allowed, math.isfinite)
     total = LoRA(loras[0].base, sum(len(lora.A) for lora in loras))
     with torch.no_grad():
         total.A.copy_(torch.cat([lora.A for lora in loras]))
@@ -130,8 +135,8 @@ class Adapter(nn.Module):
 
     def __init__(self, d_model: int, d_bottleneck: int, *, activation: Callable[[Tensor], Tensor] = F.gelu):
         super().__init__()
-        _at_least_one("d_model", d_model)
-        _at_least_one("d_bottleneck", d_bottleneck)
+        d_model = _at_least_one("d_model", d_model)
+        d_bottleneck = _at_least_one("d_bottleneck", d_bottleneck)
         self.down, self.up = nn.Linear(d_model, d_bottleneck), nn.Linear(d_bottleneck, d_model)
         nn.init.zeros_(self.up.weight)
         nn.init.zeros_(self.up.bias)
@@ -140,10 +145,10 @@ class Adapter(nn.Module):
     def change(self, x: Tensor) -> Tensor:
         """What is added to x."""
         _check_width(x, self.d_in)
-        return self.up(self.activation(self.down(x)))
+        return self.up(self.activation(self.down(_at_least(x, self.down.weight))))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x + self.change(x)
+        return (x + self.change(x)).to(x.dtype)
 
 
 class MixtureOfAdapters(nn.Module):
@@ -159,7 +164,8 @@ class MixtureOfAdapters(nn.Module):
         base: what every example runs. `nn.Identity()` where the layer has run already (`Adapter`s behind it). Frozen
             if you freeze it, `base.requires_grad_(False)`; `LoRA` does so by itself.
         adapters: LoRAs of `base`, or any modules with `change` and `d_in`.
-        choose: logits (..., K) -> Choice.
+        choose: logits (..., K) -> Choice, in training mode.
+        at_test: the same in evaluation mode; `choice.quiet(choose)` if None.
         router: the scorer, x -> logits (*batch, K), where `batch` are leading dimensions of x: all of them, (B, T), for
             a choice per token; (B,) for one per example. If None, linear without bias, per token.
 
@@ -173,10 +179,13 @@ class MixtureOfAdapters(nn.Module):
         adapters: Iterable[nn.Module],
         choose: Callable[[Tensor], Choice],
         *,
+        at_test: Callable[[Tensor], Choice] | None = None,
         router: nn.Module | None = None,
     ):
         super().__init__()
         self.base, self.adapters, self.choose = base, nn.ModuleList(adapters), choose
+        at_test = quiet(choose) if at_test is None else at_test
+        self.at_test = None if at_test is choose else at_test  # a module is registered once
         if not self.adapters:
             raise ValueError("adapters must hold at least one, got none")
         for k, adapter in enumerate(self.adapters):
@@ -185,7 +194,8 @@ class MixtureOfAdapters(nn.Module):
             if isinstance(adapter, LoRA) and adapter.base is not base:
                 raise ValueError(f"adapters must be LoRAs of base itself, adapters[{k}] is one of another layer")
         if router is None:
-            router = nn.Linear(self.adapters[0].d_in, len(self.adapters), bias=False)
+            beside = next(self.adapters.parameters(), torch.empty(0)).device
+            router = nn.Linear(self.adapters[0].d_in, len(self.adapters), bias=False, device=beside)
         self.router = router
 
     @property
@@ -193,26 +203,41 @@ class MixtureOfAdapters(nn.Module):
         """The K functions Δ_k, as `mix` and `mix_sparse` take them."""
         return [adapter.change for adapter in self.adapters]
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> tuple[Tensor, Choice]:
-        """`choice`: take this one, in place of the router's."""
+    def forward(
+        self,
+        x: Tensor,
+        choice: Choice | None = None,
+        *,
+        mask: Mask = None,
+    ) -> tuple[Tensor, Choice]:
+        """`choice`: take this one, in place of the router's.
+
+        `mask` (*batch,): what counts; the rest has no weight, and y = base(x).
+        """
         _check_width(x, self.adapters[0].d_in)
-        choice = self.choose(self.router(x)) if choice is None else choice
-        *batch, k = choice.weights.shape
-        if k != len(self.adapters) or list(x.shape[: len(batch)]) != batch:
+        if choice is None:
+            choose = self.choose if self.training else self.at_test or self.choose
+            choice = choose(score(self.router, x))
+        (*batch, k), device = choice.weights.shape, choice.weights.device
+        if k != len(self.adapters) or list(x.shape[: len(batch)]) != batch or device != x.device:
             raise ValueError(
                 f"choice must have weights (*batch, {len(self.adapters)}), batch the first dimensions of x"
-                f" {tuple(x.shape)}, got {tuple(choice.weights.shape)}"
+                f" {tuple(x.shape)} on {x.device}, got {tuple(choice.weights.shape)} on {device}"
             )
+        if mask is not None:
+            check_mask(mask, choice.weights.shape[:-1])
+            weights, log_prob = choice.weights * mask[..., None], choice.log_prob * mask
+            choice = choice._replace(weights=weights, log_prob=log_prob)
         y, change = self.base(x), mix_sparse(x, choice.weights, self.changes)
-        if y.shape != change.shape:
-            wanted, got = tuple(y.shape), tuple(change.shape)
+        if getattr(y, "shape", None) != change.shape:
+            wanted, got = tuple(getattr(y, "shape", [type(y).__name__])), tuple(change.shape)
             raise ValueError(f"adapters must return changes of the shape of base(x), {wanted}, got {got}")
-        return y + change, choice
+        return (y + change).to(y.dtype), choice
 
 
 def by_task(task: Tensor, n_tasks: int) -> Choice:
     """Each task its own adapter, by decree: z = one-hot. task (...) integers -> weights (..., n_tasks)."""
-    _at_least_one("n_tasks", n_tasks)
+    n_tasks = _at_least_one("n_tasks", n_tasks)
     if not isinstance(task, Tensor) or task.is_floating_point() or task.dtype == torch.bool:
         raise TypeError(f"task must be a tensor of integers, got {getattr(task, 'dtype', type(task).__name__)}")
     unknown = task[(task < 0) | (task >= n_tasks)]
@@ -224,7 +249,14 @@ def by_task(task: Tensor, n_tasks: int) -> Choice:
 
 @torch.no_grad()
 def _merged_weight(lora: LoRA) -> Tensor:
-    return lora.base.weight + lora.scale * lora.B @ lora.A
+    with torch.autocast(lora.A.device.type, enabled=False):
+        weight, a, b = map(full, (lora.base.weight, lora.A, lora.B))
+        return (weight + lora.scale * b @ a).to(lora.base.weight.dtype)
+
+
+def _at_least(x: Tensor, weight: Tensor) -> Tensor:
+    """x in the dtype of a weight that has more digits."""
+    return x.to(torch.promote_types(x.dtype, weight.dtype))
 
 
 def _check_width(x: Tensor, d_in: int) -> None:
@@ -232,6 +264,5 @@ def _check_width(x: Tensor, d_in: int) -> None:
         raise ValueError(f"x must have shape (..., {d_in}), got {tuple(x.shape)}")
 
 
-def _at_least_one(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+def _at_least_one(name: str, value: int) -> int:
+    return as_integer(name, value, "an integer of at least 1", 1)

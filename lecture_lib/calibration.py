@@ -9,6 +9,9 @@ import math
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import bdtr
+from torch import Tensor
+
+from lecture_lib.simplex import as_integer, as_number
 
 
 def hoeffding_bentkus_p_value(risk: float, n: int, tolerance: float) -> float:
@@ -28,11 +31,9 @@ def hoeffding_bentkus_p_value(risk: float, n: int, tolerance: float) -> float:
     Source: Bates et al. 2021, Distribution-free, risk-controlling prediction sets; Angelopoulos et al. 2021, Learn then
     test.
     """
-    if isinstance(n, bool) or not 0 <= n < math.inf or n != int(n):
-        raise ValueError(f"n must be an integer >= 0, got {n!r}")
-    if not 0 <= risk <= 1:
-        raise ValueError(f"risk must be from 0 to 1, got {risk!r}")
-    _check_open_share("tolerance", tolerance)
+    n = as_integer("n", n, "an integer >= 0", 0)
+    risk = as_number("risk", risk, "from 0 to 1", lambda r: 0 <= r <= 1)
+    tolerance = _as_open_share("tolerance", tolerance)
     total = n * risk
     if abs(total - round(total)) <= 4 * np.finfo(float).eps * n:
         total = round(total)
@@ -56,13 +57,16 @@ def learn_then_test(losses: ArrayLike, tolerance: float, error: float) -> int | 
 
     Source: Angelopoulos et al. 2021, Learn then test; for exits: Schuster et al. 2022 (CALM).
     """
-    losses = np.asarray(losses, dtype=float)
+    losses = losses.detach().cpu().double() if isinstance(losses, Tensor) else losses
+    try:
+        losses = np.asarray(losses, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"losses must have shape (n, thresholds): {error}") from None
     if losses.ndim != 2:
         raise ValueError(f"losses must have shape (n, thresholds), got {losses.shape}")
     if not ((losses >= 0) & (losses <= 1)).all():
         raise ValueError(f"losses must be from 0 to 1, got {losses.min()} to {losses.max()}")
-    _check_open_share("tolerance", tolerance)
-    _check_open_share("error", error)
+    tolerance, error = _as_open_share("tolerance", tolerance), _as_open_share("error", error)
     passed = None
     for index in range(losses.shape[1]):
         total = math.fsum(losses[:, index])  # exact for losses of 0 and 1
@@ -83,6 +87,5 @@ def _p_value(total: float, n: int, tolerance: float) -> float:
     return min(math.exp(-n * divergence), bentkus, 1.0)
 
 
-def _check_open_share(name: str, value: float) -> None:
-    if not 0 < value < 1:
-        raise ValueError(f"{name} must be between 0 and 1, both excluded, got {value!r}")
+def _as_open_share(name: str, value: float) -> float:
+    return as_number(name, value, "between 0 and 1, both excluded", lambda x: 0 < x < 1)

@@ -4,6 +4,8 @@ A network with exits is the equation y = Σ_k z_k · f_k(x): f_k is the network 
 `infer` decides z by a rule, and runs no block behind the exit; `DifferentiableBranching` learns z by the loss.
 
 Shapes: K exits, B examples, n of them still undecided, C classes, h the state after a block, (B, ...) of any shape.
+What is made of logits is float32 where the network is in half precision. What does not count by a
+`mask` is gone before anything runs.
 """
 
 import math
@@ -15,9 +17,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lecture_lib.choice import Choice, stick_breaking
+from lecture_lib.choice import Choice, quiet, stick_breaking
 from lecture_lib.mixture import mix
+from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_mask, full, score
 
+Choose = Callable[[Tensor], Choice]
 Rule = Callable[[Tensor, Tensor], Tensor]  # logits so far (k, n, C), the latest last, and h (n, ...) -> stop (n,) bool
 Fit = Callable[[nn.Module, Callable[[Tensor, Tensor], Tensor]], object]
 
@@ -27,7 +31,7 @@ class EarlyExitNet(nn.Module):
 
     Args:
         blocks: h_1 = blocks[0](x), h_2 = blocks[1](h_1), ...; the first may hold an embedding.
-        heads: as many; heads[k] maps h_k to (B, C). The cheaper, the more an exit saves.
+        heads: as many; heads[k] maps h_k to (B, C), C >= 2. The cheaper, the more an exit saves.
 
     Source: auxiliary classifiers: Szegedy et al. 2015 (Inception); leaving by them: Teerapittayanon et al. 2016
     (BranchyNet).
@@ -49,73 +53,86 @@ class EarlyExitNet(nn.Module):
         """The state after each block, K of them."""
         states = []
         for block in self.blocks:
-            x = block(x)
+            x = _state(block, x)
             states.append(x)
         return states
 
     def classify(self, states: Sequence[Tensor]) -> Tensor:
         """The logits (k, B, C) of the first k exits, from their states."""
         logits = [head(h) for head, h in zip(self.heads, states, strict=False)]
-        if len({tuple(z.shape) for z in logits}) > 1 or logits[0].ndim != 2:
-            raise ValueError(f"heads must all return the same (B, C), got {[tuple(z.shape) for z in logits]}")
+        _check_heads(logits)
         return torch.stack(logits)
 
 
 # ------------------------------------------------------------------------------------------------------------ training
 # `fit(model, loss)` minimises `loss(x, target)` over the parameters of `model`, in training mode; for example
 # functools.partial(training.fit, batches=batches(x, y), steps=300). What it is not given stays as it is: frozen.
+# A padded batch is (x, target, mask). Also where `fit` breaks off, every part is left in its mode.
 
 
-def joint_loss(exit_logits: Tensor, target: Tensor, weights: Sequence[float] | None = None) -> Tensor:
-    """Σ_k w_k · L_k, with the mean cross-entropy L_k of exit k: a scalar.
+def joint_loss(
+    exit_logits: Tensor,
+    target: Tensor,
+    weights: Iterable[float] | None = None,
+    *,
+    mask: Mask = None,
+) -> Tensor:
+    """Σ_k w_k · L_k, with the mean cross-entropy L_k of exit k: a scalar, in float32 at least.
 
     Args:
-        exit_logits: (K, B, C), B >= 1.
-        target: (B,) classes, int64 from 0 to C - 1.
+        exit_logits: (K, B, C), or (K, B, T, C) for tokens.
+        target: (B,) or (B, T) classes, int64 from 0 to C - 1.
         weights: K numbers >= 0; 1 each if None.
+        mask: as `target`: what counts. If nothing does, the loss is 0; without a mask, B >= 1.
 
     Source: Teerapittayanon et al. 2016.
     """
-    if exit_logits.ndim != 3 or target.shape != exit_logits.shape[1:2]:
+    if exit_logits.ndim < 3 or target.shape != exit_logits.shape[1:-1]:
         shapes = f"{tuple(exit_logits.shape)} and {tuple(target.shape)}"
-        raise ValueError(f"exit_logits must have shape (K, B, C) and target (B,), got {shapes}")
-    n_classes = exit_logits.shape[-1]
-    if target.dtype != torch.int64 or not len(target) or target.min() < 0 or target.max() >= n_classes:
-        got = f"{target.dtype}, from {target.min()} to {target.max()}" if len(target) else "none"
-        raise ValueError(f"target must hold at least one int64 class from 0 to {n_classes - 1}, got {got}")
-    w = torch.ones(len(exit_logits)) if weights is None else torch.as_tensor(weights)
-    if w.shape != exit_logits.shape[:1] or not (w.isfinite() & (w >= 0)).all():
-        raise ValueError(f"weights must be {len(exit_logits)} finite numbers >= 0, one for each exit, got {weights!r}")
-    losses = F.cross_entropy(exit_logits.movedim(0, 2), target.unsqueeze(-1).expand(-1, len(w)), reduction="none")
-    return losses.mean(0) @ w.to(losses)
+        wanted = "exit_logits must have shape (K, B, ..., C) and target (B, ...)"
+        raise ValueError(f"{wanted}, got {shapes}")
+    n, allowed = len(exit_logits), "finite numbers >= 0, one for each exit"
+    weights = [1] * n if weights is None else weights
+    w = as_numbers("weights", weights, n, allowed, lambda w: 0 <= w < math.inf)
+    z, target = full(exit_logits).flatten(1, -2), target.flatten()
+    if mask is not None:
+        check_mask(mask, exit_logits.shape[1:-1])
+        z, target = z[:, mask.flatten()], target[mask.flatten()]
+        if not len(target):
+            return z.sum()
+    _check_target(target, z.shape[-1])
+    losses = F.cross_entropy(z.movedim(0, 2), target.unsqueeze(-1).expand(-1, n), reduction="none")
+    return torch.dot(losses.mean(0), losses.new_tensor(w))  # autocast leaves dot alone
 
 
-def train_jointly(net: EarlyExitNet, fit: Fit, *, weights: Sequence[float] | None = None) -> list:
+def train_jointly(net: EarlyExitNet, fit: Fit, *, weights: Iterable[float] | None = None) -> list:
     """All at once: every parameter, on `joint_loss`. Returns what `fit` returned, in a list of one.
 
     Exits early in the chain shape the blocks, for better (gradients arrive) or worse (they want other features).
     """
-    return [fit(net, lambda x, target: joint_loss(net(x), target, weights))]
+    return [_fit(fit, net, lambda x, target: joint_loss(net(x), target, weights), net)]
 
 
 def train_layerwise(net: EarlyExitNet, fit: Fit) -> list:
     """One block after the other: block k and its head on L_k, the blocks before it frozen, in evaluation mode.
 
     Returns what `fit` returned, for each exit. No block knows of those behind it; memory is that of one block.
+    Two exits share nothing.
 
     Source: Scardapane et al. 2020, Why should we add early exits to neural networks?
     """
-    training, results = net.training, []
-    for k, (block, head) in enumerate(zip(net.blocks, net.heads, strict=True)):
-        prefix = nn.Sequential(*net.blocks[:k]).eval()
+    stages = [nn.ModuleList(pair) for pair in zip(net.blocks, net.heads, strict=True)]
+    _check_apart(stages)
+    results = []
+    for k, (block, head) in enumerate(stages):
+        prefix = nn.Sequential(*net.blocks[:k])
 
         def loss(x: Tensor, target: Tensor, prefix=prefix, block=block, head=head) -> Tensor:
             with torch.no_grad():
                 h = prefix(x)
-            return F.cross_entropy(head(block(h)), target)
+            return _cross_entropy(head(_state(block, h)), target)
 
-        results.append(fit(nn.ModuleList([block, head]), loss))
-    net.train(training)
+        results.append(_fit(fit, stages[k], loss, net, [prefix]))
     return results
 
 
@@ -124,26 +141,25 @@ def train_separately(net: EarlyExitNet, fit: Fit) -> list:
     blocks frozen, in evaluation mode.
 
     Returns what `fit` returned, for both stages. The last exit loses nothing; the early ones get features not made for
-    them.
+    them. They may share a head, but not with the last.
 
     Source: Scardapane et al. 2020, Why should we add early exits to neural networks?
     """
-    training, last = net.training, net.heads[-1]
-    results = [fit(nn.ModuleList([net.blocks, last]), lambda x, y: F.cross_entropy(last(net.states(x)[-1]), y))]
-    if len(net.heads) > 1:
-        net.eval()
+    last, others = net.heads[-1], net.heads[:-1]
+    backbone = nn.ModuleList([net.blocks, last])
+    _check_apart([backbone, others])
+    last_loss = lambda x, target: _cross_entropy(last(net.states(x)[-1]), target)  # noqa: E731
+    results = [_fit(fit, backbone, last_loss, net)]
 
-        def loss(x: Tensor, target: Tensor) -> Tensor:
-            with torch.no_grad():
-                states = net.states(x)
-            return joint_loss(net.classify(states[:-1]), target)  # no parameter is shared: each minimises its own term
+    def loss(x: Tensor, target: Tensor) -> Tensor:
+        with torch.no_grad():
+            states = net.states(x)
+        return joint_loss(net.classify(states[:-1]), target)  # each head minimises its own term
 
-        results.append(fit(net.heads[:-1], loss))
-    net.train(training)
-    return results
+    return [*results, _fit(fit, others, loss, net, [net])] if others else results
 
 
-def train_gates(net: EarlyExitNet, gates: Sequence[nn.Module], fit: Fit) -> object:
+def train_gates(net: EarlyExitNet, gates: Iterable[nn.Module], fit: Fit) -> object:
     """Gates that learn to tell from h_k whether exit k already says what the last exit will say; the network is frozen.
 
     Logistic regression on that label, the two classes weighted equally within a batch. Returns what `fit` returned.
@@ -153,9 +169,11 @@ def train_gates(net: EarlyExitNet, gates: Sequence[nn.Module], fit: Fit) -> obje
 
     Source: Schuster et al. 2022 (CALM), its classifier.
     """
+    gates = nn.ModuleList(gates)
     _check_gates(net, gates)
-    training = net.training
-    net.eval()
+    _check_apart([nn.ModuleList([net.blocks, net.heads]), gates])
+    if not gates:
+        raise ValueError("net must have at least two exits to train gates, got one")
 
     def loss(x: Tensor, target: Tensor) -> Tensor:
         with torch.no_grad():
@@ -167,9 +185,7 @@ def train_gates(net: EarlyExitNet, gates: Sequence[nn.Module], fit: Fit) -> obje
         logits = torch.stack([_gate_logit(gate, h) for gate, h in zip(gates, states, strict=False)])
         return F.binary_cross_entropy_with_logits(logits, agrees.to(logits), weight=weight.to(logits))
 
-    result = fit(nn.ModuleList(gates), loss)
-    net.train(training)
-    return result
+    return _fit(fit, gates, loss, net, [net])
 
 
 # ------------------------------------------------------------------------------------------------------------ deciding
@@ -180,15 +196,15 @@ def below_entropy(threshold: float) -> Rule:
 
     Source: Teerapittayanon et al. 2016.
     """
-    if not (math.isfinite(threshold) and threshold >= 0):
-        raise ValueError(f"threshold must be a finite number >= 0 (nats), got {threshold!r}")
-    return lambda logits, h: torch.special.entr(logits[-1].softmax(-1)).sum(-1) <= threshold
+    allowed = "a finite number >= 0 (nats)"
+    threshold = as_number("threshold", threshold, allowed, lambda t: 0 <= t < math.inf)
+    return lambda logits, h: torch.special.entr(_shares(logits)).sum(-1) <= threshold
 
 
 def above_confidence(threshold: float) -> Rule:
     """Stop where the largest probability is at least `threshold`, 0 to 1."""
-    _check_share("threshold", threshold)
-    return lambda logits, h: logits[-1].softmax(-1).amax(-1) >= threshold
+    threshold = _as_share(threshold)
+    return lambda logits, h: _shares(logits).amax(-1) >= threshold
 
 
 def above_margin(threshold: float) -> Rule:
@@ -196,10 +212,10 @@ def above_margin(threshold: float) -> Rule:
 
     Source: Schuster et al. 2022 (CALM), its softmax response.
     """
-    _check_share("threshold", threshold)
+    threshold = _as_share(threshold)
 
     def rule(logits: Tensor, h: Tensor) -> Tensor:
-        best, second = logits[-1].softmax(-1).topk(2, dim=-1).values.unbind(-1)
+        best, second = _shares(logits).topk(2, dim=-1).values.unbind(-1)
         return best - second >= threshold
 
     return rule
@@ -210,8 +226,7 @@ def patience(patience: int) -> Rule:
 
     Source: Zhou et al. 2020, BERT loses patience (PABEE).
     """
-    if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
-        raise ValueError(f"patience must be an integer >= 1, got {patience!r}")
+    patience = as_integer("patience", patience, "an integer >= 1", 1)
 
     def rule(logits: Tensor, h: Tensor) -> Tensor:
         said = logits[-patience - 1 :].argmax(-1)  # (at most patience + 1, n)
@@ -220,13 +235,13 @@ def patience(patience: int) -> Rule:
     return rule
 
 
-def learned_gate(gates: Sequence[nn.Module], threshold: float = 0.5) -> Rule:
+def learned_gate(gates: Iterable[nn.Module], threshold: float = 0.5) -> Rule:
     """Stop at exit k where sigmoid(gates[k](h)) is at least `threshold`, 0 to 1.
 
     Args:
         gates: one for each exit but the last: of `train_gates`, or of a `DifferentiableBranching`.
     """
-    _check_share("threshold", threshold)
+    gates, threshold = list(gates), _as_share(threshold)
     return lambda logits, h: _gate_logit(gates[len(logits) - 1], h).sigmoid() >= threshold
 
 
@@ -234,11 +249,18 @@ class Exited(NamedTuple):
     """Where inference stopped, and with which prediction."""
 
     logits: Tensor  # (B, C)
-    exit_index: Tensor  # (B,) int64, 0 to K-1
+    exit_index: Tensor  # (B,) int64, 0 to K-1; -1, with logits of 0, for what does not count
 
 
 @torch.no_grad()
-def infer(net: EarlyExitNet, x: Tensor, rule: Rule, *, ensemble: Callable[[Tensor], Tensor] | None = None) -> Exited:
+def infer(
+    net: EarlyExitNet,
+    x: Tensor,
+    rule: Rule,
+    *,
+    ensemble: Callable[[Tensor], Tensor] | None = None,
+    mask: Mask = None,
+) -> Exited:
     """Run the exits one after the other, each block only on the examples that no exit before it let go.
 
     After each block the batch is compacted: what has left is not computed further. The last exit takes whoever is left,
@@ -248,16 +270,21 @@ def infer(net: EarlyExitNet, x: Tensor, rule: Rule, *, ensemble: Callable[[Tenso
         x: (B, ...), B may be 0.
         rule: (logits so far (k, n, C), state h (n, ...)) -> (n,) bool, True to stop; a function above or your own.
         ensemble: `arithmetic_ensemble` or `geometric_ensemble`: decide and answer by it; by exit k alone if None.
+        mask: (B,) what counts, everything if None. The rest is not run.
     """
-    undecided = torch.arange(len(x), device=x.device)  # (n,)
+    undecided, seen, batch = torch.arange(len(x), device=x.device), None, len(x)  # (n,)
+    if mask is not None:
+        check_mask(mask, undecided.shape)
+        undecided, x = undecided[mask], x[mask]
     for k, (block, head) in enumerate(zip(net.blocks, net.heads, strict=True)):
-        x = block(x)
-        now = head(x).unsqueeze(0)
-        if k == 0:
-            result, seen = Exited(torch.empty_like(now[0]), torch.empty_like(undecided)), now
-        else:
-            seen = torch.cat([seen, now])  # (k, n, C)
+        x = _state(block, x)
+        now = head(x)
+        _check_heads([now] if seen is None else [seen[-1], now])
+        seen = now[None] if seen is None else torch.cat([seen, now[None]])  # (k, n, C)
         logits = seen if ensemble is None else ensemble(seen)
+        if k == 0:
+            index = undecided.new_full((batch,), -1)
+            result = Exited(logits.new_zeros(batch, logits.shape[-1]), index)
         if k == len(net.blocks) - 1:
             stop = undecided.new_ones(len(undecided), dtype=torch.bool)
         else:
@@ -267,7 +294,7 @@ def infer(net: EarlyExitNet, x: Tensor, rule: Rule, *, ensemble: Callable[[Tenso
                 raise ValueError(f"rule must return ({len(undecided)},) of torch.bool at exit {k}, got {got}")
         leaving = stop.nonzero().squeeze(-1)
         if len(leaving):
-            result.logits[undecided[leaving]] = logits[-1, leaving]
+            result.logits[undecided[leaving]] = logits[-1, leaving].to(result.logits.dtype)
             result.exit_index[undecided[leaving]] = k
         if len(leaving) == len(undecided):
             break
@@ -282,7 +309,8 @@ def arithmetic_ensemble(exit_logits: Tensor) -> Tensor:
 
     Source: Qendro et al. 2021, Early exit ensembles for uncertainty quantification.
     """
-    return exit_logits.log_softmax(-1).logcumsumexp(0) - _counts(exit_logits).log()
+    log_p = full(exit_logits).log_softmax(-1)
+    return log_p.logcumsumexp(0) - torch.ones_like(log_p).cumsum(0).log()
 
 
 def geometric_ensemble(exit_logits: Tensor) -> Tensor:
@@ -291,7 +319,8 @@ def geometric_ensemble(exit_logits: Tensor) -> Tensor:
     One exit that finds a class impossible forbids it. Source: Wołczyk et al. 2021, Zero time waste: there with learned
     weights and a bias for each class.
     """
-    return (exit_logits.log_softmax(-1).cumsum(0) / _counts(exit_logits)).log_softmax(-1)
+    log_p = full(exit_logits).log_softmax(-1)
+    return (log_p.cumsum(0) / torch.ones_like(log_p).cumsum(0)).log_softmax(-1)
 
 
 # ---------------------------------------------------------------------------------------------- learning where to stop
@@ -310,7 +339,8 @@ class DifferentiableBranching(nn.Module):
     Args:
         net: the blocks and heads.
         gates: one for each exit but the last: h_k -> (B,) or (B, 1), the logit of stopping.
-        choose: gate logits (B, K - 1) -> choice among K.
+        choose: gate logits (B, K - 1) -> choice among K, in training mode.
+        at_test: the same in evaluation mode; `choice.quiet(choose)` if None.
 
     Source: Scardapane et al. 2020, Differentiable branching in deep networks for fast inference.
     """
@@ -320,22 +350,26 @@ class DifferentiableBranching(nn.Module):
         net: EarlyExitNet,
         gates: Iterable[nn.Module],
         *,
-        choose: Callable[[Tensor], Choice] = stick_breaking,
+        choose: Choose = stick_breaking,
+        at_test: Choose | None = None,
     ):
         super().__init__()
         self.net, self.gates, self.choose = net, nn.ModuleList(gates), choose
+        at_test = quiet(choose) if at_test is None else at_test
+        self.at_test = None if at_test is choose else at_test  # a module is registered once
         _check_gates(net, self.gates)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
         states = self.net.states(x)
-        predictions = self.net.classify(states).softmax(-1).movedim(0, 1)  # (B, K, C)
+        predictions = full(self.net.classify(states)).softmax(-1).movedim(0, 1)  # (B, K, C)
         stops = [_gate_logit(gate, h) for gate, h in zip(self.gates, states, strict=False)]
-        choice = self.choose(torch.stack(stops, -1) if stops else predictions.new_zeros(len(x), 0))
+        choose = self.choose if self.training else self.at_test or self.choose
+        choice = choose(torch.stack(stops, -1) if stops else predictions.new_zeros(len(x), 0))
         exits = [itemgetter((slice(None), k)) for k in range(predictions.shape[1])]
         return mix(predictions, choice.weights, exits), choice
 
 
-def expected_cost(choice: Choice, costs: Sequence[float]) -> Tensor:
+def expected_cost(choice: Choice, costs: Iterable[float]) -> Tensor:
     """Σ_k z_k · c_k for each example (B,): the recursion of `DifferentiableBranching` over the cumulative costs c_k.
 
     Args:
@@ -343,24 +377,78 @@ def expected_cost(choice: Choice, costs: Sequence[float]) -> Tensor:
 
     Source: Scardapane et al. 2020, Differentiable branching in deep networks for fast inference.
     """
-    c = torch.as_tensor(costs, dtype=choice.weights.dtype, device=choice.weights.device)
-    if c.shape != choice.weights.shape[-1:] or not c.isfinite().all():
-        raise ValueError(f"costs must be {choice.weights.shape[-1]} finite numbers, one for each exit, got {costs!r}")
-    return choice.weights @ c
+    weights = full(choice.weights)
+    allowed = "finite numbers, one for each exit"
+    c = as_numbers("costs", costs, weights.shape[-1], allowed, math.isfinite)
+    with torch.autocast(weights.device.type, enabled=False):
+        return weights @ weights.new_tensor(c)
 
 
-def _counts(exit_logits: Tensor) -> Tensor:
-    """1 to K as (K, 1, 1), of the dtype of the logits."""
-    return torch.arange(1, len(exit_logits) + 1, device=exit_logits.device).to(exit_logits).reshape(-1, 1, 1)
+def _fit(fit: Fit, model: nn.Module, loss: Callable, net: nn.Module, frozen: Iterable = ()):
+    """fit(model, loss) of batches that may be padded; modes are as they were however it ends."""
+    modes = [(part, part.training) for whole in (net, model) for part in whole.modules()]
+
+    def of_what_counts(x: Tensor, target: Tensor, mask: Mask = None) -> Tensor:
+        if mask is None:
+            return loss(x, target)
+        check_mask(mask, target.shape)
+        nothing = torch.zeros((), device=x.device, requires_grad=True)
+        return loss(x[mask], target[mask]) if mask.any() else nothing
+
+    for part in frozen:
+        part.eval()
+    try:
+        return fit(model, of_what_counts)
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
+    _check_heads([logits])
+    _check_target(target, logits.shape[-1])
+    return F.cross_entropy(full(logits), target)
+
+
+def _shares(logits: Tensor) -> Tensor:
+    """The probabilities of the latest exit, (n, C)."""
+    return full(logits[-1]).softmax(-1)
+
+
+def _state(block: nn.Module, x: Tensor) -> Tensor:
+    h = block(x)
+    if not isinstance(h, Tensor):
+        raise TypeError(f"blocks must return a tensor, the state, got a {type(h).__name__}")
+    return h
 
 
 def _gate_logit(gate: nn.Module, h: Tensor) -> Tensor:
-    logit = gate(h)
+    logit = score(gate, h)
     if logit.shape not in ((len(h),), (len(h), 1)):
         raise ValueError(
             f"gates must return ({len(h)},) or ({len(h)}, 1), one logit an example, got {tuple(logit.shape)}"
         )
     return logit.reshape(len(h))
+
+
+def _check_heads(logits: Sequence[Tensor]) -> None:
+    shapes = [tuple(getattr(z, "shape", [type(z).__name__])) for z in logits]
+    one = len(set(shapes)) == len({getattr(z, "device", None) for z in logits}) == 1
+    if not one or len(shapes[0]) != 2 or shapes[0][1] < 2:
+        raise ValueError(f"heads must all return one (B, C), C >= 2, on one device, got {shapes}")
+
+
+def _check_target(target: Tensor, n: int) -> None:
+    if target.dtype != torch.int64 or not len(target) or target.min() < 0 or target.max() >= n:
+        got = f"{target.dtype}, from {target.min()} to {target.max()}" if len(target) else "none"
+        raise ValueError(f"target must hold at least one int64 class from 0 to {n - 1}, got {got}")
+
+
+def _check_apart(stages: Sequence[nn.Module]) -> None:
+    parts = [{id(p) for p in stage.parameters() if p.requires_grad} for stage in stages]
+    parts += [{id(b) for b in stage.buffers()} for stage in stages]
+    if sum(map(len, parts)) > len(set().union(*parts)):
+        raise ValueError("net must not share what is trained in turn: use train_jointly")
 
 
 def _check_gates(net: EarlyExitNet, gates: Sequence[nn.Module]) -> None:
@@ -369,6 +457,5 @@ def _check_gates(net: EarlyExitNet, gates: Sequence[nn.Module]) -> None:
         raise ValueError(f"gates must be {wanted}, got {len(gates)}")
 
 
-def _check_share(name: str, value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"{name} must be from 0 to 1, got {value!r}")
+def _as_share(threshold: float) -> float:
+    return as_number("threshold", threshold, "from 0 to 1", lambda t: 0 <= t <= 1)

@@ -14,12 +14,13 @@ Shapes: K options, N rows, `...` any other dimensions. Half precision is compute
 import contextlib
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from numbers import Real
 
 import torch
 from torch import Tensor
 
+Mask = Tensor | None  # boolean, True for what counts; None: everything does
 FIRST_LOOK = 32  # of the largest scores: most supports are smaller, and a partial sort is several times a sort's speed
 
 
@@ -75,6 +76,14 @@ def as_integer(name: str, value: object, allowed: str, low: int, high: float = m
             if low <= operator.index(value) <= high:
                 return operator.index(value)
     raise ValueError(f"{name} must be {allowed}, got {value!r}")
+
+
+def as_numbers(name: str, values: Iterable, n: int, allowed: str, holds: Callable) -> list[float]:
+    """`n` numbers, each as by `as_number`."""
+    with contextlib.suppress(TypeError):  # not to be iterated
+        if len(numbers := list(values)) == n:
+            return [as_number(name, value, f"{n} {allowed}", holds) for value in numbers]
+    raise ValueError(f"{name} must be {n} {allowed}, got {values!r}")
 
 
 def check_mask(mask: Tensor, shape: torch.Size) -> None:

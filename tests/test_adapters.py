@@ -294,7 +294,7 @@ def test_a_choice_among_too_few_or_for_another_batch_is_refused():
     with pytest.raises(ValueError, match="logits must be"):
         layer(torch.full((6, D), torch.nan))
     layer.adapters.append(lora(layer.base))  # and the router was not told
-    with pytest.raises(ValueError, match=r"weights \(\*batch, 5\), .* x \(6, 12\), got \(6, 4\)"):
+    with pytest.raises(ValueError, match=r"weights \(\*batch, 5\), .* x \(6, 12\) on cpu, got \(6, 4\)"):
         layer(torch.randn(6, D))
     with pytest.raises(ValueError, match=r"got \(7, 5\)"):
         layer(torch.randn(6, D), by_task(torch.zeros(7, dtype=torch.long), 5))

@@ -197,5 +197,5 @@ def test_empty_and_wrong_input(model):
         Decoder(16, 3, 2)
     with pytest.raises(ValueError, match="context must be even"):
         token_losses(model, text(9), context=7)
-    with pytest.raises(ValueError, match="n_steps must be >= 1"):
+    with pytest.raises(ValueError, match="n_steps must be an integer >= 1, got 0"):
         decaying_threshold(0.5, 0)

@@ -372,15 +372,18 @@ def test_bad_input_is_refused_by_name(x):
     bad = [
         (lambda: EarlyExitNet([nn.Identity()] * 2, [nn.Identity()]), "got 2 blocks and 1 heads"),
         (lambda: EarlyExitNet([], []), "got 0 blocks and 0 heads"),
-        (lambda: EarlyExitNet([nn.Identity()] * 2, [nn.Linear(D, 2), nn.Linear(D, 3)])(x.float()), "same .B, C."),
-        (lambda: EarlyExitNet([nn.Identity()], [nn.Flatten(0)])(x), r"same .B, C., got \[\(240,\)\]"),
+        (lambda: EarlyExitNet([nn.Identity()] * 2, [nn.Linear(D, 2), nn.Linear(D, 3)])(x.float()), "one .B, C."),
+        (
+            lambda: EarlyExitNet([nn.Identity()], [nn.Flatten(0)])(x),
+            r"one .B, C., C >= 2, on one device, got \[\(240,\)\]",
+        ),
         (lambda: joint_loss(logits, target, [1.0, 2.0]), r"weights must be 4 finite .* got \[1.0, 2.0\]"),
         (lambda: joint_loss(logits, target, [1, 1, 1, -1]), "weights must be 4 finite numbers >= 0"),
         (
             lambda: joint_loss(logits[0], target),
-            r"exit_logits must have shape \(K, B, C\) .* got \(40, 3\) and \(40,\)",
+            r"exit_logits must have shape \(K, B, ..., C\) .* got \(40, 3\) and \(40,\)",
         ),
-        (lambda: joint_loss(logits, target[:5]), r"target \(B,\), got \(4, 40, 3\) and \(5,\)"),
+        (lambda: joint_loss(logits, target[:5]), r"target \(B, ...\), got \(4, 40, 3\) and \(5,\)"),
         (lambda: below_entropy(-0.1), "threshold must be a finite number >= 0 .nats., got -0.1"),
         (lambda: below_entropy(float("nan")), "got nan"),
         (lambda: above_confidence(1.1), "threshold must be from 0 to 1, got 1.1"),

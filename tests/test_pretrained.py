@@ -85,6 +85,10 @@ def test_missing_and_damaged_weights_name_the_command_that_makes_them(small, tmp
     (tmp_path / "language_model.json").write_text("{")
     with pytest.raises(RuntimeError, match=r"language_model.json is missing or damaged"):
         pretrained.load("language_model", folder=tmp_path)
+    for record in ("{}", "[]", '{"model": {"layers": 3}}', '{"model": {"d_model": 3, "n_heads": 2, "n_layers": 1}}'):
+        (tmp_path / "language_model.json").write_text(record)  # of another layout
+        with pytest.raises(RuntimeError, match=f"language_model.json is missing or damaged.*{command}"):
+            pretrained.load("language_model", folder=str(tmp_path))
     with pytest.raises(ValueError, match="name must be one of language_model, limoe, got 'large'"):
         pretrained.load("large")
 
@@ -100,6 +104,13 @@ def test_the_weights_that_ship_are_small_and_as_good_as_their_record_says():
     measured = token_losses(model, part).mean(-1) / torch.log(torch.tensor(2.0))
     assert (measured.diff() < 0.02).all() and measured[-1] < 0.85 * measured[0]
     json.dumps(record)
+
+
+@pytest.mark.parametrize("option", ["steps", "every", "seed"])
+def test_options_of_a_recipe_are_integers(option):
+    for value in (True, 1.5, -1, "2"):
+        with pytest.raises(ValueError, match=f"{option} must be an integer >= [01], got {value!r}"):
+            recipes.pretrain("language_model", **{option: value})
 
 
 # ---- limoe

@@ -25,11 +25,15 @@ def load(name: str, *, folder: Path = CHECKPOINTS) -> Decoder | nn.ModuleDict:
     language_model is a Decoder; limoe a ModuleDict, for each way of training a list of LIMoE, one for each seed.
     """
     made = record(name, folder=folder)
-    model = Decoder(**made["model"]) if name == "language_model" else limoes(made["model"], len(made["seeds"]))
-    path = folder / f"{name}.safetensors"
+    path = Path(folder) / f"{name}.json"
     try:
+        if name == "language_model":
+            model = Decoder(**made["model"])
+        else:
+            model = limoes(made["model"], len(made["seeds"]))
+        path = path.with_suffix(".safetensors")
         model.load_state_dict({key: value.float() for key, value in load_file(path).items()})
-    except (OSError, SafetensorError, RuntimeError) as error:
+    except (OSError, SafetensorError, RuntimeError, LookupError, TypeError, ValueError) as error:
         raise _unreadable(path, name, error) from None
     return model.eval()
 
@@ -37,7 +41,7 @@ def load(name: str, *, folder: Path = CHECKPOINTS) -> Decoder | nn.ModuleDict:
 def record(name: str, *, folder: Path = CHECKPOINTS) -> dict:
     """How the weights `name` were made: command, seed, data, date, minutes, and the result on the held-out files."""
     check(name)
-    path = folder / f"{name}.json"
+    path = Path(folder) / f"{name}.json"
     try:
         return json.loads(path.read_text("utf-8"))
     except (OSError, ValueError) as error:

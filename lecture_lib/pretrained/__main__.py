@@ -28,6 +28,7 @@ from lecture_lib.data import digits, python_sources
 from lecture_lib.pretrained import CHECKPOINTS, NAMES, check, limoes
 from lecture_lib.pretrained.decoder import Decoder, token_losses
 from lecture_lib.pretrained.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losses, modality_share, retrieval
+from lecture_lib.simplex import as_integer
 
 STEPS = {"language_model": 6_000, "limoe": 300}
 MODEL = {"d_model": 176, "n_heads": 2, "n_layers": 6}
@@ -63,9 +64,9 @@ def pretrain(
         state_folder: holds what a stopped run needs to go on; `every` so many steps it is written.
     """
     check(name)
-    steps = STEPS[name] if steps is None else steps
-    if steps < 1 or every < 1:
-        raise ValueError(f"steps and every must be at least 1, got {steps} and {every}")
+    steps = as_integer("steps", STEPS[name] if steps is None else steps, "an integer >= 1", 1)
+    every = as_integer("every", every, "an integer >= 1", 1)
+    seed, folder = as_integer("seed", seed, "an integer >= 0", 0), Path(folder)
     if name == "limoe":
         return _pretrain_limoe(steps, seed, folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -85,7 +86,7 @@ def pretrain(
     parts = {"model": model} | {f"optimizer {i}": o for i, o in enumerate(optimizers)}
     parts |= {f"schedule {i}": s for i, s in enumerate(schedules)}
     settings = {"name": name, "steps": steps, "seed": seed, "data": _fingerprint(data.train)}
-    path = state_folder / f"{name}.pt"
+    path = Path(state_folder) / f"{name}.pt"
     done, seconds, cpu = _resume(path, settings, parts, generator)
 
     low_precision = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"

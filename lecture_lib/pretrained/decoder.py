@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lecture_lib.exits import Exited
+from lecture_lib.simplex import Mask, as_integer, as_number, check_mask, full, score
 
 
 class Decoder(nn.Module):
@@ -21,51 +22,71 @@ class Decoder(nn.Module):
 
     All exits read their state through one head, each after its own normalisation. Positions are rotary (Su et al.
     2021), so a text may be longer than those of the training.
+
+    `mask` (B, T) says what counts: padding is not seen, takes no position, and gets zeros.
     """
 
     def __init__(self, d_model: int, n_heads: int, n_layers: int, *, n_tokens: int = 256):
         super().__init__()
-        if n_heads < 1 or d_model % (2 * n_heads):
+        d_model = as_integer("d_model", d_model, "an integer of at least 2", 2)
+        n_heads = as_integer("n_heads", n_heads, "an integer of at least 1", 1)
+        if d_model % (2 * n_heads):
             raise ValueError(f"n_heads must divide d_model = {d_model} into heads of even width, got {n_heads}")
-        for name, value in {"n_layers": n_layers, "n_tokens": n_tokens}.items():
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, got {value}")
+        n_layers = as_integer("n_layers", n_layers, "an integer of at least 1", 1)
+        n_tokens = as_integer("n_tokens", n_tokens, "an integer of at least 2", 2)
         self.embedding = nn.Embedding(n_tokens, d_model)
         self.layers = nn.ModuleList(_Layer(d_model, n_heads) for _ in range(n_layers))
         self.norms = nn.ModuleList(nn.RMSNorm(d_model) for _ in range(n_layers))
         self.head = nn.Linear(d_model, n_tokens, bias=False)
         nn.init.normal_(self.embedding.weight, std=0.02)
 
-    def states(self, tokens: Tensor) -> Tensor:
+    def states(self, tokens: Tensor, mask: Mask = None) -> Tensor:
         """The state of every token after every layer: (B, T) -> (L, B, T, D)."""
-        self._check(tokens)
-        x, turns, states = self.embedding(tokens), self.turns(tokens.shape[1]), []
+        tokens, mask = self._check(tokens, mask)
+        x, states = self.embedding(tokens), []
+        turns, seen = self._places(tokens.shape[1], mask)
         for layer in self.layers:
-            x = layer(x, turns)
+            x = layer(x, turns, seen)
             states.append(x)
-        return torch.stack(states)
+        states = torch.stack(states)
+        return states if mask is None else states.masked_fill(~mask[..., None], 0)
 
     def read(self, exit: int, state: Tensor) -> Tensor:
         """What an exit predicts from a state: (..., D) -> logits (..., V)."""
         return self.head(self.norms[exit](state))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        return torch.stack([self.read(exit, state) for exit, state in enumerate(self.states(tokens))])
+    def forward(self, tokens: Tensor, mask: Mask = None) -> Tensor:
+        states = self.states(tokens, mask)
+        return torch.stack([self.read(exit, state) for exit, state in enumerate(states)])
 
     def turns(self, n: int) -> Tensor:
         """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn: (2, n, D/2H)."""
         weight, heads = self.head.weight, self.layers[0].n_heads
         half = weight.shape[1] // heads // 2
-        rate = 10_000.0 ** (-torch.arange(half, device=weight.device) / half)
+        exponent = -torch.arange(half, device=weight.device).to(full(weight[:0])) / half
+        rate = 10_000.0**exponent
         angle = torch.arange(n, device=weight.device)[:, None] * rate
         return torch.stack([angle.cos(), angle.sin()]).to(weight.dtype)
 
-    def _check(self, tokens: Tensor) -> None:
-        if tokens.dtype not in (torch.int64, torch.int32, torch.uint8) or tokens.ndim != 2:
-            raise TypeError(f"tokens must be integers (B, T), got {tokens.dtype} {tuple(tokens.shape)}")
+    def _places(self, n: int, mask: Mask) -> tuple[Tensor, Mask]:
+        """The turns of n tokens, and whom they see (None: all so far), by sequence if masked."""
+        turns = self.turns(n)
+        if mask is None:
+            return turns, None
+        itself = torch.eye(n, dtype=torch.bool, device=mask.device)  # or padding would see nothing
+        return _of_each(turns, mask), (mask[:, None, None] | itself).tril()
+
+    def _check(self, tokens: Tensor, mask: Mask) -> tuple[Tensor, Mask]:
+        """The tokens as int64, and a mask only if something is padded."""
+        dtype, shape = getattr(tokens, "dtype", type(tokens)), tuple(getattr(tokens, "shape", ()))
+        if dtype not in (torch.int64, torch.int32, torch.uint8) or len(shape) != 2:
+            raise TypeError(f"tokens must be integers (B, T), got {dtype} {shape}")
         n = self.embedding.num_embeddings
         if tokens.numel() and not 0 <= int(tokens.min()) <= int(tokens.max()) < n:
             raise ValueError(f"tokens must lie from 0 to {n - 1}, got {int(tokens.min())} to {int(tokens.max())}")
+        if mask is not None:
+            check_mask(mask, tokens.shape)
+        return tokens.long(), None if mask is None or mask.all() else mask
 
 
 class _Layer(nn.Module):
@@ -81,19 +102,20 @@ class _Layer(nn.Module):
         self.up = nn.Linear(d_model, 4 * d_model, bias=False)
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
 
-    def forward(self, x: Tensor, turns: Tensor) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor, seen: Mask = None) -> Tensor:
         key, value = self.keys_values(x, turns)
-        return self.finish(x, key, value, turns, causal=True)
+        return self.finish(x, key, value, turns, seen)
 
     def keys_values(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """States (B, T, D), and the turns of their positions -> their keys and values, each (B, H, T, D/H)."""
         key, value = self.key_value(self.norm_1(x)).unflatten(-1, (2, self.n_heads, -1)).movedim(-3, 0)
         return _rotate(key.transpose(1, 2), turns), value.transpose(1, 2)
 
-    def finish(self, x: Tensor, key: Tensor, value: Tensor, turns: Tensor, *, causal: bool = False) -> Tensor:
-        """The rest of the layer for states (B, T, D) that see all of the keys and values, or each those so far."""
+    def finish(self, x: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
+        """The rest of the layer for the states (B, T, D) of the last token or, causally, of all."""
         query = self.query(self.norm_1(x)).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        y = F.scaled_dot_product_attention(_rotate(query, turns), key, value, is_causal=causal)
+        query, causal = _rotate(query, turns), seen is None and x.shape[1] == key.shape[2]
+        y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
         x = x + self.output(y.transpose(1, 2).flatten(-2))
         return x + self.down(F.relu(self.up(self.norm_2(x))).square())
 
@@ -102,6 +124,11 @@ def _rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotary positions: each pair of coordinates of (B, H, T, D/H) turns by an angle that grows with the position."""
     (a, b), (cos, sin) = x.chunk(2, -1), turns.to(x.dtype)
     return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+
+
+def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
+    """Turns (2, T, D/2H) of sequences that start at different tokens: (2, B, 1, T, D/2H)."""
+    return turns[:, (mask.cumsum(-1) - 1).clamp(min=0)].unsqueeze(2)
 
 
 @dataclass
@@ -127,7 +154,7 @@ def softmax_margin(at: AtExit) -> Tensor:
 
     Source: Schuster et al. 2022, section 3.4, softmax response.
     """
-    top = at.logits.softmax(-1).topk(2).values
+    top = full(at.logits).softmax(-1).topk(2).values
     return top[..., 0] - top[..., 1]
 
 
@@ -137,8 +164,8 @@ def state_similarity(at: AtExit) -> Tensor:
     Source: Schuster et al. 2022, section 3.4, hidden-state saturation.
     """
     if at.previous is None:
-        return at.state.new_full(at.state.shape[:-1], -1.0)
-    return F.cosine_similarity(at.state, at.previous, dim=-1)
+        return full(at.state).new_full(at.state.shape[:-1], -1.0)
+    return F.cosine_similarity(full(at.state), full(at.previous), dim=-1)
 
 
 class LearnedConfidence(nn.Module):
@@ -154,24 +181,29 @@ class LearnedConfidence(nn.Module):
     def forward(self, at: AtExit) -> Tensor:
         return self._score(at.model, at.exit, at.state).sigmoid()
 
-    def loss(self, model: Decoder, tokens: Tensor) -> Tensor:
+    def loss(self, model: Decoder, tokens: Tensor, mask: Mask = None) -> Tensor:
         """Cross-entropy of the label "this exit predicts what the last one does", both labels with half of the weight.
 
-        tokens (B, T) -> a scalar, whose gradient reaches this classifier only.
+        tokens (B, T) -> a scalar, whose gradient reaches this classifier only. mask: as in Decoder.
         """
+        if len(model.layers) < 2:
+            raise ValueError("model must have at least two layers to learn from, got one")
         with torch.no_grad():
-            states = model.states(tokens)
-            best = torch.stack([model.read(exit, state).argmax(-1) for exit, state in enumerate(states)])  # (L, B, T)
+            states = model.states(tokens, mask)
+            states = states if mask is None else states[:, mask]  # (L, B, T, D) or (L, N, D)
+            best = torch.stack([model.read(k, state).argmax(-1) for k, state in enumerate(states)])
         losses = []
         for exit, state in enumerate(states[:-1]):
-            agrees = (best[exit] == best[-1]).to(state.dtype)
+            logit = self._score(model, exit, state)
+            agrees = (best[exit] == best[-1]).to(logit.dtype)
             share = agrees.mean().clamp(1e-6, 1 - 1e-6)
             weight = torch.where(agrees == 1, 0.5 / share, 0.5 / (1 - share))
-            losses.append(F.binary_cross_entropy_with_logits(self._score(model, exit, state), agrees, weight))
+            loss = F.binary_cross_entropy_with_logits(logit, agrees, weight)
+            losses.append(loss if agrees.numel() else logit.sum())
         return torch.stack(losses).mean()
 
     def _score(self, model: Decoder, exit: int, state: Tensor) -> Tensor:
-        return self.linear(model.norms[exit](state).detach()).squeeze(-1)
+        return score(self.linear, model.norms[exit](state).detach()).squeeze(-1)
 
 
 def decaying_threshold(
@@ -185,10 +217,11 @@ def decaying_threshold(
 
     Returns: the step t = 0, 1 ... -> the threshold. Source: Schuster et al. 2022, eq. 5.
     """
-    _check_threshold(threshold)
-    if not (n_steps >= 1 and 0 <= tau < math.inf and 0 <= amplitude < math.inf):
-        got = f"{n_steps}, {tau} and {amplitude}"
-        raise ValueError(f"n_steps must be >= 1, tau and amplitude finite and >= 0, got {got}")
+    threshold = _as_threshold(threshold)
+    n_steps = as_integer("n_steps", n_steps, "an integer >= 1", 1)
+    allowed = "a finite number >= 0"
+    tau = as_number("tau", tau, allowed, lambda x: 0 <= x < math.inf)
+    amplitude = as_number("amplitude", amplitude, allowed, lambda x: 0 <= x < math.inf)
     return lambda step: min(1.0, 0.9 * threshold + amplitude * math.exp(-tau * step / n_steps))
 
 
@@ -199,6 +232,8 @@ def generate(
     n: int,
     confidence: Confidence | None = None,
     threshold: float | Callable[[int], float] = 1.0,
+    *,
+    mask: Mask = None,
 ) -> tuple[Tensor, Exited]:
     """Continue texts by the likeliest token, n times; each token leaves at the first exit with confidence >= threshold.
 
@@ -208,21 +243,27 @@ def generate(
     Args:
         prompt: (B, T) tokens; all but the last take all layers.
         confidence: None for the full model. threshold: λ, or a function of the step, see `decaying_threshold`.
+        mask: (B, T), where prompts are padded on their left to one length: False for padding.
 
     Returns: the continuations (B, n), and with which logits (B, n, V) after which exit (B, n) each was chosen.
     """
-    model._check(prompt)
-    if prompt.shape[1] < 1 or n < 0:
-        raise ValueError(f"prompt must hold at least one token and n be >= 0, got {tuple(prompt.shape)} and n = {n}")
+    n = as_integer("n", n, "an integer >= 0", 0)
+    prompt, mask = model._check(prompt, mask)
+    if prompt.shape[1] < 1:
+        raise ValueError(f"prompt must hold at least one token, got {tuple(prompt.shape)}")
+    if mask is not None:
+        if not mask[:, -1].all() or (mask[:, :-1] & ~mask[:, 1:]).any():
+            raise ValueError("mask must be False only left of each prompt, got padding elsewhere")
+        longest = int(mask.sum(-1).max())
+        prompt, mask = model._check(prompt[:, -longest:], mask[:, -longest:])
     b, t = prompt.shape
-    cache = _Cache(model, b, t + n)
+    cache = _Cache(model, b, t + n, mask)
     if t > 1:
         cache.fill(prompt[:, :-1])
     token, steps = prompt[:, -1], []
     for step in range(n):
         level = threshold(step) if callable(threshold) else threshold
-        _check_threshold(level)
-        logits, exit_index = cache.step(token, confidence, level)
+        logits, exit_index = cache.step(token, confidence, _as_threshold(level))
         token = logits.argmax(-1)
         steps.append((token, logits, exit_index))
     if not steps:
@@ -235,7 +276,7 @@ def generate(
 class _Cache:
     """Keys and values of the tokens so far, layer by layer, and the last state of each token."""
 
-    def __init__(self, model: Decoder, b: int, t: int):
+    def __init__(self, model: Decoder, b: int, t: int, mask: Mask):
         weight = model.head.weight
         heads, width = model.layers[0].n_heads, weight.shape[1] // model.layers[0].n_heads
         self.model, self.now, self.turns = model, 0, model.turns(t)
@@ -243,102 +284,137 @@ class _Cache:
         self.keys = weight.new_zeros(len(model.layers), b, heads, t, width)
         self.values = torch.zeros_like(self.keys)
         self.known = [0] * len(model.layers)  # up to which token a layer has keys and values
+        self.mask = mask
+        if mask is not None:
+            self.mask = F.pad(mask, (0, t - mask.shape[1]), value=True)  # (B, t)
+            self.turns = _of_each(self.turns, self.mask)
 
     def fill(self, tokens: Tensor) -> None:
         """Read tokens (B, T) through all layers."""
-        self.now = tokens.shape[1]
+        self.now = now = tokens.shape[1]
         x = self.model.embedding(tokens)
+        turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
         for exit, layer in enumerate(self.model.layers):
-            self.state[:, : self.now] = x
-            x = layer.finish(x, *self._attend(exit, torch.arange(len(x))), self.turns[:, : self.now], causal=True)
-        self.state[:, : self.now] = x
+            self.state[:, :now] = x
+            x = layer.finish(x, *self._attend(exit, None), turns, seen)
+        self.state[:, :now] = x
 
     def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
         """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
         model, last, here = self.model, len(self.model.layers) - 1, self.now
         self.now += 1
         self.state[:, here] = model.embedding(token)
-        logits = self.state.new_empty(len(token), model.head.out_features)
-        exit_index = torch.full((len(token),), last)
-        rows = torch.arange(len(token))  # the sequences still undecided
+        rows = torch.arange(len(token), device=token.device)  # the sequences still undecided
+        exit_index, found = torch.full_like(rows, last), []
         for exit, layer in enumerate(model.layers):
             before = self.state[rows, here]
-            key, value = self._attend(exit, rows)
-            x = layer.finish(before[:, None], key, value, self.turns[:, here : self.now]).squeeze(1)
+            turns, seen = self.turns[..., here : self.now, :], None
+            if self.mask is not None:
+                turns, seen = turns[:, rows], self.mask[rows, None, None, : self.now]
+            x = layer.finish(before[:, None], *self._attend(exit, rows), turns, seen).squeeze(1)
             self.state[rows, here] = x
             at = AtExit(model, exit, x, before if exit else None)
             if exit == last:
-                logits[rows] = at.logits
-            elif confidence is not None:
+                sure = torch.ones_like(rows, dtype=torch.bool)
+            elif confidence is None:
+                continue
+            else:
                 sure = confidence(at) >= threshold
-                if sure.any():
-                    logits[rows[sure]], exit_index[rows[sure]] = at.logits[sure], exit
-                    rows = rows[~sure]
-                    if not len(rows):
-                        break
-        return logits, exit_index
+            if exit == last or sure.any():
+                exit_index[rows[sure]] = exit
+                found.append((rows[sure], at.logits[sure]))
+                rows = rows[~sure]
+                if not len(rows):
+                    break
+        places, logits = map(torch.cat, zip(*found, strict=True))
+        return logits[places.argsort()], exit_index
 
-    def _attend(self, exit: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _attend(self, exit: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens so far in one layer, for some sequences; the missing ones are made first."""
         start, self.known[exit] = self.known[exit], self.now
         missing = slice(start, self.now)
-        key, value = self.model.layers[exit].keys_values(self.state[:, missing], self.turns[:, missing])
+        state, turns = self.state[:, missing], self.turns[..., missing, :]
+        key, value = self.model.layers[exit].keys_values(state, turns)
         self.keys[exit, :, :, missing], self.values[exit, :, :, missing] = key, value
         keys, values = self.keys[exit, :, :, : self.now], self.values[exit, :, :, : self.now]
-        return (keys, values) if len(rows) == len(keys) else (keys[rows], values[rows])  # all: without a copy
+        everyone = rows is None or len(rows) == len(keys)
+        return (keys, values) if everyone else (keys[rows], values[rows])  # all: without a copy
 
 
 @torch.no_grad()
 def exit_while_reading(
-    model: Decoder, tokens: Tensor, confidence: Confidence, threshold: float, *, careful: int = 0
+    model: Decoder,
+    tokens: Tensor,
+    confidence: Confidence,
+    threshold: float,
+    *,
+    careful: int = 0,
+    mask: Mask = None,
 ) -> Exited:
     """Where each token of a given text exits, and what is predicted there: tokens (B, T) -> (B, T, V), (B, T).
 
     The same states and decisions as in `generate`, but every layer runs on all tokens: it measures quality, and skips
-    nothing. The first `careful` tokens take all layers.
+    nothing. The first `careful` tokens take all layers. mask: as in `Decoder`; padding exits at -1.
     """
-    model._check(tokens)
-    _check_threshold(threshold)
+    tokens, mask = model._check(tokens, mask)
+    threshold = _as_threshold(threshold)
+    careful = as_integer("careful", careful, "an integer >= 0", 0)
     x = model.embedding(tokens)
-    turns = model.turns(tokens.shape[1])
-    is_open = torch.ones_like(tokens, dtype=torch.bool)
-    logits, exit_index = None, torch.full_like(tokens, len(model.layers) - 1, dtype=torch.int64)
+    turns, seen = model._places(tokens.shape[1], mask)
+    counts = torch.ones_like(tokens, dtype=torch.bool) if mask is None else mask
+    free, is_open = counts.cumsum(-1) > careful, counts
+    logits, exit_index = None, torch.full_like(tokens, len(model.layers) - 1)
     for exit, layer in enumerate(model.layers):
-        before, x = x, torch.where(is_open[..., None], layer(x, turns), x)
+        before, x = x, torch.where(is_open[..., None], layer(x, turns, seen), x)
         at = AtExit(model, exit, x, before if exit else None)
         logits = at.logits if logits is None else torch.where(is_open[..., None], at.logits, logits)
         if exit < len(model.layers) - 1:
-            sure = is_open & (confidence(at) >= threshold)
-            sure[:, :careful] = False
+            sure = is_open & free & (confidence(at) >= threshold)
             exit_index[sure] = exit
             is_open = is_open & ~sure
-    return Exited(logits, exit_index)
+    if mask is None:
+        return Exited(logits, exit_index)
+    return Exited(logits.masked_fill(~mask[..., None], 0), exit_index.masked_fill(~mask, -1))
 
 
-def _check_threshold(threshold: float) -> None:
-    if not isinstance(threshold, (int, float)) or not 0 <= threshold <= 1:
-        raise ValueError(f"threshold must be a number from 0 to 1, got {threshold!r}")
+def _as_threshold(threshold: float) -> float:
+    return as_number("threshold", threshold, "a number from 0 to 1", lambda t: 0 <= t <= 1)
 
 
 @torch.no_grad()
-def token_losses(model: Decoder, tokens: Tensor, *, context: int = 256) -> Tensor:
+def token_losses(
+    model: Decoder,
+    tokens: Tensor,
+    *,
+    context: int = 256,
+    mask: Mask = None,
+) -> Tensor:
     """Surprise of each token but the first, in nats, at every exit: text (T,) -> (L, T - 1).
 
     Windows of `context` tokens overlap by half, so each token sees at least context/2 before it, where there are.
+    mask (T,): what counts; the text is the rest left out, where padding has a loss of 0.
     """
-    if context < 2 or context % 2:
+    context = as_integer("context", context, "even and at least 2", 2)
+    if context % 2:
         raise ValueError(f"context must be even and at least 2, got {context}")
     if tokens.ndim != 1 or len(tokens) < 2:
         raise ValueError(f"tokens must be a text (T,) of at least two tokens, got shape {tuple(tokens.shape)}")
-    model._check(tokens[None])
-    half, tokens = context // 2, tokens.long()
+    if mask is not None:
+        check_mask(mask, tokens.shape)
+        places = mask.nonzero().squeeze(-1)[1:] - 1
+        losses = full(model.head.weight).new_zeros(len(model.layers), len(tokens) - 1)
+        if len(places):
+            losses[:, places] = token_losses(model, tokens[mask], context=context)
+        return losses
+    half, tokens = context // 2, model._check(tokens[None], None)[0][0]
     n = max(0, -(-(len(tokens) - 1 - context) // half)) + 1  # windows
     padded = F.pad(tokens, (0, n * half + half + 1 - len(tokens)))
     windows = padded.unfold(0, context + 1, half)  # (n, context + 1)
     parts = []
     for rows in windows.split(16):
         logits = model(rows[:, :-1])  # (L, 16, context, V)
-        loss = F.cross_entropy(logits.movedim(-1, 1), rows[:, 1:].expand(len(logits), -1, -1), reduction="none")
+        target = rows[:, 1:].expand(len(logits), -1, -1)
+        loss = F.cross_entropy(full(logits).movedim(-1, 1), target, reduction="none")
         parts.append(loss)
     loss = torch.cat(parts, 1)  # (L, n, context)
     once = torch.cat([loss[:, 0, :half], loss[:, :, half:].flatten(1)], 1)  # a first window in full, then second halves
