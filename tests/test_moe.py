@@ -492,6 +492,31 @@ def test_z_loss_and_entropies_by_hand():
     assert local_entropy(sure) == 0 and global_entropy(sure).item() == pytest.approx(-math.log(3))
 
 
+def test_entropies_have_finite_gradients_where_a_probability_is_0():
+    logits = torch.tensor([[110.0, 0.0, 0.0], [0.0, 1.0, 2.0]], requires_grad=True)
+    for loss in (local_entropy, global_entropy, lambda p: local_entropy(p.half())):
+        (gradient,) = torch.autograd.grad(loss(logits.softmax(-1)), logits)
+        assert gradient.isfinite().all() and gradient[1].abs().max() > 0.01
+    p = torch.tensor([[0.0, 0.25, 0.75]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(local_entropy(p), p)
+    torch.testing.assert_close(gradient[0, 1:], -1 - p[0, 1:].log())
+
+
+def test_losses_survive_what_half_precision_does_not():
+    """1000 tokens of 300: a square is above 65,504; so is a sum, a count."""
+    scores = 60 * (torch.randn(1000, 4) + torch.tensor([5.0, 0, 0, 0])).half()
+    torch.testing.assert_close(router_z_loss(switch(scores)), router_z_loss(switch(scores.float())))
+    many = torch.zeros(70_000, 2).half()
+    assert expert_load(top_k(many, 1)).tolist() == [1, 0] and importance_loss(top_k(many, 1)) == 1
+    assert squared_cv(torch.tensor([6e4, 0.0]).half()) == 1
+
+
+def test_noisy_load_has_a_gradient_without_noise():
+    clean, std = torch.randn(3, 4, requires_grad=True), torch.tensor([0.0, 1e-37, 1e-30, 1]).expand(3, 4).clone()
+    load = noisy_load(clean, clean.detach(), std.requires_grad_(), 2)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(load[0] + load.square().sum(), [clean, std]))
+
+
 LOSSES = [load_balance_loss, importance_loss, router_z_loss]
 LOSSES += [lambda c: local_entropy(c.logits.softmax(-1)), lambda c: global_entropy(c.logits.softmax(-1), 2.0)]
 
