@@ -1,4 +1,4 @@
-"""Experts in every dtype, under autocast, in both modes, with a mask, in every size.
+"""Experts in every dtype, under autocast, in both modes, with a mask, in every size, and on another device.
 
 What is held, for each entry of `FUNCTIONS` and `LAYERS` at each point of the grid:
 
@@ -9,6 +9,7 @@ What is held, for each entry of `FUNCTIONS` and `LAYERS` at each point of the gr
     mask                 what counts is as if the rest, here NaN, were cut out, to the bit (`SoftMoE`: in value); the
                          rest is 0 and gets no gradient
     mode                 twice the same in evaluation mode, to the bit
+    device               all beside the input, no operation on both devices
 """
 
 import copy
@@ -18,9 +19,12 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from elsewhere import DEVICE, Elsewhere
 
 from lecture_lib import moe
 from lecture_lib.choice import Choice, gumbel_softmax, noisy_top_k, softmax, top_k
+from lecture_lib.pretrained.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losses, modality_share, retrieval
+from lecture_lib.specialise import extract, information, needed_experts, swap_experts
 
 D, H = 8, 16
 PRECISIONS = {  # of the network, of autocast
@@ -192,3 +196,65 @@ def test_layers(name, precision, mode):
                 assert torch.equal(y[mask], cut) and torch.equal(gradients[0][mask], cut_gradients[0])
                 assert all(torch.equal(part[mask], alone) for part, alone in zip(choice, cut_choice, strict=True))
                 assert all(map(torch.equal, gradients[1:], cut_gradients[1:]))
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_functions_elsewhere(name):
+    s, mask = torch.randn(6, 5), torch.rand(6) < 0.6
+    wanted = FUNCTIONS[name].compute(s, **(of(mask) if FUNCTIONS[name].mask else {}))
+    with Elsewhere():
+        s, there = s.to(DEVICE), {"mask": mask.to(DEVICE)} if FUNCTIONS[name].mask else {}
+        bias = moe.BalanceBias(5).to(DEVICE)
+        bias.update(bias(s), **there)
+        y = FUNCTIONS[name].compute(s, **there) if name != "BalanceBias" else moe.BalanceBias(5).to(DEVICE)(s).weights
+        assert y.device == bias.bias.device == DEVICE and torch.equal(y.cpu(), wanted)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_layers_elsewhere(name):
+    layer, x, mask = LAYERS[name].compute(5).eval(), torch.randn(6, D), torch.rand(6) < 0.6
+    wanted, route = layer(x, mask=mask)
+    with Elsewhere():
+        layer, x = layer.to(DEVICE), x.to(DEVICE).requires_grad_()
+        y, choice = layer(x, mask=mask.to(DEVICE))
+        y.square().sum().backward()
+        layer.train()(x)[0].square().sum().backward()
+        assert {t.device for t in (y, *choice, x.grad, *(w.grad for w in layer.parameters()))} == {DEVICE}
+        assert torch.equal(y.cpu(), wanted) and torch.equal(choice.weights.cpu(), route.weights)
+
+
+def test_what_is_measured_elsewhere():
+    layer, x, label, mask = moe.MoE(D, H, 5, moe.switch), torch.randn(40, D), torch.arange(40) % 3, torch.rand(40) < 0.6
+    here = layer(x)[1]
+    wanted = information(here, label, generator=torch.Generator().manual_seed(0), mask=mask)
+    spread = moe.representation_collapse(x, label)
+    with Elsewhere():
+        choice = layer.to(DEVICE)(x.to(DEVICE))[1]
+        for labels in (label, label.to(DEVICE)):
+            assert (
+                information(choice, labels, generator=torch.Generator().manual_seed(0), mask=mask.to(DEVICE)) == wanted
+            )
+        assert needed_experts(choice, mask=mask.to(DEVICE)) == needed_experts(here, mask=mask)
+        assert (
+            extract(layer, [1, 0])(x.to(DEVICE))[0].device
+            == swap_experts(layer, 0, 1)(x.to(DEVICE))[0].device
+            == DEVICE
+        )
+        assert torch.equal(moe.representation_collapse(x.to(DEVICE), label.to(DEVICE)).cpu(), spread)
+
+
+def test_images_and_captions_elsewhere():
+    net, x, y = LIMoE(8, 2, 2, 4, 6).eval(), torch.rand(5, 8, 8), torch.arange(5)
+    pairs, wanted = draw_pairs(x, y, size=6, generator=torch.Generator().manual_seed(0)), retrieval(net, x, y)
+    with Elsewhere():
+        net, x = net.to(DEVICE), x.to(DEVICE)
+        for labels in (y, y.to(DEVICE)):
+            assert retrieval(net, x, labels) == wanted
+            drawn = draw_pairs(x, labels, size=6, generator=torch.Generator().manual_seed(0))
+        assert all(torch.equal(part.cpu(), same) for part, same in zip(drawn, pairs, strict=True))
+        found = net(drawn.images, drawn.captions)
+        same = drawn.kind[:, None] == drawn.kind
+        loss = contrastive_loss(found.images, found.captions, net.log_scale.exp(), same)
+        loss = loss + entropy_losses(found.choices[0], found.is_text, 1.0)
+        loss.backward()
+        assert loss.device == modality_share(found.choices[0], found.is_text).device == DEVICE
