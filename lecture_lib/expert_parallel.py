@@ -27,6 +27,7 @@ import hashlib
 import itertools
 import math
 from functools import partial
+from numbers import Number
 from typing import NamedTuple
 
 import torch
@@ -38,7 +39,8 @@ from torch.distributed.tensor import DTensor, Shard
 from lecture_lib.choice import Choice
 from lecture_lib.moe import Experts, MoE, within_capacity
 from lecture_lib.moe.layer import grouped_product
-from lecture_lib.moe.measures import flat
+from lecture_lib.moe.measures import Mask, flat, pairs
+from lecture_lib.simplex import as_integer, as_number
 
 
 class ExpertParallel(MoE):
@@ -80,16 +82,12 @@ class ExpertParallel(MoE):
         mesh = group if isinstance(group, DeviceMesh) else DeviceMesh.from_group(group, moe.experts.w_in.device.type)
         _check_alike(moe, mesh.get_group())
         self.experts, self.shared, self.router = ShardedExperts(moe.experts, mesh), moe.shared, moe.router
-        self.choose, self.capacity_factor, self.batch_priority = moe.choose, moe.capacity_factor, moe.batch_priority
+        for name in ("choose", "at_test", "capacity_factor", "batch_priority"):
+            setattr(self, name, getattr(moe, name))
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> tuple[Tensor, Choice]:
-        allowed = {self.experts.w_in.dtype}
-        if torch.is_autocast_enabled(x.device.type):
-            allowed |= {torch.float32, torch.get_autocast_dtype(x.device.type)}
+    def forward(self, *args, **options) -> tuple[Tensor, Choice]:
         try:
-            if x.dtype not in allowed:
-                raise ValueError(f"x must have dtype {' or '.join(sorted(map(str, allowed)))}, got {x.dtype}")
-            return super().forward(x, choice)
+            return super().forward(*args, **options)
         except (TypeError, ValueError):  # raised before the first exchange, in which the others wait
             first = self.experts.exchange_counts if self.capacity_factor is None else self._gather_sizes
             first(None)
@@ -184,15 +182,19 @@ class _AllToAll(torch.autograd.Function):
         return _AllToAll.apply(gradient, *ctx.sizes, ctx.group), None, None, None
 
 
-def global_load_balance_loss(choice: Choice, group: dist.ProcessGroup) -> Tensor:
+def global_load_balance_loss(
+    choice: Choice,
+    group: dist.ProcessGroup,
+    *,
+    mask: Mask = None,
+) -> Tensor:
     """This rank's share of `load_balance_loss` for the tokens of all: E · Σ_e f_e Σ_own p_e / N, with f and N of all.
 
     The shares add up to the loss, and their gradients to its gradient. One exchange of E + 1 numbers.
     """
-    logits = flat(choice.logits)
-    p = logits.softmax(-1, dtype=torch.promote_types(logits.dtype, torch.float32))  # (N, E)
-    pairs = (flat(choice.weights.detach()) > 0).sum(0)
-    totals = torch.cat([pairs, pairs.new_tensor([len(p)])])
+    p = flat(choice.logits, mask).softmax(-1)  # (N, E)
+    n = pairs(choice, mask)
+    totals = torch.cat([n, n.new_tensor([len(p)])])
     dist.all_reduce(totals, group=group)
     f = totals[:-1].to(p.dtype) / totals[:-1].sum().clamp(min=1)
     return p.shape[-1] * (f * p.sum(0)).sum() / totals[-1].clamp(min=1)
@@ -200,10 +202,11 @@ def global_load_balance_loss(choice: Choice, group: dist.ProcessGroup) -> Tensor
 
 def pairs_by_rank(choice: Choice, n_ranks: int) -> Tensor:
     """How many rows a choice sends to the experts of each rank: (W,), before any capacity."""
-    pairs = (flat(choice.weights.detach()) > 0).sum(0)
-    if n_ranks < 1 or len(pairs) % n_ranks:
-        raise ValueError(f"n_ranks must divide the number of experts, {len(pairs)}, got {n_ranks}")
-    return pairs.view(n_ranks, -1).sum(-1)
+    n = pairs(choice)
+    n_ranks = as_integer("n_ranks", n_ranks, "an integer of at least 1", 1)
+    if len(n) % n_ranks:
+        raise ValueError(f"n_ranks must divide the number of experts, {len(n)}, got {n_ranks}")
+    return n.view(n_ranks, -1).sum(-1)
 
 
 # What one direction of a link moves at best, by its standard. Measured numbers are lower.
@@ -252,11 +255,10 @@ def on_paper(
         raise ValueError(f"pairs must have shape (W, W), W at least 1, got {tuple(pairs.shape)}")
     given = {"flops_per_pair": flops_per_pair, "row_bytes": row_bytes}
     given |= {"flops_per_second": flops_per_second, "bytes_per_second": bytes_per_second}
-    for name, value in given.items():
-        if not 0 < value < math.inf:
-            raise ValueError(f"{name} must be a finite number > 0, got {value!r}")
-    if not 0 <= latency < math.inf:
-        raise ValueError(f"latency must be a finite number >= 0, got {latency!r}")
+    flops_per_pair, row_bytes, flops_per_second, bytes_per_second = (
+        as_number(name, v, "a finite number > 0", lambda v: 0 < v < math.inf) for name, v in given.items()
+    )
+    latency = as_number("latency", latency, "a finite number >= 0", lambda v: 0 <= v < math.inf)
     away = pairs - pairs.diag().diag()
     busiest = max(away.sum(1).max().item(), away.sum(0).max().item())
     compute = 3 * pairs.sum(0).max().item() * flops_per_pair / flops_per_second
@@ -264,7 +266,8 @@ def on_paper(
 
 
 def _check_alike(moe: MoE, group: dist.ProcessGroup) -> None:
-    own = {name: _digest(getattr(moe, name)) for name in ("experts", "router", "shared", "choose")}
+    parts = ("experts", "router", "shared", "choose", "at_test")
+    own = {name: _digest(getattr(moe, name)) for name in parts}
     own |= {name: getattr(moe, name) for name in ("capacity_factor", "batch_priority")}
     every: list[dict] = [{}] * dist.get_world_size(group)
     dist.all_gather_object(every, own, group=group)
@@ -292,7 +295,9 @@ def _digest(part: object) -> str:
             sha.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
             sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
         return sha.hexdigest()
-    if part is None or isinstance(part, (bool, int, float, str)):
+    if isinstance(part, Tensor):
+        return f"{part.dtype} {part.tolist()}"
+    if part is None or isinstance(part, (Number, str)):
         return repr(part)
     named = part if hasattr(part, "__qualname__") else type(part)
     return f"{named.__module__}.{named.__qualname__}"

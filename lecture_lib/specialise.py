@@ -5,14 +5,16 @@ Shapes: N tokens (all leading dimensions, flattened), E experts, L labels.
 
 import copy
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from lecture_lib.choice import Choice
-from lecture_lib.moe import BalanceBias, Experts, MoE, expert_load
+from lecture_lib.moe import BalanceBias, MoE, expert_load
+from lecture_lib.moe.measures import Mask, flat
+from lecture_lib.simplex import as_integer, as_number
 
 
 class Information(NamedTuple):
@@ -25,7 +27,12 @@ class Information(NamedTuple):
 
 
 def information(
-    choice: Choice, label: Tensor, *, n_permutations: int = 100, generator: torch.Generator | None = None
+    choice: Choice,
+    label: Tensor,
+    *,
+    n_permutations: int = 100,
+    generator: torch.Generator | None = None,
+    mask: Mask = None,
 ) -> Information:
     """Mutual information of expert and label (class, task, kind of a byte), with a permutation test beside it.
 
@@ -34,44 +41,49 @@ def information(
     where z is scaled to sum to 1 for each token. With one expert a token, the plain mutual information.
 
     Args:
-        choice: weights (..., E), not all 0 for any token.
+        choice: weights (..., E), not all 0 for any token that counts.
         label: (...) integers from 0 on.
         n_permutations: shuffles of the labels; the smallest p-value is 1 / (1 + n_permutations).
+        mask: (...) the tokens that count; None: all.
     """
-    z = choice.weights.detach().reshape(-1, choice.weights.shape[-1]).double()
-    if label.is_floating_point() or label.shape != choice.weights.shape[:-1] or not label.numel() or label.min() < 0:
+    z = flat(choice.weights.detach(), mask).double()
+    fits = not label.is_floating_point() and label.shape == choice.weights.shape[:-1]
+    if fits:
+        label = label.to(z.device, torch.int64)
+        label = label.flatten() if mask is None else label[mask]
+    if not fits or not label.numel() or label.min() < 0:
         wanted, got = tuple(choice.weights.shape[:-1]), f"{label.dtype} of shape {tuple(label.shape)}"
         raise ValueError(f"label must hold integers from 0 on, shape {wanted} as choice, at least one; got {got}")
-    if n_permutations < 1:
-        raise ValueError(f"n_permutations must be at least 1, got {n_permutations}")
+    n_permutations = as_integer("n_permutations", n_permutations, "an integer of at least 1", 1)
     total = z.sum(-1, keepdim=True)
     if not (total > 0).all():
         raise ValueError("choice must give every token an expert, got one whose weights are all 0")
-    z, label = z / total, label.flatten()
+    z = z / total
 
     def bits(label: Tensor) -> float:
         joint = z.new_zeros(int(label.max()) + 1, z.shape[-1]).index_add(0, label, z) / len(z)  # (L, E)
         return (_entropy(joint.sum(0)) + _entropy(joint.sum(1)) - _entropy(joint)).item()
 
     told = bits(label)
-    chance = [bits(label[torch.randperm(len(label), generator=generator)]) for _ in range(n_permutations)]
+    there = {"generator": generator, "device": getattr(generator, "device", "cpu")}
+    orders = (torch.randperm(len(label), **there) for _ in range(n_permutations))
+    chance = [bits(label[order.to(label.device)]) for order in orders]
     reached = sum(value >= told - 1e-9 for value in chance)
     p_value = (1 + reached) / (1 + n_permutations)
     return Information(told, math.fsum(chance) / len(chance), p_value, _entropy(label.bincount() / len(label)).item())
 
 
-def needed_experts(choice: Choice, coverage: float = 0.95) -> list[int]:
+def needed_experts(choice: Choice, coverage: float = 0.95, *, mask: Mask = None) -> list[int]:
     """The fewest experts that do at least `coverage` of the work (pairs of token and expert), the busiest first."""
-    if not 0 < coverage <= 1:
-        raise ValueError(f"coverage must be above 0 and at most 1, got {coverage!r}")
-    load, expert = expert_load(choice).double().sort(descending=True, stable=True)
+    coverage = as_number("coverage", coverage, "above 0 and at most 1", lambda c: 0 < c <= 1)
+    load, expert = expert_load(choice, mask=mask).double().sort(descending=True, stable=True)
     if not load[0] > 0:
         raise ValueError("choice must give some token an expert, got none")
     n = int((load.cumsum(0) < coverage * load.sum() - 1e-9).sum()) + 1
     return expert[:n].tolist()
 
 
-def extract(moe: MoE, experts: Sequence[int]) -> MoE:
+def extract(moe: MoE, experts: Iterable[int]) -> MoE:
     """A smaller layer of these experts only, with their rows of the router (and of a `BalanceBias`), copied; `moe`
     stays as it is.
 
@@ -83,36 +95,37 @@ def extract(moe: MoE, experts: Sequence[int]) -> MoE:
         moe: with a linear router.
         experts: places, no two the same; at least as many as `moe.choose` picks for a token.
     """
-    n_experts = len(moe.experts)
-    if not experts or len(set(experts)) < len(experts) or not all(0 <= e < n_experts for e in experts):
-        raise ValueError(f"experts must be different places from 0 to {n_experts - 1}, at least one, got {experts}")
+    last = len(moe.experts) - 1
+    allowed = f"different places from 0 to {last}, at least one"
+    places = [as_integer("experts", e, allowed, 0, last) for e in experts]
+    if not places or len(set(places)) < len(places):
+        raise ValueError(f"experts must be {allowed}, got {places}")
     if not isinstance(moe.router, nn.Linear):
         raise TypeError(f"moe must have a linear router, whose rows can be taken, got {type(moe.router).__name__}")
     small = copy.deepcopy(moe)
-    _replace(small.experts, list(experts))
-    small.router.weight = nn.Parameter(moe.router.weight.detach()[list(experts)])
-    if moe.router.bias is not None:
-        small.router.bias = nn.Parameter(moe.router.bias.detach()[list(experts)])
-    small.router.out_features = len(experts)
+    _replace(small.experts, places)
+    _replace(small.router, places)
+    small.router.out_features = len(places)
     if isinstance(moe.choose, BalanceBias):
-        small.choose.bias = moe.choose.bias[list(experts)]
+        as_integer("choose.k", moe.choose.k, "at most the number of experts", 1, len(places))
+        small.choose.bias = moe.choose.bias[places]
     return small
 
 
 def swap_experts(moe: MoE, a: int, b: int) -> MoE:
     """A copy in which experts a and b have changed places while the router has not noticed."""
     order = list(range(len(moe.experts)))
-    if not (a in order and b in order):
-        raise ValueError(f"a and b must be from 0 to {len(order) - 1}, got {a} and {b}")
+    allowed, last = f"from 0 to {order[-1]}", order[-1]
+    a, b = as_integer("a", a, allowed, 0, last), as_integer("b", b, allowed, 0, last)
     order[a], order[b] = b, a
     swapped = copy.deepcopy(moe)
     _replace(swapped.experts, order)
     return swapped
 
 
-def _replace(experts: Experts, places: list[int]) -> None:
-    for name, stacked in list(experts.named_parameters()):
-        setattr(experts, name, nn.Parameter(stacked.detach()[places]))
+def _replace(of: nn.Module, places: list[int]) -> None:
+    for name, stacked in list(of.named_parameters(recurse=False)):
+        setattr(of, name, nn.Parameter(stacked.detach()[places], stacked.requires_grad))
 
 
 def _entropy(p: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ through all checks together, and writes what each of them raised.
 import copy
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import subprocess
@@ -17,13 +18,14 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib.choice import Choice, entmax, gumbel_softmax, softmax, top_k
+from lecture_lib.choice import Choice, entmax, gumbel_softmax, noisy_top_k, softmax, top_k
 from lecture_lib.expert_parallel import (
     ExpertParallel,
     ShardedExperts,
@@ -122,6 +124,46 @@ def check_capacity_counts_the_tokens_of_all(folder):
             for choose in (switch, partial(top_k, k=3)):
                 for sizes in sizes_of(dist.get_world_size()):
                     compare(MoE(D, H, E, choose, factor, batch_priority=priority), sizes)
+
+
+def check_padding_is_as_if_it_were_not_there(folder):
+    world, rank = dist.get_world_size(), dist.get_rank()
+    for factor, choose in itertools.product((None, 0.7), (switch, partial(top_k, k=2))):
+        moe = MoE(D, H, E, choose, factor, bias=True, n_shared=1)
+        layer = ExpertParallel(copy.deepcopy(moe), dist.group.WORLD)
+        for share in (0.6, 0.0):
+            mask = torch.rand(world, 2, 4) < share
+            x = torch.randn(world, 2, 4, D).masked_fill(~mask.unsqueeze(-1), torch.nan)
+            y, choice = layer(x[rank], mask=mask[rank])
+            wanted, wanted_choice = moe(x, mask=mask)
+            torch.testing.assert_close(y, wanted[rank], rtol=0, atol=1e-6)
+            assert not y[~mask[rank]].any()
+            assert torch.equal(summed(pairs_by_rank(choice, world)), pairs_by_rank(wanted_choice, world))
+            shares = global_load_balance_loss(choice, dist.group.WORLD, mask=mask[rank])
+            torch.testing.assert_close(summed(shares), load_balance_loss(wanted_choice, mask=mask))
+    if rank == world - 1:
+        with pytest.raises(ValueError, match="mask must be"):
+            layer(x[rank], mask=mask[rank, 0])
+    else:
+        with pytest.raises(RuntimeError, match=f"rank {world - 1} of the group has an error"):
+            layer(x[rank], mask=mask[rank])
+
+
+def check_evaluation_draws_no_noise(folder):
+    moe = MoE(D, H, E, partial(noisy_top_k, k=2)).eval()
+    layer, x = ExpertParallel(copy.deepcopy(moe), dist.group.WORLD).eval(), torch.randn(6, D)
+    torch.testing.assert_close(layer(x)[0], moe(x)[0], rtol=0, atol=1e-6)
+
+
+def check_half_precision(folder):
+    world, rank = dist.get_world_size(), dist.get_rank()
+    for dtype in (torch.bfloat16, torch.float16):
+        moe = MoE(D, 16, E, partial(top_k, k=2), 1.0, bias=True).to(dtype)
+        layer, x = ExpertParallel(copy.deepcopy(moe), dist.group.WORLD), torch.randn(world, 5, D, dtype=dtype)
+        (y, choice), (wanted, wanted_choice) = layer(x[rank]), moe(x)
+        assert y.dtype == dtype and choice.weights.dtype == torch.float32
+        torch.testing.assert_close(y, wanted[rank])
+        torch.testing.assert_close(choice.weights, wanted_choice.weights[rank])
 
 
 def check_any_leading_shape(folder):
@@ -257,7 +299,11 @@ def check_layers_that_differ_are_refused_on_every_rank(folder):
             ExpertParallel(moe, dist.group.WORLD)
     # the same weights, put to another use
     for name, ways in {
-        "choose": [partial(top_k, k=2), switch, partial(top_k, k=1), partial(switch, 2), partial(switch, 3)],
+        "choose": [
+            *(partial(top_k, k=2), switch, partial(top_k, k=1), partial(switch, 2), partial(switch, 3)),
+            *(partial(switch, k=np.int64(2)), partial(switch, k=np.int64(3)), partial(switch, k=torch.tensor(2))),
+        ],
+        "at_test": [None, softmax, partial(top_k, k=2)],
         "activation": [F.gelu, F.relu, nn.GELU(), nn.GELU("tanh"), nn.ELU(), nn.ELU(0.5)],
         "router": [nn.Identity(), nn.Softmax(-1), nn.Softmax(0), nn.Sequential(nn.Softmax(0))],
     }.items():
@@ -368,6 +414,8 @@ def test_pairs_by_rank_by_hand():
     assert pairs_by_rank(choice, 4).tolist() == [2, 0, 2, 1]
     with pytest.raises(ValueError, match="must divide the number of experts, 4, got 3"):
         pairs_by_rank(choice, 3)
+    with pytest.raises(ValueError, match="n_ranks must be an integer of at least 1, got True"):
+        pairs_by_rank(choice, True)
 
 
 def test_time_on_paper_by_hand():
@@ -379,6 +427,12 @@ def test_time_on_paper_by_hand():
     assert on_paper(torch.tensor([[20]]), **link, latency=0.5).exchange == 0
     with pytest.raises(ValueError, match=r"pairs must have shape \(W, W\), W at least 1, got \(2, 3\)"):
         on_paper(torch.ones(2, 3), **link)
+    for name, wrong in itertools.product(link, (0, math.nan, True, "1")):
+        with pytest.raises(ValueError, match=f"{name} must be a finite number > 0, got {wrong!r}"):
+            on_paper(torch.ones(2, 2), **link | {name: wrong})
+    for number in (np.float32, torch.tensor):
+        made = on_paper(torch.ones(2, 2), **{name: number(value) for name, value in link.items()}, latency=number(0.5))
+        assert made == on_paper(torch.ones(2, 2), **link, latency=0.5) and type(made.compute) is float
 
 
 if __name__ == "__main__":

@@ -1,15 +1,16 @@
 """One network for images and captions: data, losses and routing against numbers worked out by hand."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
-from lecture_lib.choice import Choice
+from lecture_lib.choice import Choice, gumbel_softmax, noisy_top_k
 from lecture_lib.cost import count_flops
 from lecture_lib.data import digits
-from lecture_lib.moe import MoE
+from lecture_lib.moe import MoE, switch
 from lecture_lib.pretrained.limoe import (
     N_KINDS,
     TEMPLATES,
@@ -138,6 +139,36 @@ def test_the_network_is_its_blocks_one_sequence_at_a_time():
         torch.testing.assert_close(found.captions[i : i + 1], words)
 
 
+@pytest.mark.parametrize("low", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_half_precision_says_about_the_same(low, autocast):
+    """Scores and losses in float32, images and captions in the dtype of the network, gradients for all."""
+    net, p = LIMoE(**SMALL | {"d_hidden": 8}), pairs(20)
+    same = p.kind[:, None] == p.kind
+
+    def run(net, images):
+        found = net(images, p.captions)
+        loss = contrastive_loss(found.images, found.captions, net.log_scale.exp(), same)
+        return found, loss + sum(entropy_losses(c, found.is_text, 1.0) for c in found.choices)
+
+    _, wanted = run(net, p.images)
+    net = net if autocast else net.to(low)
+    with torch.autocast("cpu", low, enabled=autocast):
+        found, loss = run(net, p.images if autocast else p.images.to(low))
+    assert {part.dtype for choice in found.choices for part in choice} == {loss.dtype} == {torch.float32}
+    assert found.images.dtype == low and abs(loss - wanted) < 0.05
+    loss.backward()
+    assert all(w.grad.isfinite().all() and w.grad.any() for w in net.parameters())
+
+
+def test_evaluation_draws_no_noise():
+    net, p = LIMoE(**SMALL, choose=partial(noisy_top_k, k=1)), pairs()
+    assert not torch.equal(net(p.images, p.captions).images, net(p.images, p.captions).images)
+    assert torch.equal(net.eval()(p.images, p.captions).images, net(p.images, p.captions).images)
+    told = LIMoE(**SMALL, choose=lambda s: gumbel_softmax(s), at_test=switch).eval()
+    assert ((told(p.images, p.captions).choices[0].weights > 0).sum(-1) == 1).all()
+
+
 def test_a_gradient_reaches_every_parameter():
     model, p = LIMoE(**SMALL), pairs(32)
     found = model(p.images, p.captions)
@@ -236,6 +267,7 @@ def test_modality_share_counts_tokens():
     one = choice._replace(weights=choice.weights * (choice.weights > 0.5))
     share = modality_share(one, torch.tensor([False, True, True, True]))
     assert share.tolist() == [[0.25, 0, 0], [0.25, 0.5, 0]]
+    assert not modality_share(Choice(*(part[:0] for part in one)), torch.zeros(0, dtype=torch.bool)).any()
 
 
 # ---- measures

@@ -1,16 +1,20 @@
 """Experts: the layer against a dumb loop, choices and losses against hand-made numbers and brute force."""
 
+import copy
 import itertools
 import math
+import pickle
 from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 from ways import WAYS
 
-from lecture_lib.choice import Choice, argmax, softmax, top_k
+from lecture_lib.choice import Choice, argmax, gumbel_softmax, noisy_top_k, sample, softmax, top_k
 from lecture_lib.cost import count_flops
 from lecture_lib.mixture import mix
 from lecture_lib.moe import (
@@ -138,13 +142,6 @@ def test_empty_and_full_experts(batch_priority, dtype):
         compare(moe, x, rtol=1e-4, atol=1e-5)
 
 
-def test_half_precision_runs():
-    moe = MoE(D, 16, E, partial(top_k, k=2), bias=True, n_shared=1).bfloat16()
-    y, choice = moe(torch.randn(6, D, dtype=torch.bfloat16))
-    y.sum().backward()
-    assert y.dtype == choice.weights.dtype == moe.experts.w_in.grad.dtype == torch.bfloat16
-
-
 def test_experts_are_a_sequence_of_functions():
     torch.manual_seed(0)
     moe = MoE(D, H, E, softmax, bias=True)
@@ -230,6 +227,21 @@ def test_capacity_is_not_fooled_by_rounding():
     assert (within_capacity(choice_of(z), 0.7).weights > 0).sum() == 7
     z = F.one_hot(torch.zeros(100, dtype=torch.long), 100).float()
     assert (within_capacity(choice_of(z), 7.0).weights > 0).sum() == 7
+
+
+@pytest.mark.parametrize("n", [4, 64, 300])
+def test_equal_scores_go_to_the_first_experts_and_the_first_tokens(n):
+    """Of all sizes: torch.topk takes any of equal ones, and another in large rows than in small ones."""
+    logits = torch.zeros(n, n)
+    for way in (switch, partial(switch, k=3), BalanceBias(n), BalanceBias(n, k=3)):
+        chosen = way(logits).weights > 0
+        assert torch.equal(chosen, torch.arange(n).expand(n, n) < chosen.sum(-1, keepdim=True))
+    chosen = expert_choice(torch.zeros(3 * n, n)).weights > 0
+    assert chosen[:3].all() and not chosen[3:].any()
+    z = torch.zeros(n, n)
+    z[:, -3:] = 1 / 3  # each of the three is somebody's first choice as much as their third
+    kept = within_capacity(choice_of(z), 1.0).weights > 0  # 3 places each: those of the first choices go first
+    assert kept[:3, -3:].all() and not kept[3:].any()
 
 
 # Choices
@@ -320,6 +332,32 @@ def test_hashing_is_fixed_and_even():
     assert collapse(choice).max_over_mean < 1.5 and (choice.weights.sum(-1) == 1).all()
 
 
+@pytest.mark.parametrize("cast", [lambda m: m.bfloat16(), lambda m: m.half(), lambda m: m.to("cpu", torch.bfloat16)])
+def test_a_bias_stays_in_float32_through_casts_and_files(cast, tmp_path):
+    layer = MoE(D, 16, E, BalanceBias(E, rate=1e-3))
+    layer.choose.bias.copy_(1 + 1e-5 * torch.arange(E))
+    wanted = layer.choose.bias.clone()
+    layer = cast(layer)
+    save_file(layer.state_dict(), tmp_path / "layer.safetensors")
+    other = cast(MoE(D, 16, E, BalanceBias(E)))
+    other.load_state_dict(load_file(tmp_path / "layer.safetensors"))
+    for copied in (layer, other, copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))):
+        assert copied.choose.bias.dtype == torch.float32 and torch.equal(copied.choose.bias, wanted)
+    assert torch.equal(other.choose.bias, wanted) and layer.experts.w_in.dtype != torch.float32
+    x = torch.randn(6, D).to(layer.experts.w_in.dtype)
+    layer.choose.update(layer(x)[1])
+    assert ((layer.choose.bias - wanted).abs() - 1e-3).abs().max() < 1e-6
+
+
+def test_balance_in_half_precision_is_that_in_float32():
+    scores = torch.randn(500, 8).bfloat16() + torch.tensor([6.0, 5, 0, 0, 0, 0, 0, 0]).bfloat16()
+    biases = [BalanceBias(8, k=2, rate=1e-3).bfloat16() for _ in range(2)]
+    for _ in range(1000):
+        for bias, s in zip(biases, (scores, scores.float()), strict=True):
+            bias.update(bias(s))
+    assert torch.equal(biases[0].bias, biases[1].bias) and collapse(biases[0](scores)).max_over_mean < 1.5
+
+
 def test_bias_balances_without_moving_the_weights():
     torch.manual_seed(0)
     logits = torch.randn(2000, 4) + torch.tensor([2.0, 0.0, 0.0, 0.0])
@@ -393,6 +431,76 @@ def test_cosine_router_sees_directions_only():
         router.log_temperature.add_(1)
     choice = softmax(router(x))
     torch.testing.assert_close(router.at_start_temperature(choice).logits, cosine / 0.3)
+
+
+# Evaluation mode, copies
+
+
+NOISY = {
+    "noisy_top_k": partial(noisy_top_k, k=2),
+    "gumbel_softmax": gumbel_softmax,
+    "sample": sample,
+    "gshard": gshard,
+    "gshard, own generator": partial(gshard, generator=torch.Generator()),
+}
+
+
+@pytest.mark.parametrize("name", NOISY)
+def test_evaluation_draws_no_noise_and_training_does(name):
+    moe, x = MoE(D, H, E, NOISY[name]), torch.randn(50, D)
+    assert not torch.equal(moe(x)[0], moe(x)[0])
+    state = torch.get_rng_state()
+    assert torch.equal(moe.eval()(x)[0], moe(x)[0]) and torch.equal(torch.get_rng_state(), state)
+
+
+def test_evaluation_chooses_as_told():
+    x, bias = torch.randn(6, D), BalanceBias(E)
+    moe = MoE(D, H, E, lambda s: gumbel_softmax(s), at_test=partial(top_k, k=1))
+    assert (moe(x)[1].weights > 0).all() and ((moe.eval()(x)[1].weights > 0).sum(-1) == 1).all()
+    assert ((MoE(D, H, E, gshard).eval()(x)[1].weights > 0).sum(-1) == 2).all()
+    assert set(MoE(D, H, E, bias).state_dict()) == {"choose.bias", "experts.w_in", "experts.w_out", "router.weight"}
+
+    def own(logits, *, generator=None):
+        return softmax(logits + torch.randn(logits.shape, generator=generator))
+
+    with pytest.raises(ValueError, match="at_test must be given"):
+        MoE(D, H, E, own)
+    assert torch.equal((moe := MoE(D, H, E, own, at_test=switch).eval())(x)[0], moe(x)[0])
+
+
+def private(way):
+    """A layer with noise from a generator of its own, and that generator."""
+    generator = torch.Generator()
+    if way is NoisyRouter:
+        return MoE(D, H, E, switch, router=NoisyRouter(D, E, generator=generator)), generator
+    return MoE(D, H, E, partial(way, generator=generator)), generator
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("way", [gshard, gumbel_softmax, NoisyRouter])
+def test_checkpointing_gives_the_same_gradient_or_a_clear_error(way, reentrant):
+    """torch restores its global generator, before it runs a layer again; of others it knows nothing."""
+    own, _ = private(way)
+    x = torch.randn(40, D, requires_grad=True)
+    with pytest.raises(RuntimeError, match="generator must be None where activations are checkpointed"):
+        checkpoint(own, x, use_reentrant=reentrant)[0].square().sum().backward()
+    own(x)[0].square().sum().backward()
+    layer, gradients = MoE(D, H, E, switch, router=NoisyRouter(D, E)) if way is NoisyRouter else MoE(D, H, E, way), []
+    for run in (layer, partial(checkpoint, layer, use_reentrant=reentrant)):
+        torch.manual_seed(1)
+        layer.zero_grad()
+        run(x)[0].square().sum().backward()
+        gradients.append([w.grad.clone() for w in layer.parameters()])
+    torch.testing.assert_close(*gradients, rtol=0, atol=0)
+
+
+def test_a_copy_draws_what_the_layer_would_and_knows_no_more_of_it():
+    layer, generator = private(gshard)
+    layer, x = copy.deepcopy(layer), torch.randn(40, D)
+    same = pickle.loads(pickle.dumps(layer))
+    y = layer(x)[0]
+    assert torch.equal(same(x)[0], y) and not torch.equal(layer(x)[0], y)
+    assert torch.equal(generator.get_state(), torch.Generator().get_state())
 
 
 # Soft MoE
@@ -492,6 +600,42 @@ def test_z_loss_and_entropies_by_hand():
     assert local_entropy(sure) == 0 and global_entropy(sure).item() == pytest.approx(-math.log(3))
 
 
+def test_entropies_have_finite_gradients_where_a_probability_is_0():
+    logits = torch.tensor([[110.0, 0.0, 0.0], [0.0, 1.0, 2.0]], requires_grad=True)
+    for loss in (local_entropy, global_entropy, lambda p: local_entropy(p.half())):
+        (gradient,) = torch.autograd.grad(loss(logits.softmax(-1)), logits)
+        assert gradient.isfinite().all() and gradient[1].abs().max() > 0.01
+    p = torch.tensor([[0.0, 0.25, 0.75]], requires_grad=True)
+    (gradient,) = torch.autograd.grad(local_entropy(p), p)
+    torch.testing.assert_close(gradient[0, 1:], -1 - p[0, 1:].log())
+
+
+def test_losses_survive_what_half_precision_does_not():
+    """1000 tokens of 300: a square is above 65,504; so is a sum, a count."""
+    scores = 60 * (torch.randn(1000, 4) + torch.tensor([5.0, 0, 0, 0])).half()
+    torch.testing.assert_close(router_z_loss(switch(scores)), router_z_loss(switch(scores.float())))
+    many = torch.zeros(70_000, 2).half()
+    assert expert_load(top_k(many, 1)).tolist() == [1, 0] and importance_loss(top_k(many, 1)) == 1
+    assert squared_cv(torch.tensor([6e4, 0.0]).half()) == 1
+
+
+def test_noisy_load_has_a_gradient_without_noise():
+    clean, std = torch.randn(3, 4, requires_grad=True), torch.tensor([0.0, 1e-37, 1e-30, 1]).expand(3, 4).clone()
+    load = noisy_load(clean, clean.detach(), std.requires_grad_(), 2)
+    assert all(g.isfinite().all() for g in torch.autograd.grad(load[0] + load.square().sum(), [clean, std]))
+
+
+def test_nothing_that_counts_costs_nothing():
+    nothing, choice = torch.zeros(6, dtype=torch.bool), switch(torch.randn(6, 4))
+    losses = [load_balance_loss(choice, mask=nothing), importance_loss(choice, mask=nothing)]
+    losses += [router_z_loss(choice, mask=nothing), local_entropy(choice.weights, mask=nothing)]
+    losses += [global_entropy(choice.weights, mask=nothing), global_entropy(choice.weights, 2.0, mask=nothing)]
+    assert all(loss == 0 for loss in losses)
+    bias = BalanceBias(4)
+    bias.update(choice, mask=nothing)
+    assert not bias.bias.any()
+
+
 LOSSES = [load_balance_loss, importance_loss, router_z_loss]
 LOSSES += [lambda c: local_entropy(c.logits.softmax(-1)), lambda c: global_entropy(c.logits.softmax(-1), 2.0)]
 
@@ -563,6 +707,19 @@ def test_upcycled_experts_equal_the_network_while_weights_sum_to_one(bias):
     assert torch.equal(ffn[0].weight, before)
 
 
+def test_upcycling_keeps_what_is_frozen_the_mode_and_the_activation_apart():
+    ffn = nn.Sequential(nn.Linear(D, H), nn.PReLU(), nn.Linear(H, D)).double().eval()
+    ffn[0].weight.requires_grad_(False)
+    ffn[1].requires_grad_(False)
+    moe = upcycle(ffn, E)
+    frozen = {name for name, w in moe.named_parameters() if not w.requires_grad}
+    assert frozen == {"experts.w_in", "experts.activation.weight"} and not moe.training
+    with torch.no_grad():
+        moe.experts.activation.weight.add_(1)
+    assert ffn[1].weight.item() == 0.25
+    assert {w.dtype for w in moe.parameters()} == {torch.float64}
+
+
 # Bad input
 
 
@@ -577,10 +734,18 @@ def test_what_is_no_layer_is_refused():
         MoE(D, H, E, switch, n_shared=-1)
     with pytest.raises(ValueError, match="slots must be an integer of at least 1, got 0"):
         SoftMoE(D, H, E, slots=0)
-    with pytest.raises(ValueError, match="temperature must be > 0, got 0"):
+    with pytest.raises(ValueError, match="temperature must be a finite number > 0, got 0"):
         CosineRouter(D, E, temperature=0)
-    with pytest.raises(ValueError, match="k must be from 1 to n_experts = 5, got 6"):
-        BalanceBias(E, k=6)
+    for k in (6, True, 1.0):
+        with pytest.raises(ValueError, match=f"k must be from 1 to n_experts = 5, got {k}"):
+            BalanceBias(E, k=k)
+    with pytest.raises(ValueError, match="rate must be a finite number >= 0, got nan"):
+        BalanceBias(E, rate=math.nan)
+    for router in (NoisyRouter, CosineRouter):
+        with pytest.raises(ValueError, match="n_experts must be an integer of at least 1, got 0"):
+            router(D, 0)
+    with pytest.raises(ValueError, match="d_low must be an integer of at least 1, got 0"):
+        CosineRouter(D, E, 0)
     with pytest.raises(ValueError, match=r"ffn must be Sequential\(Linear\(D, H\), activation, Linear\(H, D\)\)"):
         upcycle(nn.Sequential(nn.Linear(D, H), nn.Linear(H, D)), E)
     with pytest.raises(ValueError, match="ffn must have two biases or none"):
@@ -621,10 +786,41 @@ def test_what_does_not_fit_is_refused():
         noisy_load(torch.randn(4, 3), torch.randn(4, 3), torch.ones(4, 3), 3)
     with pytest.raises(ValueError, match="each expert to some token"):
         sinkhorn(torch.tensor([[0.0, -torch.inf], [0.0, -torch.inf]]))
-    with pytest.raises(ValueError, match="n_iters must be at least 1, got 0"):
-        sinkhorn(torch.zeros(2, 2), 0)
-    with pytest.raises(ValueError, match="ids must be integers"):
-        hashed(torch.randn(4), 3)
+    for wrong in (0, True, 1.5):
+        with pytest.raises(ValueError, match=f"n_iters must be an integer of at least 1, got {wrong}"):
+            sinkhorn(torch.zeros(2, 2), wrong)
+    for wrong in (torch.randn(4), [1, 2]):
+        with pytest.raises(ValueError, match="ids must be integers, a tensor, got"):
+            hashed(wrong, 3)
+    with pytest.raises(ValueError, match="n_experts must be an integer of at least 1, got 0"):
+        hashed(torch.arange(4), 0)
+    with pytest.raises(ValueError, match=r"logits must have shape \(..., 5\), got \(4, 3\)"):
+        BalanceBias(E)(torch.randn(4, 3))
+    for wrong in (x.long(), x.double()):
+        with pytest.raises(ValueError, match=rf"x must have dtype torch.float32, got {wrong.dtype}"):
+            MoE(D, H, E, switch)(wrong)
+    with (
+        torch.autocast("cpu", torch.float16),
+        pytest.raises(ValueError, match=r"x must have dtype torch.float32, got"),
+    ):
+        MoE(D, H, E, switch)(x.bfloat16())
+    for wrong, got in ((nn.Linear(D, 3), r"\(4, 3\)"), (nn.LSTM(D, E), "tuple"), (nn.Flatten(0), r"\(32,\)")):
+        with pytest.raises(ValueError, match=rf"router must return logits of shape \(4, 5\) for this x, got {got}"):
+            MoE(D, H, E, switch, router=wrong)(x)
+    with pytest.raises(ValueError, match=r"choice must have weights of shape \(4, 5\) for this x, got NoneType"):
+        MoE(D, H, E, lambda s: s.softmax(-1))(x)
+    for wrong in (torch.ones(4), torch.ones(3, dtype=torch.bool), [True] * 4):
+        for refuses in (MoE(D, H, E, switch), SoftMoE(D, H, E)):
+            with pytest.raises(ValueError, match=r"mask must be \(4,\) of torch.bool"):
+                refuses(x, mask=wrong)
+        for refuses in (expert_choice, balanced, base, gshard, sinkhorn):
+            with pytest.raises(ValueError, match=r"mask must be \(4,\) of torch.bool"):
+                refuses(torch.randn(4, E), mask=wrong)
+        for refuses in (expert_load, load_balance_loss, importance_loss, router_z_loss, BalanceBias(E).update):
+            with pytest.raises(ValueError, match=r"mask must be \(4,\) of torch.bool"):
+                refuses(switch(torch.randn(4, E)), mask=wrong)
+        with pytest.raises(ValueError, match=r"mask must be \(4,\) of torch.bool"):
+            within_capacity(switch(torch.randn(4, E)), 1.0, mask=wrong)
     with pytest.raises(ValueError, match="label must name at least 2 groups"):
         representation_collapse(x, torch.zeros(4))
     with pytest.raises(IndexError, match="e must be from 0 to 4, got 5"):

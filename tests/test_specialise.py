@@ -3,13 +3,14 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 from sklearn.metrics import mutual_info_score
 from torch import nn
 
 from lecture_lib.choice import Choice, argmax, softmax, top_k
-from lecture_lib.moe import BalanceBias, CosineRouter, MoE, switch
+from lecture_lib.moe import BalanceBias, CosineRouter, MoE, switch, upcycle
 from lecture_lib.specialise import extract, information, needed_experts, swap_experts
 
 D, H, E = 8, 12, 5
@@ -54,6 +55,24 @@ def test_chance_is_rarely_significant_and_the_same_for_one_generator():
         assert draw[0] == draw[1] and draw[0].bits > 0  # chance has information, in a finite sample
         p_values.append(draw[0].p_value)
     assert sum(p < 0.1 for p in p_values) <= 10 and max(p_values) > 0.5
+
+
+def test_what_does_not_count_tells_nothing():
+    label, mask = torch.randint(4, (6, 30)), torch.rand(6, 30) < 0.6
+    choice = one_hot(torch.where(torch.rand(6, 30) < 0.5, label, torch.randint(E, (6, 30))))
+    cut = Choice(*(part[mask] for part in choice))
+    padded = choice._replace(weights=choice.weights.masked_fill(~mask.unsqueeze(-1), torch.nan))
+    told, wanted = (
+        information(c, of, generator=torch.Generator().manual_seed(0), **options)
+        for c, of, options in ((padded, label.where(mask, -100), {"mask": mask}), (cut, label[mask], {}))
+    )
+    assert told == wanted
+    assert needed_experts(padded, mask=mask) == needed_experts(cut)
+    for dtype in (torch.uint8, torch.int32):
+        assert information(cut, label[mask].to(dtype), generator=torch.Generator().manual_seed(0)) == wanted
+    assert information(cut, label[mask] > 1).label_bits <= 1
+    half = choice._replace(weights=choice.weights.half())
+    assert information(half, label, n_permutations=1).bits == information(choice, label, n_permutations=1).bits
 
 
 def test_needed_experts_are_the_fewest_for_the_work():
@@ -110,15 +129,30 @@ def test_exchanged_experts_are_noticed_by_their_own_tokens_only_to_the_bit():
     assert torch.equal(swap_experts(swap_experts(moe, 0, 3), 3, 0)(x)[0], y)
 
 
+def test_parts_keep_what_is_frozen_and_take_any_list_of_places():
+    ffn = nn.Sequential(nn.Linear(D, H), nn.PReLU(), nn.Linear(H, D))
+    moe = upcycle(ffn.requires_grad_(False), E, partial(top_k, k=1))
+    moe.router.weight.requires_grad_(False)
+    x = torch.randn(20, D)
+    for part in (extract(moe, range(3)), swap_experts(moe, np.int64(0), torch.tensor(2))):
+        assert not any(w.requires_grad for w in part.parameters())
+        part(x)
+    for places in ((e for e in (2, 0)), np.array([2, 0]), torch.tensor([2, 0])):
+        assert torch.equal(extract(moe, places)(x)[0], extract(moe, [2, 0])(x)[0])
+
+
 def test_bad_input_is_told():
     moe, choice = MoE(D, H, E, switch), one_hot([0, 1, 2])
-    for experts in ([], [0, 0], [5], [-1]):
+    for experts in ([], [0, 0], [5], [-1], [True], [1.0], iter(()), torch.tensor([1, 1])):
         with pytest.raises(ValueError, match="experts must be different places from 0 to 4"):
             extract(moe, experts)
     with pytest.raises(TypeError, match=r"moe must have a linear router, .* got CosineRouter"):
         extract(MoE(D, H, E, switch, router=CosineRouter(D, E)), [0])
-    with pytest.raises(ValueError, match="a and b must be from 0 to 4, got 0 and 5"):
-        swap_experts(moe, 0, 5)
+    with pytest.raises(ValueError, match=r"choose\.k must be at most the number of experts, got 2"):
+        extract(MoE(D, H, E, BalanceBias(E, 2)), [0])
+    for wrong in (5, -1, True):
+        with pytest.raises(ValueError, match=f"b must be from 0 to 4, got {wrong}"):
+            swap_experts(moe, 0, wrong)
     for coverage in (0, 1.1):
         with pytest.raises(ValueError, match=f"coverage must be above 0 and at most 1, got {coverage}"):
             needed_experts(choice, coverage)
@@ -128,7 +162,7 @@ def test_bad_input_is_told():
     for weights in (torch.zeros(3, E), torch.zeros(0, E)):
         with pytest.raises(ValueError, match="choice must give some token an expert, got none"):
             needed_experts(choice._replace(weights=weights))
-    with pytest.raises(ValueError, match="n_permutations must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="n_permutations must be an integer of at least 1, got 0"):
         information(choice, torch.tensor([0, 1, 2]), n_permutations=0)
     with pytest.raises(ValueError, match="choice must give every token an expert"):
         information(choice._replace(weights=torch.zeros(3, E)), torch.tensor([0, 1, 2]))

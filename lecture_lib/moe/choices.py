@@ -1,14 +1,16 @@
 """Choices: which experts, with which weight, and who finds room."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
-from lecture_lib.choice import Choice, top_k
-from lecture_lib.moe.measures import flat
-from lecture_lib.simplex import as_integer, check_logits
+from lecture_lib.choice import QUIET, Choice, top_k
+from lecture_lib.moe.measures import Mask, flat, pairs, spread
+from lecture_lib.simplex import as_integer, as_number, blank, check_logits, check_mask, full
 
 
 def switch(logits: Tensor, k: int = 1) -> Choice:
@@ -19,46 +21,62 @@ def switch(logits: Tensor, k: int = 1) -> Choice:
     Source: Fedus et al. 2022, Switch transformers, eq. 2.
     """
     chosen = top_k(logits, k).weights > 0  # checks the logits, and k
-    return only(chosen, logits, logits.softmax(-1))
+    return only(chosen, logits, full(logits).softmax(-1))
 
 
-def gshard(logits: Tensor, *, generator: torch.Generator | None = None) -> Choice:
+def gshard(logits: Tensor, *, generator: Generator | None = None, mask: Mask = None) -> Choice:
     """The two best, g = softmax over the two; the second runs with probability min(1, 2 g_2) only.
 
     Source: Lepikhin et al. 2021, GShard, algorithm 1.
     """
+    if mask is not None:
+        return among(partial(gshard, generator=generator), logits, mask)
     check_logits(logits, generator)
-    choice = top_k(logits, min(2, logits.shape[-1]))
-    g = choice.weights.detach()
-    noise = torch.rand(logits.shape[:-1], dtype=logits.dtype, device=logits.device, generator=generator)
+    choice = two_best(logits)
+    g = full(choice.weights.detach())
+    noise = torch.rand(g.shape[:-1], dtype=g.dtype, device=g.device, generator=generator)
     second = (g > 0) & ~F.one_hot(g.argmax(-1), g.shape[-1]).bool()
     return choice._replace(weights=choice.weights.masked_fill(second & (2 * g <= noise.unsqueeze(-1)), 0))
 
 
-def expert_choice(logits: Tensor, capacity_factor: float = 1.0) -> Choice:
+def two_best(logits: Tensor) -> Choice:
+    """`top_k` with k = 2, or 1 where there is one expert: `gshard` without its noise."""
+    return top_k(logits, min(2, logits.shape[-1]))
+
+
+QUIET[gshard] = two_best
+
+
+def expert_choice(logits: Tensor, capacity_factor: float = 1.0, *, mask: Mask = None) -> Choice:
     """Each expert takes its ⌈N · capacity_factor / E⌉ best tokens, by p = softmax over the experts; z = p for those.
+    Of equal ones it takes the first.
 
     Balanced by construction; a token may get many experts, or none. Whether it is taken depends on all the others, on
     later ones too: not for language models that predict the next token.
 
     Source: Zhou et al. 2022, Mixture-of-experts with expert choice routing.
     """
+    if mask is not None:
+        return among(partial(expert_choice, capacity_factor=capacity_factor), logits, mask)
     check_logits(logits)
-    check_capacity_factor(capacity_factor)
-    p = logits.softmax(-1)
+    p = full(logits).softmax(-1)
     rows = flat(p.detach())  # (N, E)
-    size = min(len(rows), ceil(len(rows) * capacity_factor / rows.shape[-1]))
-    taken = torch.zeros_like(rows, dtype=torch.bool).scatter(0, rows.topk(size, dim=0).indices, True)
+    size = ceil(len(rows) * check_capacity_factor(capacity_factor) / rows.shape[-1])
+    best = first(rows, min(len(rows), size), dim=0)
+    taken = torch.zeros_like(rows, dtype=torch.bool).scatter(0, best, True)
     return only(taken.reshape(p.shape), logits, p)
 
 
-def sinkhorn(logits: Tensor, n_iters: int = 100) -> Tensor:
+def sinkhorn(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Tensor:
     """The plan that gives each token 1 and each expert N/E: argmax_P <P, s> + H(P) under both. (..., E) -> (..., E).
 
     Rows are exact, columns as near as `n_iters` rounds of normalising both bring them. No gradient.
 
     Source: Cuturi 2013, Sinkhorn distances: lightspeed computation of optimal transport.
     """
+    if mask is not None:
+        check_mask(mask, logits.shape[:-1])
+        return spread(sinkhorn(logits[mask], n_iters), mask)
     check_logits(logits)
     rows = flat(logits.detach()).double()
     forbidden = rows == -torch.inf
@@ -66,8 +84,7 @@ def sinkhorn(logits: Tensor, n_iters: int = 100) -> Tensor:
     rows = rows.masked_fill(forbidden, -torch.inf)
     if len(rows) and rows.isneginf().all(0).any():
         raise ValueError("logits must leave each expert to some token, got a column of only -inf")
-    if n_iters < 1:
-        raise ValueError(f"n_iters must be at least 1, got {n_iters}")
+    n_iters = as_integer("n_iters", n_iters, "an integer of at least 1", 1)
     share = math.log(max(len(rows), 1) / rows.shape[-1])
     for _ in range(n_iters):
         rows = rows - rows.logsumexp(0) + share
@@ -75,18 +92,20 @@ def sinkhorn(logits: Tensor, n_iters: int = 100) -> Tensor:
     return rows.exp().to(logits.dtype).reshape(logits.shape)
 
 
-def balanced(logits: Tensor, n_iters: int = 100) -> Choice:
+def balanced(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Choice:
     """The expert with the largest entry in the plan of `sinkhorn`, weighted by its softmax probability, as `switch`.
 
-    For training: a token's expert depends on all the others. At test time, use `switch`.
+    For training: a token's expert depends on all the others. `switch` is its `at_test`.
 
     Source: Clark et al. 2022, Unified scaling laws for routed language models (S-BASE).
     """
-    best = sinkhorn(logits, n_iters).argmax(-1)
-    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, logits.softmax(-1))
+    if mask is not None:
+        return among(partial(balanced, n_iters=n_iters), logits, mask)
+    best = sinkhorn(full(logits), n_iters).argmax(-1)
+    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, full(logits).softmax(-1))
 
 
-def base(logits: Tensor) -> Choice:
+def base(logits: Tensor, *, mask: Mask = None) -> Choice:
     """The assignment of largest total score in which no expert has more than ⌈N/E⌉ tokens; z = sigmoid(score).
 
     Exact, by scipy's linear assignment: some thousand tokens at most. For training; at test time tokens go to their
@@ -94,14 +113,16 @@ def base(logits: Tensor) -> Choice:
 
     Source: Lewis et al. 2021, BASE layers, eq. 1 and 2.
     """
+    if mask is not None:
+        return among(base, logits, mask)
     check_logits(logits)
     from scipy.optimize import linear_sum_assignment  # half a second to import: only for those who use it
 
-    scores = flat(logits.detach()).double().clamp(min=-1e9)  # (N, E)
+    scores = flat(logits.detach()).cpu().double().clamp(min=-1e9)  # (N, E)
     size = -(-len(scores) // scores.shape[-1])  # ⌈N/E⌉ places for each expert
-    _, place = linear_sum_assignment(scores.repeat_interleave(size, dim=-1).cpu().numpy(), maximize=True)
+    _, place = linear_sum_assignment(scores.repeat_interleave(size, dim=-1).numpy(), maximize=True)
     best = torch.as_tensor(place, device=logits.device).reshape(logits.shape[:-1]) // max(size, 1)
-    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, logits.sigmoid())
+    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, full(logits).sigmoid())
 
 
 def hashed(ids: Tensor, n_experts: int) -> Choice:
@@ -109,8 +130,9 @@ def hashed(ids: Tensor, n_experts: int) -> Choice:
 
     Source: Roller et al. 2021, Hash layers for large sparse models (their random hash).
     """
-    if ids.is_floating_point() or n_experts < 1:
-        raise ValueError(f"ids must be integers, n_experts at least 1, got {ids.dtype} and {n_experts}")
+    if not isinstance(ids, Tensor) or ids.is_floating_point():
+        raise ValueError(f"ids must be integers, a tensor, got {getattr(ids, 'dtype', ids)!r}")
+    n_experts = as_integer("n_experts", n_experts, "an integer of at least 1", 1)
     mixed = (ids.long() + 1) * 2654435761 % 2**32  # Knuth's multiplicative hash: the upper bits are well mixed
     weights = F.one_hot((mixed >> 12) % n_experts, n_experts).float()
     return Choice(weights.log(), weights, weights.new_zeros(ids.shape))
@@ -120,6 +142,7 @@ class BalanceBias(nn.Module):
     """Balance without a loss: the k largest of p + b are chosen, weighted by p = softmax(s) alone. A way to `choose`.
 
     After a step, `update(choice)`: b_e += rate · sign(mean load - load_e). No gradient of balance disturbs the task's.
+    b stays in float32 whatever the network is cast to: its small steps would round to nothing.
 
     Args:
         rate: u, the step of the bias; the scale of p is 1.
@@ -129,35 +152,53 @@ class BalanceBias(nn.Module):
 
     def __init__(self, n_experts: int, k: int = 1, rate: float = 1e-3):
         super().__init__()
+        n_experts = as_integer("n_experts", n_experts, "an integer of at least 1", 1)
         self.k = as_integer("k", k, f"from 1 to n_experts = {n_experts}", 1, n_experts)
-        self.rate = rate
-        self.register_buffer("bias", torch.zeros(n_experts))
+        self.rate = as_number("rate", rate, "a finite number >= 0", lambda u: 0 <= u < math.inf)
+        self.register_buffer("bias", torch.zeros(n_experts, dtype=torch.float32))
 
     def forward(self, logits: Tensor) -> Choice:
         check_logits(logits)
-        p = logits.softmax(-1)
+        if logits.shape[-1] != (n := len(self.bias)):
+            raise ValueError(f"logits must have shape (..., {n}), got {tuple(logits.shape)}")
+        p = full(logits).softmax(-1)
         ranked = (p.detach() + self.bias).masked_fill(logits == -torch.inf, -torch.inf)
-        taken = torch.zeros_like(p, dtype=torch.bool).scatter(-1, ranked.topk(self.k).indices, True)
+        taken = torch.zeros_like(p, dtype=torch.bool).scatter(-1, first(ranked, self.k), True)
         return only(taken, logits, p)
 
     @torch.no_grad()
-    def update(self, choice: Choice) -> None:
-        pairs = (flat(choice.weights) > 0).sum(0)  # integers: at the mean, rounding moves no bias
-        self.bias += self.rate * (pairs.sum() - len(pairs) * pairs).sign()
+    def update(self, choice: Choice, *, mask: Mask = None) -> None:
+        n = pairs(choice, mask)  # integers: at the mean, rounding moves no bias
+        self.bias += self.rate * (n.sum() - len(n) * n).sign()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], *args, **options) -> nn.Module:
+        exact = self.bias
+        super()._apply(fn, *args, **options)
+        if self.bias.dtype != exact.dtype:
+            self.bias = exact.to(self.bias.device)
+        return self
 
 
-def within_capacity(choice: Choice, capacity_factor: float, *, batch_priority: bool = False) -> Choice:
+def within_capacity(
+    choice: Choice,
+    capacity_factor: float,
+    *,
+    batch_priority: bool = False,
+    mask: Mask = None,
+) -> Choice:
     """The same choice with weight 0 where an expert is full: it takes at most ⌈capacity_factor · n / E⌉ of n pairs.
 
     Queues are deterministic: all first choices before all second ones, and so on, in each the tokens in order
     (Lepikhin et al. 2021, algorithm 1); with `batch_priority`, the surest first, those of the largest softmax
     probability (Riquelme et al. 2021, V-MoE).
     """
-    check_capacity_factor(capacity_factor)
+    choice = choice._replace(weights=blank(choice.weights, mask))
+    capacity_factor = check_capacity_factor(capacity_factor)
     z = flat(choice.weights.detach())  # (N, E)
     n_experts, wanted = z.shape[-1], (z > 0).sum(-1)
     capacity = ceil(capacity_factor * int(wanted.sum()) / n_experts)
-    weight, expert = z.topk(int(wanted.max()) if len(z) else 0)  # (N, k) a token's first choice, second choice, ...
+    expert = first(z, int(wanted.max()) if len(z) else 0)  # (N, k) first choice, second choice, ...
+    weight = z.gather(-1, expert)
     order = torch.arange(len(z), device=z.device)
     if batch_priority:
         order = flat(choice.logits.detach()).softmax(-1).amax(-1).argsort(descending=True, stable=True)
@@ -171,18 +212,30 @@ def within_capacity(choice: Choice, capacity_factor: float, *, batch_priority: b
     return choice._replace(weights=choice.weights.masked_fill(full.reshape(choice.weights.shape), 0))
 
 
+def among(choose: Callable[[Tensor], Choice], logits: Tensor, mask: Tensor) -> Choice:
+    """The choice of the tokens that count as if there were no others, who get weight 0."""
+    check_mask(mask, logits.shape[:-1])
+    _, *made = choose(logits[mask])
+    return Choice(logits, *(spread(part, mask) for part in made))
+
+
+def first(scores: Tensor, k: int, dim: int = -1) -> Tensor:
+    """Where the k largest are, the first of equal ones first."""
+    return scores.sort(dim=dim, descending=True, stable=True).indices.narrow(dim, 0, k)
+
+
 def only(chosen: Tensor, logits: Tensor, weights: Tensor) -> Choice:
-    return Choice(logits, torch.where(chosen, weights, 0), zeros(logits))
+    return Choice(logits, torch.where(chosen, weights, 0).to(logits.dtype), zeros(logits))
 
 
 def zeros(logits: Tensor) -> Tensor:
-    return logits.new_zeros(logits.shape[:-1])
+    return full(logits).new_zeros(logits.shape[:-1])
 
 
 def ceil(x: float) -> int:
     return math.ceil(x * (1 - 1e-12))  # in floating point, 1.1 · 10 is more than 11
 
 
-def check_capacity_factor(capacity_factor: float) -> None:
-    if not 0 < capacity_factor < math.inf:
-        raise ValueError(f"capacity_factor must be a finite number > 0, got {capacity_factor!r}")
+def check_capacity_factor(capacity_factor: float) -> float:
+    finite = "a finite number > 0"
+    return as_number("capacity_factor", capacity_factor, finite, lambda c: 0 < c < math.inf)

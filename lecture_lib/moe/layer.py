@@ -1,5 +1,6 @@
 """Experts and the layers made of them."""
 
+import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -7,14 +8,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lecture_lib.choice import Choice, top_k
-from lecture_lib.moe.choices import check_capacity_factor, within_capacity, zeros
+from lecture_lib.choice import Choice, quiet
+from lecture_lib.moe.choices import check_capacity_factor, two_best, within_capacity, zeros
+from lecture_lib.moe.measures import Mask, spread
+from lecture_lib.moe.routers import product, sizes
+from lecture_lib.simplex import as_integer, blank, check_mask, full, score
 
-_TWO_BEST = partial(top_k, k=2)
+Choose = Callable[[Tensor], Choice]
+Routed = tuple[Tensor, Choice]
+
+
+def autocast_dtype(x: Tensor) -> torch.dtype | None:
+    """What autocast computes a product with x in; None where it leaves it alone."""
+    kind = x.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if on and x.dtype != torch.float64 else None
 
 
 def grouped_product(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
     """Rows (n, a), sorted by expert, times their own expert's matrix: weights (E, a, b), counts (E,) -> (n, b)."""
+    if (low := autocast_dtype(rows)) is not None:  # which does not know of grouped_mm
+        rows, weights = rows.to(low), weights.to(low)
     aligned = all(size * rows.element_size() % 16 == 0 for size in weights.shape[1:]) and weights.data_ptr() % 16 == 0
     if len(rows) and aligned and rows.dtype == weights.dtype != torch.float64:
         return F.grouped_mm(rows, weights, offs=counts.cumsum(0, dtype=torch.int32))
@@ -46,9 +60,8 @@ class Experts(nn.Module):
         bias: bool = False,
     ):
         super().__init__()
-        for name, value in {"n_experts": n_experts, "d_model": d_model, "d_hidden": d_hidden}.items():
-            if not isinstance(value, int) or value < 1:
-                raise ValueError(f"{name} must be an integer of at least 1, got {value!r}")
+        named = {"n_experts": n_experts, "d_model": d_model, "d_hidden": d_hidden}
+        n_experts, d_model, d_hidden = sizes(**named)
         self.activation, self.gated = activation, gated
 
         def parameter(fan_in: int, *shape: int) -> nn.Parameter:  # the start of nn.Linear
@@ -75,14 +88,14 @@ class Experts(nn.Module):
     def _run(self, rows: Tensor, product: Callable, own: Callable[[Tensor], Tensor]) -> Tensor:
         hidden = product(rows, self.w_in)
         if self.b_in is not None:
-            hidden = hidden + own(self.b_in)
+            hidden = hidden + own(self.b_in).to(hidden.dtype)
         if self.gated:
             gate, hidden = hidden.chunk(2, -1)
             hidden = self.activation(gate) * hidden
         else:
             hidden = self.activation(hidden)
         y = product(hidden, self.w_out)
-        return y if self.b_out is None else y + own(self.b_out)
+        return y if self.b_out is None else y + own(self.b_out).to(y.dtype)
 
 
 class MoE(nn.Module):
@@ -94,6 +107,8 @@ class MoE(nn.Module):
 
     Args:
         choose: logits (..., E) -> Choice.
+        at_test: the same in evaluation mode; if None, `choose` without its noise (`choice.quiet`,
+            which cannot look into a lambda).
         capacity_factor: an expert takes at most so many times the mean number of tokens; the others are dropped, which
             means that the expert adds nothing for them (see `within_capacity`). None: all are taken.
         router: the scorer, (..., D) -> logits (..., E); linear without bias if None.
@@ -102,6 +117,7 @@ class MoE(nn.Module):
         style: of the experts; activation, gated, bias as for `Experts`.
 
     The returned choice is what the router wanted, from before anything was dropped: balance losses need that one.
+    Where `mask` (...) says that a token does not count, y, logits and weights are 0.
 
     Sources: Shazeer et al. 2017; Fedus et al. 2022 (capacity); Dai et al. 2024, DeepSeekMoE (shared experts).
     """
@@ -111,9 +127,10 @@ class MoE(nn.Module):
         d_model: int,
         d_hidden: int,
         n_experts: int,
-        choose: Callable[[Tensor], Choice],
+        choose: Choose,
         capacity_factor: float | None = None,
         *,
+        at_test: Choose | None = None,
         router: nn.Module | None = None,
         batch_priority: bool = False,
         n_shared: int = 0,
@@ -121,47 +138,72 @@ class MoE(nn.Module):
     ):
         super().__init__()
         if capacity_factor is not None:
-            check_capacity_factor(capacity_factor)
-        if not isinstance(n_shared, int) or n_shared < 0:
-            raise ValueError(f"n_shared must be an integer of at least 0, got {n_shared!r}")
+            capacity_factor = check_capacity_factor(capacity_factor)
+        n_shared = as_integer("n_shared", n_shared, "an integer of at least 0", 0)
         self.experts = Experts(n_experts, d_model, d_hidden, **style)
         # n networks side by side are one that is n times as wide
         self.shared = Experts(1, d_model, n_shared * d_hidden, **style) if n_shared else None
         self.router = nn.Linear(d_model, n_experts, bias=False) if router is None else router
         self.choose, self.capacity_factor, self.batch_priority = choose, capacity_factor, batch_priority
+        at_test = quiet(choose) if at_test is None else at_test
+        self.at_test = None if at_test is choose else at_test  # a module is not registered twice
 
-    def forward(self, x: Tensor, choice: Choice | None = None) -> tuple[Tensor, Choice]:
+    def forward(self, x: Tensor, choice: Choice | None = None, *, mask: Mask = None) -> Routed:
         """`choice`: route by this one, in place of the router's."""
+        check_x(x, self.experts, "...")
+        if choice is not None:
+            self._check("choice must have weights", choice.weights, x)
+        if mask is None:
+            return self._mixture(x, choice)
+        check_mask(mask, x.shape[:-1])
+        given = choice if choice is None else Choice(*(part[mask] for part in choice))
+        y, choice = self._mixture(x[mask], given)
+        return spread(y, mask), Choice(*(spread(part, mask) for part in choice))
+
+    def _mixture(self, x: Tensor, choice: Choice | None) -> Routed:
         n_experts, d_model = self.experts.w_in.shape[:2]
-        if x.ndim == 0 or x.shape[-1] != d_model:
-            raise ValueError(f"x must have shape (..., {d_model}), got {tuple(x.shape)}")
         if choice is None:
-            logits = self.router(x)
+            logits = score(self.router, x)
+            self._check("router must return logits", logits, x)
             if logits.isnan().any():  # else argmax would send the token to some expert without a word
                 raise ValueError("x must be finite, got a token whose scores are NaN")
-            choice = self.choose(logits)
-        if choice.weights.shape != (*x.shape[:-1], n_experts):
-            wanted, got = (*x.shape[:-1], n_experts), tuple(choice.weights.shape)
-            raise ValueError(f"choice must have weights of shape {wanted} for this x, got {got}")
+            quietly = not self.training and self.at_test is not None
+            choice = (self.at_test if quietly else self.choose)(logits)
+            self._check("choice must have weights", getattr(choice, "weights", None), x)
         kept = choice if self.capacity_factor is None else self.within_capacity(choice)
         rows, z = x.reshape(-1, d_model), kept.weights.reshape(-1, n_experts).t().contiguous()  # (N, D), (E, N)
         expert, token = z.nonzero(as_tuple=True)  # the n pairs, sorted by expert
         y = self.experts(rows.index_select(0, token), expert.bincount(minlength=n_experts))  # (n, D)
-        y = y * z.flatten().gather(0, expert * len(rows) + token).unsqueeze(-1)
+        y = y * z.flatten().gather(0, expert * len(rows) + token).unsqueeze(-1).to(y.dtype)
         y = y.new_zeros(rows.shape).index_add(0, token, y)
         if self.shared is not None:
             y = y + self.shared[0](rows)
         return y.reshape(x.shape), choice
+
+    def _check(self, promise: str, made: object, x: Tensor) -> None:
+        wanted = (*x.shape[:-1], len(self.experts))
+        if not isinstance(made, Tensor) or made.shape != wanted:
+            got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+            raise ValueError(f"{promise} of shape {wanted} for this x, got {got}")
 
     def within_capacity(self, choice: Choice) -> Choice:
         """The choice without what the experts' capacity leaves no room for."""
         return within_capacity(choice, self.capacity_factor, batch_priority=self.batch_priority)
 
 
-def upcycle(ffn: nn.Sequential, n_experts: int, choose: Callable[[Tensor], Choice] = _TWO_BEST) -> MoE:
+def check_x(x: Tensor, experts: Experts, lead: str) -> None:
+    width, dtype, low = experts.w_in.shape[1], experts.w_in.dtype, autocast_dtype(x)
+    if x.ndim <= lead.count("T") or x.shape[-1] != width:
+        raise ValueError(f"x must have shape ({lead}, {width}), got {tuple(x.shape)}")
+    if x.dtype not in ({dtype} if low is None else {dtype, torch.float32, low}):
+        raise ValueError(f"x must have dtype {dtype}, got {x.dtype}")
+
+
+def upcycle(ffn: nn.Sequential, n_experts: int, choose: Choose = two_best) -> MoE:
     """Experts that all start as copies of a trained network, Sequential(Linear, activation, Linear), and a new router.
 
     The layer equals the network, exactly, as long as the weights of a token sum to 1: with `top_k`, not with `switch`.
+    What is frozen there is frozen here.
 
     Source: Komatsuzaki et al. 2023, Sparse upcycling.
     """
@@ -172,13 +214,14 @@ def upcycle(ffn: nn.Sequential, n_experts: int, choose: Callable[[Tensor], Choic
     bias = first.bias is not None
     if bias != (last.bias is not None):
         raise ValueError(f"ffn must have two biases or none, got {ffn}")
-    moe = MoE(first.in_features, first.out_features, n_experts, choose, activation=activation, bias=bias)
+    style = {"activation": copy.deepcopy(activation), "bias": bias}
+    moe = MoE(first.in_features, first.out_features, n_experts, choose, **style)
     copies = {"w_in": first.weight.t(), "w_out": last.weight.t(), "b_in": first.bias, "b_out": last.bias}
     with torch.no_grad():
         for name, value in copies.items():
             if value is not None:
-                getattr(moe.experts, name).copy_(value)
-    return moe.to(first.weight)
+                getattr(moe.experts, name).copy_(value).requires_grad_(value.requires_grad)
+    return moe.to(first.weight).train(ffn.training)
 
 
 class SoftMoE(nn.Module):
@@ -197,24 +240,27 @@ class SoftMoE(nn.Module):
     def __init__(self, d_model: int, d_hidden: int, n_experts: int, slots: int = 1, **style):
         """`slots` of each expert; `style` for `Experts`."""
         super().__init__()
-        if not isinstance(slots, int) or slots < 1:
-            raise ValueError(f"slots must be an integer of at least 1, got {slots!r}")
-        self.experts, self.slots = Experts(n_experts, d_model, d_hidden, **style), slots
-        self.phi, self.scale = nn.Parameter(torch.randn(d_model, n_experts * slots)), nn.Parameter(torch.ones(()))
+        (self.slots,) = sizes(slots=slots)
+        self.experts = Experts(n_experts, d_model, d_hidden, **style)
+        self.phi = nn.Parameter(torch.randn(d_model, n_experts * slots))
+        self.scale = nn.Parameter(torch.ones(()))
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Choice]:
+    def forward(self, x: Tensor, *, mask: Mask = None) -> Routed:
         n_experts = len(self.experts)
-        if x.ndim < 2 or x.shape[-1] != len(self.phi):
-            raise ValueError(f"x must have shape (..., T, {len(self.phi)}), got {tuple(x.shape)}")
-        logits = F.normalize(x, dim=-1) @ (self.scale * F.normalize(self.phi, dim=0))  # (..., T, E·S)
+        check_x(x, self.experts, "..., T")
+        x = blank(x, mask)
+        phi = full(self.scale) * F.normalize(full(self.phi), dim=0)
+        logits = product(F.normalize(full(x), dim=-1), phi)  # (..., T, E·S)
         if logits.isnan().any():
             raise ValueError("x must be finite, got a token whose scores are NaN")
-        combine = logits.softmax(-1)
-        slots = logits.softmax(-2).mT @ x  # (..., E·S, D)
+        combine, to_slots = blank(logits.softmax(-1), mask), logits
+        if mask is not None:
+            to_slots = logits.masked_fill(~mask.unsqueeze(-1), torch.finfo(logits.dtype).min)
+        slots = to_slots.softmax(-2).to(x.dtype).mT @ x  # (..., E·S, D)
         by_expert = slots.unflatten(-2, (n_experts, self.slots)).movedim(-3, 0)  # (E, ..., S, D)
         rows = by_expert.reshape(-1, x.shape[-1])
         counts = torch.full((n_experts,), len(rows) // n_experts, device=x.device)
         out = self.experts(rows, counts).reshape(by_expert.shape).movedim(0, -3).flatten(-3, -2)
         per_expert = logits.unflatten(-1, (n_experts, self.slots)).logsumexp(-1)
         weights = combine.unflatten(-1, (n_experts, self.slots)).sum(-1)
-        return combine @ out, Choice(per_expert, weights, zeros(per_expert))
+        return combine.to(out.dtype) @ out, Choice(per_expert, weights, zeros(per_expert))

@@ -4,26 +4,27 @@ import torch
 from torch import Tensor
 
 from lecture_lib.choice import Choice
-from lecture_lib.moe.measures import expert_load, flat, mean
+from lecture_lib.moe.measures import Mask, expert_load, flat, mean
+from lecture_lib.simplex import as_integer, full
 
 
-def load_balance_loss(choice: Choice) -> Tensor:
+def load_balance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
     """E · Σ_e f_e P_e: f the share of the pairs (no gradient), P the mean softmax probability.
 
     1 if P is uniform, whatever f is; E when collapsed. Other code counts k at uniform (Mixtral's in transformers).
 
     Source: Fedus et al. 2022, eq. 4 to 6.
     """
-    p = flat(choice.logits).softmax(-1)
-    return p.shape[-1] * (expert_load(choice) * mean(p)).sum()
+    p = flat(choice.logits, mask).softmax(-1)
+    return p.shape[-1] * (expert_load(choice, mask=mask) * mean(p)).sum()
 
 
-def importance_loss(choice: Choice) -> Tensor:
+def importance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
     """CV² of the experts' importance, the sum of their weights over the tokens. Shazeer et al. 2017, eq. 6 and 7."""
-    return squared_cv(flat(choice.weights).sum(0))
+    return squared_cv(flat(choice.weights, mask).sum(0))
 
 
-def noisy_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int) -> Tensor:
+def noisy_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int, *, mask: Mask = None) -> Tensor:
     """A load that has a gradient: Σ_tokens P(expert e is among the k best if its noise is drawn again). -> (E,).
 
         P_e = Φ((clean_e - (k-th largest of noisy, e excluded)) / std_e)
@@ -33,37 +34,45 @@ def noisy_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int) -> Tensor:
     Source: Shazeer et al. 2017, eq. 8 to 10.
     """
     n_experts = clean.shape[-1]
-    if not 1 <= k < n_experts:
-        raise ValueError(f"k must be from 1 to less than the number of experts, {n_experts}, got {k}")
+    allowed = f"from 1 to less than the number of experts, {n_experts}"
+    k = as_integer("k", k, allowed, 1, n_experts - 1)
+    clean, noisy, std = (flat(part, mask) for part in (clean, noisy, std))
     best = noisy.topk(k + 1).values
     kth, next_one = best[..., k - 1 : k], best[..., k:]
     bar = torch.where(noisy >= kth, next_one, kth)  # who is among the best itself has to stay above the one behind
-    spread = std.clamp(min=torch.finfo(std.dtype).tiny)  # softplus may underflow to 0
-    return torch.special.ndtr((clean - bar) / spread).reshape(-1, n_experts).sum(0)
+    spread = std.clamp(min=torch.finfo(std.dtype).eps ** 2)  # 0 would leave no gradient but NaN
+    return torch.special.ndtr((clean - bar) / spread).sum(0)
 
 
 def squared_cv(values: Tensor) -> Tensor:
     """CV² = variance / mean² (of the population): how unequal positive values (E,) are; 0 where all are zero."""
+    values = full(values)
     return (values / values.mean().clamp(min=torch.finfo(values.dtype).tiny)).var(correction=0)
 
 
-def router_z_loss(choice: Choice) -> Tensor:
+def router_z_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
     """mean (log Σ_e exp s_e)²: keeps scores small, and so their rounding errors. Zoph et al. 2022 (ST-MoE), eq. 5."""
-    return mean(flat(choice.logits).logsumexp(-1).square())
+    return mean(flat(choice.logits, mask).logsumexp(-1).square())
 
 
-def local_entropy(weights: Tensor) -> Tensor:
+def local_entropy(weights: Tensor, *, mask: Mask = None) -> Tensor:
     """mean H(p(x)), in nats: small where each token is sure of its expert. `weights` p (..., E), of all experts.
 
     Source: Mustafa et al. 2022, LIMoE, section 2.2: for each modality on its own.
     """
-    return mean(torch.special.entr(flat(weights)).sum(-1))
+    return mean(_entr(flat(weights, mask)).sum(-1))
 
 
-def global_entropy(weights: Tensor, threshold: float | None = None) -> Tensor:
+def global_entropy(weights: Tensor, threshold: float | None = None, *, mask: Mask = None) -> Tensor:
     """-H(mean p), in nats: small where the experts share the work; max(0, threshold - H) asks for so much and no more.
 
     Source: as `local_entropy`. A threshold of log(m) asks for at least m experts.
     """
-    entropy = torch.special.entr(mean(flat(weights))).sum()
-    return -entropy if threshold is None else (threshold - entropy).clamp(min=0)
+    rows = flat(weights, mask)
+    entropy = _entr(mean(rows)).sum()
+    return -entropy if threshold is None or not len(rows) else (threshold - entropy).clamp(min=0)
+
+
+def _entr(p: Tensor) -> Tensor:
+    """-p log p, of gradient 0 at p = 0: it is infinite, and NaN behind an underflowing softmax."""
+    return torch.where(p == 0, 0, torch.special.entr(p.clamp(min=torch.finfo(p.dtype).tiny)))

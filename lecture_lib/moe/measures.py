@@ -7,12 +7,16 @@ import torch
 from torch import Tensor
 
 from lecture_lib.choice import Choice
+from lecture_lib.simplex import check_mask, full
+
+Mask = Tensor | None  # (...) of the tokens that count; None: all
 
 
-def expert_load(choice: Choice) -> Tensor:
+def expert_load(choice: Choice, *, mask: Mask = None) -> Tensor:
     """The share of each expert in the pairs: (E,), sums to 1 (to 0 for no tokens). No gradient."""
-    pairs = (flat(choice.weights.detach()) > 0).sum(0)
-    return (pairs.double() / pairs.sum().clamp(min=1)).to(choice.weights.dtype)  # half precision ends at 65,504 pairs
+    n = pairs(choice, mask)
+    dtype = torch.promote_types(choice.weights.dtype, torch.float32)
+    return n.to(dtype) / n.sum().clamp(min=1)
 
 
 class Collapse(NamedTuple):
@@ -23,10 +27,10 @@ class Collapse(NamedTuple):
     entropy: float  # in units of log E: 1 if equal, 0 if one expert has all
 
 
-def collapse(choice: Choice) -> Collapse:
+def collapse(choice: Choice, *, mask: Mask = None) -> Collapse:
     """How far the load of a choice (..., E) is from an equal one."""
-    pairs = (flat(choice.weights) > 0).sum(0)
-    load = pairs.double() / pairs.sum().clamp(min=1)
+    n = pairs(choice, mask)
+    load = n.double() / n.sum().clamp(min=1)
     entropy = torch.special.entr(load).sum().item() / math.log(len(load)) if len(load) > 1 else 1.0
     entropy = min(entropy, 1.0)  # rounding may leave a last digit above
     return Collapse(load.max().item() * len(load), int((load == 0).sum()), entropy)
@@ -54,10 +58,25 @@ def _covariance(rows: Tensor) -> Tensor:
     return centred.T @ centred / len(rows)
 
 
-def flat(x: Tensor) -> Tensor:
-    return x.reshape(-1, x.shape[-1])
+def flat(x: Tensor, mask: Mask = None) -> Tensor:
+    """The rows (N, E) of x (..., E) that count, in float32 at least."""
+    if mask is not None:
+        check_mask(mask, x.shape[:-1])
+        x = x[mask]
+    return full(x.reshape(-1, x.shape[-1]))
+
+
+def pairs(choice: Choice, mask: Mask = None) -> Tensor:
+    """How many of the tokens that count give an expert a weight: (E,) integers."""
+    return (flat(choice.weights.detach(), mask) > 0).sum(0)
+
+
+def spread(rows: Tensor, mask: Tensor) -> Tensor:
+    """What was computed of the tokens that count, (N, *rest), and 0: (*mask.shape, *rest)."""
+    places, rest = mask.flatten(), rows.shape[1:]
+    return rows.new_zeros(len(places), *rest).index_put((places,), rows).reshape(mask.shape + rest)
 
 
 def mean(rows: Tensor) -> Tensor:
-    """Mean over the first dimension, 0 of none; in one step, as a sum in half precision overflows early."""
+    """Mean over the first dimension, 0 of none."""
     return rows.mean(0) if len(rows) else rows.sum(0)

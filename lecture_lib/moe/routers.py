@@ -1,4 +1,4 @@
-"""Routers: what scores the experts."""
+"""Routers: what scores the experts. In float32 at least, whatever the dtype of the network."""
 
 import math
 
@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from lecture_lib.choice import Choice
+from lecture_lib.simplex import as_integer, as_number, check_logits, full, score
 
 
 class NoisyRouter(nn.Module):
@@ -20,17 +21,21 @@ class NoisyRouter(nn.Module):
 
     def __init__(self, d_model: int, n_experts: int, *, generator: torch.Generator | None = None):
         super().__init__()
-        self.w_g, self.w_n = (nn.Parameter(torch.zeros(d_model, n_experts)) for _ in range(2))
+        shape = sizes(d_model=d_model, n_experts=n_experts)
+        self.w_g, self.w_n = (nn.Parameter(torch.zeros(shape)) for _ in range(2))
         self.generator = generator
 
     def clean_and_std(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return x @ self.w_g, F.softplus(x @ self.w_n)
+        return product(x, self.w_g), F.softplus(product(x, self.w_n))
 
     def forward(self, x: Tensor) -> Tensor:
         clean, std = self.clean_and_std(x)
         if not self.training:
             return clean
-        return clean + std * torch.randn(clean.shape, dtype=x.dtype, device=x.device, generator=self.generator)
+        if self.generator is not None:
+            check_logits(clean, self.generator)
+        like = {"dtype": clean.dtype, "device": clean.device}
+        return clean + std * torch.randn(clean.shape, generator=self.generator, **like)
 
 
 class CosineRouter(nn.Module):
@@ -47,18 +52,30 @@ class CosineRouter(nn.Module):
 
     def __init__(self, d_model: int, n_experts: int, d_low: int | None = None, temperature: float = 0.3):
         super().__init__()
-        if not temperature > 0:
-            raise ValueError(f"temperature must be > 0, got {temperature!r}")
-        d_low = max(2, n_experts // 2) if d_low is None else d_low
+        d_model, n_experts = sizes(d_model=d_model, n_experts=n_experts)
+        (d_low,) = sizes(d_low=max(2, n_experts // 2) if d_low is None else d_low)
+        allowed = "a finite number > 0"
+        self.start = as_number("temperature", temperature, allowed, lambda t: 0 < t < math.inf)
         self.project = nn.Linear(d_model, d_low, bias=False)
         self.embedding = nn.Parameter(F.normalize(torch.randn(n_experts, d_low), dim=-1))
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(temperature)))  # so that τ stays above 0
-        self.start = temperature
+        # so that τ stays above 0
+        self.log_temperature = nn.Parameter(torch.tensor(math.log(self.start)))
 
     def forward(self, x: Tensor) -> Tensor:
-        cosine = F.normalize(self.project(x), dim=-1) @ F.normalize(self.embedding, dim=-1).t()
-        return cosine / self.log_temperature.exp()
+        projected, embedding = score(self.project, x), full(self.embedding)
+        cosine = product(F.normalize(projected, dim=-1), F.normalize(embedding, dim=-1).t())
+        return cosine / full(self.log_temperature).exp()
 
     def at_start_temperature(self, choice: Choice) -> Choice:
         """For the balance loss, which the source takes at a fixed τ: a learnt one could please it by going up."""
-        return choice._replace(logits=choice.logits * (self.log_temperature.exp() / self.start))
+        ratio = full(self.log_temperature).exp() / self.start
+        return choice._replace(logits=choice.logits * ratio)
+
+
+def product(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight in float32 at least."""
+    return score(lambda rows: rows @ full(weight), x)
+
+
+def sizes(**named: int) -> list[int]:
+    return [as_integer(name, n, "an integer of at least 1", 1) for name, n in named.items()]

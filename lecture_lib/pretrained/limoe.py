@@ -21,6 +21,9 @@ from torch import Tensor, nn
 from lecture_lib.choice import Choice
 from lecture_lib.models import Transformer
 from lecture_lib.moe import MoE, global_entropy, local_entropy, switch
+from lecture_lib.moe.choices import first
+from lecture_lib.moe.routers import product
+from lecture_lib.simplex import full
 
 # Images and captions
 
@@ -72,10 +75,12 @@ def draw_images(x: Tensor, kind: Tensor) -> Tensor:
 
 def draw_pairs(x: Tensor, y: Tensor, *, size: int, generator: torch.Generator | None = None) -> Pairs:
     """`size` digits of x (n, 8, 8) with class y (n,), each in a stroke, a colour and a template drawn at random."""
-    rows = torch.randint(len(x), (size,), generator=generator)
-    kind = 4 * y[rows] + torch.randint(4, (size,), generator=generator)
-    template = torch.randint(len(TEMPLATES), (size,), generator=generator)
-    return Pairs(draw_images(x[rows], kind), _TOKENS[kind, template], kind)
+    device = getattr(generator, "device", "cpu")
+    numbers = (len(x), 4, len(TEMPLATES))
+    draws = [torch.randint(n, (size,), generator=generator, device=device) for n in numbers]
+    rows, look, template = (draw.to(x.device) for draw in draws)
+    kind = 4 * y.to(x.device)[rows] + look
+    return Pairs(draw_images(x[rows], kind), _TOKENS.to(x.device)[kind, template], kind)
 
 
 _TOKENS = torch.stack([encode([caption(kind, template) for template in TEMPLATES]) for kind in range(N_KINDS)])
@@ -97,7 +102,7 @@ class LIMoE(nn.Module):
 
     Args:
         n_experts: of each sparse layer, of `d_hidden` each; None makes it dense: one network of `d_hidden` for all.
-        choose: logits (..., E) -> Choice.
+        choose, at_test: as for `MoE`.
         capacity_factor: as for `MoE`, with the surest tokens of both modalities first (batch priority routing).
     """
 
@@ -110,6 +115,7 @@ class LIMoE(nn.Module):
         d_hidden: int = 64,
         *,
         choose: Callable[[Tensor], Choice] = switch,
+        at_test: Callable[[Tensor], Choice] | None = None,
         capacity_factor: float | None = 1.25,
         length: int = 24,
     ):
@@ -123,7 +129,8 @@ class LIMoE(nn.Module):
             if n_experts is None or i % 2 == 0:
                 block.mlp = nn.Sequential(nn.Linear(d_model, d_hidden), nn.GELU(), nn.Linear(d_hidden, d_model))
             else:
-                block.mlp = MoE(d_model, d_hidden, n_experts, choose, capacity_factor, batch_priority=True, bias=True)
+                style = {"at_test": at_test, "batch_priority": True, "bias": True}
+                block.mlp = MoE(d_model, d_hidden, n_experts, choose, capacity_factor, **style)
         self.heads = nn.ModuleDict({k: nn.Linear(d_model, d_model, bias=False) for k in ("image", "text")})
         self.log_scale = nn.Parameter(torch.tensor(10.0).log())  # 1 / temperature of the contrastive loss
 
@@ -177,7 +184,8 @@ def contrastive_loss(images: Tensor, captions: Tensor, scale: Tensor | float, sa
     """
     if not (same.any(0).all() and same.any(1).all()):
         raise ValueError("same must hold a True in each row and column, else there is nothing to find, got one without")
-    scores, q = scale * images @ captions.mT, same.to(images)
+    scores = product(scale * full(images), captions.mT)
+    q = same.to(scores)
     both = [(scores, q), (scores.mT, q.mT)]
     return sum(F.cross_entropy(s, t / t.sum(-1, keepdim=True)) for s, t in both) / 2
 
@@ -188,9 +196,9 @@ def entropy_losses(choice: Choice, is_text: Tensor, threshold: float) -> Tensor:
     Each token is to be sure of its expert, and each modality is to use at least exp(threshold) of them. A modality
     without a token adds nothing.
     """
-    p = choice.logits.softmax(-1)
-    parts = [part for part in (p[~is_text], p[is_text]) if len(part)]
-    return sum((local_entropy(part) + global_entropy(part, threshold) for part in parts), start=p.new_zeros(()))
+    p = full(choice.logits).softmax(-1)
+    both = (~is_text, is_text)
+    return sum(local_entropy(p, mask=m) + global_entropy(p, threshold, mask=m) for m in both)
 
 
 # Measures
@@ -199,7 +207,8 @@ def entropy_losses(choice: Choice, is_text: Tensor, threshold: float) -> Tensor:
 def modality_share(choice: Choice, is_text: Tensor) -> Tensor:
     """The share of all tokens that an expert is chosen for, of images and of text: (2, E), sums to 1. No gradient."""
     chosen = (choice.weights.detach() > 0).float()
-    return torch.stack([chosen[~is_text].sum(0), chosen[is_text].sum(0)]) / chosen.sum()
+    both = [chosen[~is_text].sum(0), chosen[is_text].sum(0)]
+    return torch.stack(both) / chosen.sum().clamp(min=1)
 
 
 class Retrieval(NamedTuple):
@@ -221,10 +230,11 @@ def retrieval(model: LIMoE, x: Tensor, y: Tensor, *, template: str = TEMPLATES[0
     """
     if 4 * len(x) < 10:
         raise ValueError(f"x must hold at least 3 digits, 4 images of each, as 10 are to be found, got {len(x)}")
-    kind = 4 * y.repeat(4) + torch.arange(4).repeat_interleave(len(y))
-    captions = encode([caption(k, template) for k in range(N_KINDS)])
+    kinds = torch.arange(N_KINDS, device=x.device)
+    kind = 4 * y.to(x.device).repeat(4) + kinds[:4].repeat_interleave(len(y))
+    captions = encode([caption(k, template) for k in range(N_KINDS)]).to(x.device)
     found = model(draw_images(x.repeat(4, 1, 1), kind), captions)
-    scores = found.images @ found.captions.mT  # (4n, 40)
-    best = kind[scores.topk(10, dim=0).indices]  # (10, 40)
-    hits = scores.argmax(-1) == kind, best == torch.arange(N_KINDS)
+    scores = product(found.images, found.captions.mT)  # (4n, 40)
+    best = kind[first(scores, 10, dim=0)]  # (10, 40)
+    hits = scores.argmax(-1) == kind, best == kinds
     return Retrieval(*(hit.float().mean().item() for hit in hits))
