@@ -15,9 +15,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils import flop_counter
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry, sdpa_backward_flop_count, sdpa_flop_count
+from torch.utils.flop_counter import FlopCounterMode
 
 aten = torch.ops.aten
 
@@ -26,9 +27,10 @@ def count_flops(fn: Callable, *args) -> int:
     """Floating-point operations of `fn(*args)`, which is run once.
 
     Counts matrix products, convolutions and attention, forward and, if `fn` calls it, backward; a multiply-add is 2.
-    Element-wise work (activations, softmax, normalisation, outer products) counts 0. Attention under a mask, a causal
-    one too, counts in full. What else is more than element-wise is not counted, or not as it runs: distances,
-    decompositions, Fourier transforms, quantised, sparse and complex products. A UserWarning names it, with its shapes.
+    Element-wise work (activations, softmax, normalisation, outer products) counts 0. Attention under a
+    mask, a causal one too, counts in full. What else is more than element-wise is not counted, or not
+    as it runs: distances, decompositions, Fourier transforms, quantised, sparse and complex products.
+    A UserWarning names it, with its shapes.
     """
     mha, mkldnn = torch.backends.mha, torch.backends.mkldnn
     before = mha.get_fastpath_enabled(), mkldnn.enabled
@@ -41,7 +43,8 @@ def count_flops(fn: Callable, *args) -> int:
         mha.set_fastpath_enabled(before[0])
         mkldnn.enabled = before[1]
     if unseen.names:
-        warnings.warn(f"count_flops does not count, or not as it runs: {'; '.join(unseen.names)}", stacklevel=2)
+        names = "; ".join(unseen.names)
+        warnings.warn(f"count_flops does not count, or not as it runs: {names}", stacklevel=2)
     return mode.get_total_flops()
 
 
@@ -165,7 +168,7 @@ def roofline(flops: float, n_bytes: float, machine: Machine) -> Bound:
 
 
 class _Unseen(TorchDispatchMode):
-    """Notes the work for which there is no formula, though it is more than element-wise, or none that fits."""
+    """Notes work that is more than element-wise and has no formula, or none that fits."""
 
     heavy = re.compile(r"mm|mv|dot|linear_|linalg|conv|dist|rnn|lstm|gru|attention|fft|cholesky|triangular|matrix_exp")
 
@@ -180,7 +183,7 @@ class _Unseen(TorchDispatchMode):
         tensors = [x for x in tree_leaves((args, out)) if isinstance(x, Tensor)]
         if self.heavy.search(packet.__name__) and not packet.__name__.endswith(self.light):
             odd = any(x.layout != torch.strided or x.is_quantized or x.is_complex() for x in tensors)
-            if odd or (packet not in _FORMULAS and packet not in flop_registry):
+            if odd or (packet not in _FORMULAS and packet not in flop_counter.flop_registry):
                 self.names[f"{packet} of {', '.join(str(tuple(x.shape)) for x in tensors)}"] = True
         return out
 
@@ -189,11 +192,11 @@ class _Unseen(TorchDispatchMode):
 
 
 def _attention(query, key, value, *args, out_shape=None, **kwargs) -> int:
-    return sdpa_flop_count(query, key, value)
+    return flop_counter.sdpa_flop_count(query, key, value)
 
 
 def _attention_backward(grad, query, key, value, *args, out_shape=None, **kwargs) -> int:
-    return sdpa_backward_flop_count(grad, query, key, value)
+    return flop_counter.sdpa_backward_flop_count(grad, query, key, value)
 
 
 def _grouped_mm(a: Tensor, b: Tensor, offs: Tensor | None = None, *args, out_val=None, **kwargs) -> int:
@@ -219,7 +222,7 @@ def _product(*shapes, out_shape=None, **kwargs) -> int:
 
 
 def _trilinear(a, b, c, expand_a, expand_b, expand_c, *args, out_shape=None, **kwargs) -> int:
-    """Σ a b c over some dimensions, after each got dimensions of 1 at the places `expand`: a term is a multiply-add."""
+    """Σ a b c over some dimensions, after each got dimensions of 1 at the places `expand`."""
     shapes = [list(shape) for shape in (a, b, c)]
     for shape, places in zip(shapes, (expand_a, expand_b, expand_c), strict=True):
         for place in sorted(places):

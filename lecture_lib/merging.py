@@ -1,12 +1,14 @@
 """Merging networks, and making one of parts of others.
 
 A state is a network's tensors by name, as `state_dict()` gives them; a task vector is a difference of two states.
-States that meet must have the same names, shapes, types and devices. Integers, such as counters, are not averaged: a
-result has those of the first state. Running statistics of a normalisation (running_mean, running_var) are no weights
-either: a task vector has none, and averages have means of them, which fit no network any more: estimate them anew.
-Leave other buffers out: `dict(net.named_parameters())` is a state as well.
+States that meet must have the same names, shapes, types and devices. Integers, such as counters, are
+not averaged: a result has those of the first state. Running statistics of a normalisation
+(running_mean, running_var) are no weights either: a task vector has none, and averages have means of
+them, which fit no network any more: estimate them anew. Leave other buffers out:
+`dict(net.named_parameters())` is a state as well.
 
-Shapes: N examples, D width, H heads. Sums are taken in float64, and rounded once to the type of what went in.
+Shapes: N examples, D width, H heads. Sums are taken in float64, and rounded once to the type of what
+went in.
 """
 
 import copy
@@ -39,7 +41,7 @@ def average(states: Sequence[State], weights: Sequence[float] | None = None) -> 
     if min(w) < 0:
         _check_no_statistics("weights must not be negative", states[0])
     return {
-        key: sum(weight * _wide(state[key]) for weight, state in zip(w, states, strict=True)).to(first.dtype)
+        key: sum(w_i * _wide(state[key]) for w_i, state in zip(w, states, strict=True)).to(first.dtype)
         if _has_mean(first)
         else first.clone()
         for key, first in states[0].items()
@@ -92,7 +94,7 @@ def greedy_soup(states: Sequence[State], score: Callable[[dict[str, Tensor]], fl
 
 
 def task_vector(base: State, tuned: State) -> dict[str, Tensor]:
-    """τ = tuned - base: what training on a task has changed, in float32 at least, so that a merge rounds once.
+    """τ = tuned - base: what a task has changed, in float32 at least, so that a merge rounds once.
 
     A tensor that `base` holds under two names, as tied weights are, is one in τ as well.
 
@@ -148,8 +150,8 @@ def ties(vectors: Sequence[State], density: float) -> dict[str, Tensor]:
     density = as_number("density", density, "above 0 and at most 1", lambda share: 0 < share <= 1)
     names = _first_names(vectors[0])
     own = list(dict.fromkeys(names.values()))  # tied weights count once
-    tau = torch.stack([torch.cat([v[key].double().flatten() for key in own]) for v in vectors])  # (K, n)
-    n = tau.shape[1]
+    tau = torch.stack([torch.cat([v[key].double().flatten() for key in own]) for v in vectors])
+    n = tau.shape[1]  # of tau (K, n)
     kept = max(1, math.floor(density * n * (1 + 1e-12)))  # in floating point, 0.29 · 100 is less than 29
     smallest = tau.abs().kthvalue(n - kept + 1, dim=1, keepdim=True).values
     tau = torch.where(tau.abs() >= smallest, tau, 0)
@@ -293,18 +295,17 @@ def match_weights(a: State, b: State, layout: Units) -> dict[str, Tensor]:
     is a permuted a whose units differ in what they read, it is a again, bit for bit.
 
     Args:
-        layout: which units may change places, from `units(module)`. One written by hand is taken at its word: run the
-            network with b and with the result on the same input, and compare.
+        layout: which units may change places, from `units(module)`. One written by hand is taken
+            at its word: run the network with b and with the result on the same input, and compare.
 
     Source: Ainsworth et al. 2023, Git Re-Basin, section 3.2; for their order of groups, which is random.
     """
     a, b = _fit({"a": a, "b": b})
     sizes = _sizes(a, layout)
     for name, state in {"a": a, "b": b}.items():
-        if odd := [key for key in layout.axes if state[key].is_complex() or not state[key].isfinite().all()]:
-            raise ValueError(
-                f"{name} must be finite, and real: there is a NaN, an infinity or a complex number in {odd}"
-            )
+        tensors = {key: state[key] for key in layout.axes}
+        if odd := [key for key, t in tensors.items() if t.is_complex() or not t.isfinite().all()]:
+            raise ValueError(f"{name} must be finite, and real: a NaN, an infinity or a complex number is in {odd}")
 
     def descend(orders: dict[str, Tensor]) -> dict[str, Tensor]:
         better = True
@@ -422,8 +423,8 @@ class Stitch(nn.Module):
     def solve(self, source: Tensor, target: Tensor) -> "Stitch":
         """Set the affine layer by least squares: source (..., d_in) of one network, target (..., d_out) of another.
 
-        The shortest solution, where there are many; directions of the source below the rounding of its type count as
-        none. Source: Csiszárik et al. 2021, direct matching.
+        The shortest solution, where there are many; directions of the source below the rounding of
+        its type count as none. Source: Csiszárik et al. 2021, direct matching.
         """
         if not source.is_floating_point():
             raise TypeError(f"source must be floating-point, got a tensor of {source.dtype}")
@@ -436,7 +437,7 @@ class Stitch(nn.Module):
         for name, rows in {"source": x, "target": y}.items():
             if not len(rows) or not rows.isfinite().all():
                 raise ValueError(f"{name} must hold at least one example, and be finite, got {_told(rows)}")
-        cutoff = max(x.shape) ** 0.5 * torch.finfo(source.dtype).eps  # rounding noise has about this spectral norm
+        cutoff = max(x.shape) ** 0.5 * torch.finfo(source.dtype).eps  # the norm of rounding noise
         weight = torch.linalg.pinv(x - x.mean(0), rtol=cutoff) @ (y - y.mean(0))  # (d_in, d_out)
         self.affine.weight.copy_(weight.T)
         self.affine.bias.copy_(y.mean(0) - x.mean(0) @ weight)
@@ -471,8 +472,8 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
     after; the stitch maps the one representation to the other by least squares. Nothing is trained.
 
     Args:
-        a, b: the blocks of two networks, each a chain; (..., D) between them. (N, C, H, W), as between convolutions, is
-            refused: there the last dimension is the width of an image.
+        a, b: the blocks of two networks, each a chain; (..., D) between them. (N, C, H, W), as between
+            convolutions, is refused: there the last dimension is the width of an image.
         cut: from 1 to len(a) - 1.
 
     Returns: the stitched network, and how many blocks of b were left out.
@@ -500,8 +501,8 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
     fits = [h.shape[:-1] == source.shape[:-1] for h in inside]
     if not any(fits):
         raise ValueError(
-            f"b must have a place with features for {tuple(source.shape[:-1])} tokens, as a has after the cut, "
-            f"got shapes {[tuple(h.shape) for h in inside]}"
+            f"b must have a place with features for {tuple(source.shape[:-1])} tokens, as a has after "
+            f"the cut, got shapes {[tuple(h.shape) for h in inside]}"
         )
     alike = [
         linear_cka(source.flatten(0, -2), h.flatten(0, -2)).item() if fit else -1
@@ -509,7 +510,8 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
     ]
     place = max(range(len(alike)), key=alike.__getitem__)
     target = inside[place]
-    stitch = Stitch(nn.Sequential(*a[:cut]), nn.Sequential(*b[place + 1 :]), source.shape[-1], target.shape[-1])
+    bottom, top = nn.Sequential(*a[:cut]), nn.Sequential(*b[place + 1 :])
+    stitch = Stitch(bottom, top, source.shape[-1], target.shape[-1])
     return stitch.to(source).solve(source, target), place + 1
 
 
@@ -520,7 +522,7 @@ def _check_features(name: str, block: nn.Module, h: object) -> None:
     convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in block.modules())
     if h.ndim > 3 or (h.ndim == 3 and convolves):
         raise ValueError(
-            f"{name} must return (N, D) or (N, T, D), features last, got shape {tuple(h.shape)}: flatten it"
+            f"{name} must return (N, D) or (N, T, D), features last: flatten what is of shape {tuple(h.shape)}"
         )
 
 
@@ -536,7 +538,7 @@ def _agree(name: str, states: Sequence[State]) -> list[State]:
 
 
 def _fit(states: dict[str, State], types: bool = True) -> list[State]:
-    """The states, whose names are for errors: all must have the tensors of the first, and `types` the same types."""
+    """The states, by names for errors: all must have the tensors of the first, its types by `types`."""
     (first_name, first), *_ = states.items()
     for name, state in states.items():
         if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):
@@ -545,7 +547,8 @@ def _fit(states: dict[str, State], types: bool = True) -> list[State]:
             raise ValueError(f"{name} must have the tensors of {first_name}: only one of them has {', '.join(odd)}")
         for key, wanted in first.items():
             found = state[key]
-            if (found.shape, found.device) != (wanted.shape, wanted.device) or (types and found.dtype != wanted.dtype):
+            alike = (found.shape, found.device) == (wanted.shape, wanted.device)
+            if not alike or (types and found.dtype != wanted.dtype):
                 told = [f"{t.dtype} of shape {tuple(t.shape)} on {t.device}" for t in (wanted, found)]
                 raise ValueError(f"{name}[{key!r}] must be {told[0]}, as in {first_name}, got {told[1]}")
     return list(states.values())
@@ -568,4 +571,5 @@ def _check_no_statistics(demand: str, state: State) -> None:
 def _first_names(state: State) -> dict[str, str]:
     """For each name the first one that has the same tensor: tied weights share their memory."""
     seen: dict[tuple, str] = {}
-    return {key: seen.setdefault((t.data_ptr() or key, t.shape, t.stride()), key) for key, t in state.items()}
+    places = {key: (t.data_ptr() or key, t.shape, t.stride()) for key, t in state.items()}
+    return {key: seen.setdefault(place, key) for key, place in places.items()}

@@ -55,7 +55,7 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
 
 
 def as_number(name: str, value: object, allowed: str, holds: Callable[[float], bool]) -> float:
-    """`value` as a Python float: any real number, NumPy's and tensors without dimensions too, but no bool.
+    """`value` as a Python float: any real number, NumPy's and 0-dimensional tensors, but no bool.
 
     Raises:
         ValueError: "`name` must be `allowed`, got `value`", where it is none or `holds` says no.

@@ -47,7 +47,8 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     history, since, step = [], [], 0
     # on stdout, and gone when done: a notebook keeps neither a red box nor a bar
-    with modes_kept(model), tqdm(total=steps, desc=label, file=sys.stdout, leave=False, ascii=True, ncols=80) as bar:
+    look = {"desc": label, "file": sys.stdout, "leave": False, "ascii": True, "ncols": 80}
+    with modes_kept(model), tqdm(total=steps, **look) as bar:
         model.train()
         for step, batch in zip(range(1, steps + 1), batches):  # noqa: B905 - batches may be endless
             value = loss(*batch)
@@ -98,7 +99,7 @@ def evaluate(
 
 @contextmanager
 def modes_kept(*models: nn.Module) -> Iterator[None]:
-    """At its end, also by an error, each module is in training or evaluation mode as it was: frozen parts, too."""
+    """At its end, also by an error, each module is in the mode in which it was: frozen parts, too."""
     before = [(module, module.training) for model in models for module in model.modules()]
     try:
         yield

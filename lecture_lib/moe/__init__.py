@@ -14,8 +14,8 @@ use all of its experts: the losses and biases below do, all of them pure functio
     BalanceBias         the k best after a bonus for idle experts                          Wang et al. 2024
     hashed              by the token's identity alone, nothing is learnt                   Roller et al. 2021
 
-Scores, losses and counters are float32 at least, whatever the network is. Where batches are padded, a
-`mask` (...) says which tokens count: the others get weight 0, and change nothing for anyone.
+Scores, losses and counters are float32 at least, whatever the network is. Where batches are padded,
+a `mask` (...) says which tokens count: the others get weight 0, and change nothing for anyone.
 
 Shapes: N tokens (all leading dimensions, flattened), E experts, D width of a token (d_model), H of an expert's hidden
 layer. A *pair* is a token and an expert that it gave a weight; n of them.
