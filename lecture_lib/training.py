@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable, Iterable
 
 import torch
+from IPython import get_ipython
+from IPython.display import display
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -41,8 +43,8 @@ def fit(
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     history, since, step = [], [], 0
     model.train()
-    # on stdout, and gone when done: a notebook keeps neither a red box nor a bar
-    with tqdm(total=steps, desc=label, file=sys.stdout, leave=False, ascii=True, ncols=80) as bar:
+    # not on stderr, and gone when done: a notebook keeps neither a red box nor a bar, whoever saves it
+    with tqdm(total=steps, desc=label, file=_Line.here(), leave=False, ascii=True, ncols=80) as bar:
         for step, batch in zip(range(1, steps + 1), batches):  # noqa: B905 - batches may be endless
             value = loss(*batch)
             if value.ndim:
@@ -88,6 +90,34 @@ def evaluate(
         return {name: torch.cat(parts).mean().item() for name, parts in values.items()}
 
     return _measured(model, collect)
+
+
+class _Line:
+    """A line of a notebook that is written over: one output of the cell, which is empty in the end.
+
+    What overwrites on stdout stays in the file, each time, where no JupyterLab saves it.
+    """
+
+    cell, line = None, None
+
+    def __init__(self):
+        self.output = display({"text/plain": ""}, raw=True, display_id=True)
+
+    @classmethod
+    def here(cls):
+        """The line of the running cell, made where it has none; stdout outside of notebooks."""
+        shell = get_ipython()
+        if getattr(shell, "kernel", None) is None:
+            return sys.stdout
+        if cls.cell != shell.execution_count:
+            cls.cell, cls.line = shell.execution_count, cls()
+        return cls.line
+
+    def write(self, text):
+        self.output.update({"text/plain": text.strip()}, raw=True)
+
+    def flush(self):
+        """Each text is shown at once."""
 
 
 def _measured(model: nn.Module, measure: Callable[[], dict[str, float]]) -> dict[str, float]:
