@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
+from IPython import get_ipython
+from IPython.display import display
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -46,8 +48,8 @@ def fit(
         raise ValueError(f"lr must be a finite number > 0, got {lr:g}")
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     history, since, step = [], [], 0
-    # on stdout, and gone when done: a notebook keeps neither a red box nor a bar
-    look = {"desc": label, "file": sys.stdout, "leave": False, "ascii": True, "ncols": 80}
+    # not on stderr, and gone when done: a notebook keeps neither a red box nor a bar, whoever saves it
+    look = {"desc": label, "file": _Line.here(), "leave": False, "ascii": True, "ncols": 80}
     with modes_kept(model), tqdm(total=steps, **look) as bar:
         model.train()
         for step, batch in zip(range(1, steps + 1), batches):  # noqa: B905 - batches may be endless
@@ -112,3 +114,31 @@ def _measured(model: nn.Module, measure: Callable[[], dict[str, float]]) -> dict
     with modes_kept(model), torch.no_grad():
         model.eval()
         return measure()
+
+
+class _Line:
+    """A line of a notebook that is written over: one output of the cell, which is empty in the end.
+
+    What overwrites on stdout stays in the file, each time, where no JupyterLab saves it.
+    """
+
+    cell, line = None, None
+
+    def __init__(self):
+        self.output = display({"text/plain": ""}, raw=True, display_id=True)
+
+    @classmethod
+    def here(cls):
+        """The line of the running cell, made where it has none; stdout outside of notebooks."""
+        shell = get_ipython()
+        if getattr(shell, "kernel", None) is None:
+            return sys.stdout
+        if cls.cell != shell.execution_count:
+            cls.cell, cls.line = shell.execution_count, cls()
+        return cls.line
+
+    def write(self, text):
+        self.output.update({"text/plain": text.strip()}, raw=True)
+
+    def flush(self):
+        """Each text is shown at once."""

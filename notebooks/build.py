@@ -160,6 +160,8 @@ def tidy(outputs, where):
             raise BuildError(f"{where} holds an exception: {output['ename']}: {output['evalue']}")
         if output.get("name") == "stderr":
             raise BuildError(f"{where} writes to stderr: {output['text'].strip()}")
+        if output.get("data") == {"text/plain": ""}:  # of a progress bar that is gone
+            continue
         if output["output_type"] == "stream" and merged and merged[-1]["output_type"] == "stream":
             merged[-1]["text"] += output["text"]
         else:

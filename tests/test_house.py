@@ -108,11 +108,12 @@ def test_every_room_of_exercises_is_that_of_a_notebook():
     assert rooms <= notebooks, rooms - notebooks
 
 
-def test_import_adds_at_most_300_ms_to_torch():
-    code = "import time, torch; t = time.perf_counter(); import lecture_lib; print(time.perf_counter() - t)"
-    run = [sys.executable, "-c", code]
-    times = [float(subprocess.run(run, capture_output=True, check=True).stdout) for _ in range(3)]
-    assert min(times) < 0.3
+def test_import_adds_little_to_torch():
+    clock = "from time import process_time as t"
+    code = f"{clock}; a = t(); import torch; b = t(); import lecture_lib; print(b - a, t() - b)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
+    theirs, ours = map(float, done.stdout.split())
+    assert ours < 0.25 * theirs, "processor time, so a busy machine does not matter; today a hundredth"
 
 
 def split(requirement):

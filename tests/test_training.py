@@ -2,7 +2,9 @@
 
 import contextlib
 import itertools
+from pathlib import Path
 
+import nbformat
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,9 @@ from torch import nn
 
 from lecture_lib.data import batches
 from lecture_lib.training import evaluate, fit
+from notebooks import build
 
+ROOT = Path(__file__).parents[1]
 X = torch.randn(64, 3, generator=torch.Generator().manual_seed(0))
 Y = X @ torch.tensor([[1.0], [-2.0], [0.5]])
 
@@ -34,6 +38,29 @@ def test_fit_learns_and_returns_its_history(capsys):
     assert set(modes) == {(False, False)} and model.training
     out, err = capsys.readouterr()
     assert "training" in out and not err  # progress is text, and not an alarm
+
+
+def test_a_notebook_keeps_no_bar_whoever_saves_it():
+    """A cell has one line for all its bars, and it is empty in the end."""
+    source = """\
+import itertools
+from tqdm import tqdm
+from torch import nn
+from lecture_lib import training
+
+model, seen = nn.Linear(1, 1), []
+write = training._Line.write
+training._Line.write = lambda line, text: (seen.append(text), write(line, text))
+for label in ("one", "two"):
+    training.fit(model, lambda: model.weight.sum(), itertools.repeat(()), steps=3, label=label)
+    print(label)
+assert any("one:" in text for text in seen) and any("two:" in text for text in seen)
+"""
+    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source)])
+    build.run(nb, "bars", ROOT)
+    outputs = nb.cells[0].outputs
+    assert [output.get("data") for output in outputs] == [{"text/plain": ""}, *[None] * (len(outputs) - 1)]
+    assert [output.text for output in build.tidy(outputs, "bars")] == ["one\ntwo\n"]
 
 
 def test_history_is_the_mean_loss_since_the_row_before():
