@@ -16,6 +16,7 @@ from lecture_lib.simplex import (
     _threshold_by_sorting,
     as_integer,
     as_number,
+    as_numbers,
     check_logits,
     check_mask,
     entmax,
@@ -558,3 +559,12 @@ def test_a_mask_is_a_boolean_for_each(mask):
     check_mask(torch.ones(3, dtype=torch.bool), torch.Size([3]))
     with pytest.raises(ValueError, match=r"mask must be \(3,\) of torch.bool, True for what counts, got"):
         check_mask(mask, torch.Size([3]))
+
+
+def test_several_numbers_are_read_one_by_one():
+    above_0 = {"allowed": "numbers above 0", "holds": lambda x: x > 0}
+    for values in ([1, 2.5], (np.float32(1), torch.tensor(2.5)), np.array([1, 2.5]), torch.tensor([1, 2.5])):
+        assert as_numbers("shares", values, 2, **above_0) == [1, 2.5]
+    for values in ([1], [1, 2, 3], [1, 0], [1, True], [1, "2"], 1, None):
+        with pytest.raises(ValueError, match=r"^shares must be 2 numbers above 0, got "):
+            as_numbers("shares", values, 2, **above_0)

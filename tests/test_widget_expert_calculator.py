@@ -37,7 +37,8 @@ def test_costs_are_those_of_a_real_layer(calculator, layer):
     ours = calculator(f"w.costs({json.dumps(layer)})")
     d, h, n_experts, k, factor, n = layer.values()
     generator = torch.Generator().manual_seed(0)
-    moe = MoE(d, h, n_experts, partial(draw, k=k, generator=generator))
+    choose = partial(draw, k=k, generator=generator)
+    moe = MoE(d, h, n_experts, choose, at_test=choose)
     assert ours["total"] == sum(p.numel() for p in moe.parameters()) == ours["bytes"] / 4
     experts = sum(p.numel() for p in moe.experts.parameters())
     assert ours["active"] == ours["total"] - experts * (1 - k / n_experts)

@@ -101,6 +101,7 @@ def balanced(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Choice
     """
     if mask is not None:
         return among(partial(balanced, n_iters=n_iters), logits, mask)
+    check_logits(logits)
     best = sinkhorn(full(logits), n_iters).argmax(-1)
     return only(F.one_hot(best, logits.shape[-1]).bool(), logits, full(logits).softmax(-1))
 
