@@ -108,6 +108,8 @@ def talk(folder: Path) -> nbformat.NotebookNode:
         for view in _views(cell for slide in chosen for cell in slide):
             view["model_id"] = f"{name}-{view['model_id']}"
     cells = [cell for slide in talk for cell in slide]
+    for number, cell in enumerate(cells):  # different notebooks may have cells of one id
+        cell.id = f"talk-{number}"
     return nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {_STATE: {"state": state}}})
 
 
