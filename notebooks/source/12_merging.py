@@ -218,9 +218,10 @@ show(
 # In the picture, the best matches are to the left. Pale units have learnt nothing, and some of A find no counterpart.
 #
 # With several layers, the order of one decides what the next one reads. *Git Re-Basin* (Ainsworth et al. 2023) takes
-# one layer at a time, the others as they are, until nothing moves: `match_weights`. It climbs, and it may stop at a
-# local optimum; the best is hard to find. The library does residual streams too (one order for all the layers that
-# share it), and attention, where heads change places as blocks.
+# one layer at a time, the others as they are, until nothing moves: `match_weights(A, B, units(net))`, where `units`
+# reads from the network which units may change places. It climbs, and it may stop at a local optimum; the best is hard
+# to find. The library does residual streams too (one order for all the layers that share it), and attention, where
+# heads change places as blocks.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## From A to B, step by step
