@@ -381,6 +381,7 @@ class Deck:
         self.page.on("pageerror", lambda error: self.errors.append(str(error)[:300]))
         self.page.goto(path.as_uri())
         self.page.wait_for_function("window.Reveal?.isReady()")
+        self.page.add_style_tag(content="* { transition: none !important }")  # nothing is judged while it fades in
 
     def slides(self):
         """Goes to each slide in turn, all of it shown, and gives its name."""
