@@ -27,10 +27,10 @@ def count_flops(fn: Callable, *args) -> int:
     """Floating-point operations of `fn(*args)`, which is run once.
 
     Counts matrix products, convolutions and attention, forward and, if `fn` calls it, backward; a multiply-add is 2.
-    Element-wise work (activations, softmax, normalisation, outer products) counts 0. Attention under a
-    mask, a causal one too, counts in full. What else is more than element-wise is not counted, or not
-    as it runs: distances, decompositions, Fourier transforms, quantised, sparse and complex products.
-    A UserWarning names it, with its shapes.
+    Element-wise work (activations, softmax, normalisation, outer products) counts 0. Attention under
+    a mask, a causal one too, counts in full. What else is more than element-wise is not counted, or
+    not as it runs: distances, decompositions, Fourier transforms, quantised, sparse and complex
+    products. A UserWarning names it, with its shapes.
     """
     mha, mkldnn = torch.backends.mha, torch.backends.mkldnn
     before = mha.get_fastpath_enabled(), mkldnn.enabled
@@ -170,8 +170,7 @@ def roofline(flops: float, n_bytes: float, machine: Machine) -> Bound:
 class _Unseen(TorchDispatchMode):
     """Notes work that is more than element-wise and has no formula, or none that fits."""
 
-    heavy = re.compile(r"mm|mv|dot|linear_|linalg|conv|dist|rnn|lstm|gru|attention|fft|cholesky|triangular|matrix_exp")
-
+    heavy = r"mm|mv|dot|linear_|linalg|conv|dist|rnn|lstm|gru|attention|fft|cholesky|triangular|_exp$"
     light = "check_errors", "prepack", "cross", "vector_norm"
 
     def __init__(self):
@@ -181,8 +180,9 @@ class _Unseen(TorchDispatchMode):
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out, packet = func(*args, **(kwargs or {})), func._overloadpacket
         tensors = [x for x in tree_leaves((args, out)) if isinstance(x, Tensor)]
-        if self.heavy.search(packet.__name__) and not packet.__name__.endswith(self.light):
-            odd = any(x.layout != torch.strided or x.is_quantized or x.is_complex() for x in tensors)
+        if re.search(self.heavy, packet.__name__) and not packet.__name__.endswith(self.light):
+            dense = all(x.layout == torch.strided and not x.is_quantized for x in tensors)
+            odd = not dense or any(x.is_complex() for x in tensors)
             if odd or (packet not in _FORMULAS and packet not in flop_counter.flop_registry):
                 self.names[f"{packet} of {', '.join(str(tuple(x.shape)) for x in tensors)}"] = True
         return out

@@ -256,7 +256,7 @@ def on_paper(
     given = {"flops_per_pair": flops_per_pair, "row_bytes": row_bytes}
     given |= {"flops_per_second": flops_per_second, "bytes_per_second": bytes_per_second}
     flops_per_pair, row_bytes, flops_per_second, bytes_per_second = (
-        as_number(name, v, "a finite number > 0", lambda v: 0 < v < math.inf) for name, v in given.items()
+        as_number(k, v, "a finite number > 0", lambda v: 0 < v < math.inf) for k, v in given.items()
     )
     latency = as_number("latency", latency, "a finite number >= 0", lambda v: 0 <= v < math.inf)
     away = pairs - pairs.diag().diag()

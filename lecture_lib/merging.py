@@ -1,14 +1,13 @@
 """Merging networks, and making one of parts of others.
 
 A state is a network's tensors by name, as `state_dict()` gives them; a task vector is a difference of two states.
-States that meet must have the same names, shapes, types and devices. Integers, such as counters, are
-not averaged: a result has those of the first state. Running statistics of a normalisation
-(running_mean, running_var) are no weights either: a task vector has none, and averages have means of
-them, which fit no network any more: estimate them anew. Leave other buffers out:
+States that meet must have the same names, shapes, types and devices. Integers, such as counters,
+are not averaged: a result has those of the first state. Running statistics of a normalisation
+(running_mean, running_var) are no weights either: a task vector has none, and averages have means
+of them, which fit no network any more: estimate them anew. Leave other buffers out:
 `dict(net.named_parameters())` is a state as well.
 
-Shapes: N examples, D width, H heads. Sums are taken in float64, and rounded once to the type of what
-went in.
+Shapes: N examples, D width, H heads. Sums are in float64, rounded once to the type of what went in.
 """
 
 import copy
@@ -41,7 +40,7 @@ def average(states: Sequence[State], weights: Sequence[float] | None = None) -> 
     if min(w) < 0:
         _check_no_statistics("weights must not be negative", states[0])
     return {
-        key: sum(w_i * _wide(state[key]) for w_i, state in zip(w, states, strict=True)).to(first.dtype)
+        key: sum(x * _wide(state[key]) for x, state in zip(w, states, strict=True)).to(first.dtype)
         if _has_mean(first)
         else first.clone()
         for key, first in states[0].items()
@@ -56,9 +55,8 @@ def interpolate(a: State, b: State, t: float) -> dict[str, Tensor]:
         return {key: ((a, b)[int(t)][key] if _has_mean(w) else w).clone() for key, w in a.items()}
     if not 0 < t < 1:
         _check_no_statistics("t must be from 0 to 1", a)
-    return {
-        key: ((1 - t) * _wide(w) + t * _wide(b[key])).to(w.dtype) if _has_mean(w) else w.clone() for key, w in a.items()
-    }
+    moved = {k: (1 - t) * _wide(w) + t * _wide(b[k]) for k, w in a.items() if _has_mean(w)}
+    return {key: moved[key].to(w.dtype) if key in moved else w.clone() for key, w in a.items()}
 
 
 class Soup(NamedTuple):
@@ -115,9 +113,8 @@ def apply_task_vectors(base: State, vectors: Sequence[State], scale: float) -> d
     vectors = _agree("vectors", vectors)
     if odd := [key for key in vectors[0] if key not in base or not _has_mean(base[key])]:
         raise ValueError(f"vectors[0] must have weights of base, got {', '.join(odd)}")
-    if odd := [
-        key for key, w in base.items() if _has_mean(w) and not key.endswith(_STATISTICS) and key not in vectors[0]
-    ]:
+    weights = {k for k, w in base.items() if _has_mean(w) and not k.endswith(_STATISTICS)}
+    if odd := sorted(weights - vectors[0].keys()):
         raise ValueError(f"vectors[0] must have all weights of base, but has no {', '.join(odd)}")
     _fit({"base": {key: base[key] for key in vectors[0]}, "vectors[0]": vectors[0]}, types=False)
     return {
@@ -171,14 +168,13 @@ def dare(vector: State, drop: float, generator: torch.Generator | None = None) -
     _check_vector("vector", *_fit({"vector": vector}))
     drop = as_number("drop", drop, "at least 0 and less than 1", lambda share: 0 <= share < 1)
     names = _first_names(vector)
-    kept = {
-        key: torch.where(
-            torch.rand(t.shape, generator=generator, device=t.device) >= drop, t.double() / (1 - drop), 0
-        ).to(t.dtype)
-        for key, t in vector.items()
-        if names[key] == key
-    }
-    return {key: kept[names[key]] for key in vector}
+
+    def dropped(t: Tensor) -> Tensor:
+        kept = torch.rand(t.shape, generator=generator, device=t.device) >= drop
+        return torch.where(kept, t.double() / (1 - drop), 0).to(t.dtype)
+
+    own = {key: dropped(t) for key, t in vector.items() if names[key] == key}
+    return {key: own[names[key]] for key in vector}
 
 
 def _check_vector(name: str, vector: State) -> None:
@@ -305,7 +301,7 @@ def match_weights(a: State, b: State, layout: Units) -> dict[str, Tensor]:
     for name, state in {"a": a, "b": b}.items():
         tensors = {key: state[key] for key in layout.axes}
         if odd := [key for key, t in tensors.items() if t.is_complex() or not t.isfinite().all()]:
-            raise ValueError(f"{name} must be finite, and real: a NaN, an infinity or a complex number is in {odd}")
+            raise ValueError(f"{name} must be finite, not NaN nor complex, got {odd}")
 
     def descend(orders: dict[str, Tensor]) -> dict[str, Tensor]:
         better = True
@@ -472,8 +468,8 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
     after; the stitch maps the one representation to the other by least squares. Nothing is trained.
 
     Args:
-        a, b: the blocks of two networks, each a chain; (..., D) between them. (N, C, H, W), as between
-            convolutions, is refused: there the last dimension is the width of an image.
+        a, b: the blocks of two networks, each a chain; (..., D) between them. (N, C, H, W), as
+            between convolutions, is refused: there the last dimension is the width of an image.
         cut: from 1 to len(a) - 1.
 
     Returns: the stitched network, and how many blocks of b were left out.
@@ -501,8 +497,8 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
     fits = [h.shape[:-1] == source.shape[:-1] for h in inside]
     if not any(fits):
         raise ValueError(
-            f"b must have a place with features for {tuple(source.shape[:-1])} tokens, as a has after "
-            f"the cut, got shapes {[tuple(h.shape) for h in inside]}"
+            f"b must have a place with features for {tuple(source.shape[:-1])} tokens, as a has "
+            f"after the cut, got shapes {[tuple(h.shape) for h in inside]}"
         )
     alike = [
         linear_cka(source.flatten(0, -2), h.flatten(0, -2)).item() if fit else -1
@@ -521,9 +517,8 @@ def _check_features(name: str, block: nn.Module, h: object) -> None:
         raise TypeError(f"{name} must return a tensor (..., D), got {type(h).__name__}")
     convolves = any(isinstance(part, nn.modules.conv._ConvNd) for part in block.modules())
     if h.ndim > 3 or (h.ndim == 3 and convolves):
-        raise ValueError(
-            f"{name} must return (N, D) or (N, T, D), features last: flatten what is of shape {tuple(h.shape)}"
-        )
+        wanted = "(N, D) or (N, T, D), features last: flatten"
+        raise ValueError(f"{name} must return {wanted} what is of shape {tuple(h.shape)}")
 
 
 def _agree(name: str, states: Sequence[State]) -> list[State]:
@@ -538,7 +533,7 @@ def _agree(name: str, states: Sequence[State]) -> list[State]:
 
 
 def _fit(states: dict[str, State], types: bool = True) -> list[State]:
-    """The states, by names for errors: all must have the tensors of the first, its types by `types`."""
+    """The states, by names for errors: all must have the tensors of the first, and its `types`."""
     (first_name, first), *_ = states.items()
     for name, state in states.items():
         if not isinstance(state, Mapping) or not all(isinstance(t, Tensor) for t in state.values()):

@@ -48,7 +48,7 @@ def fit(
         raise ValueError(f"lr must be a finite number > 0, got {lr:g}")
     optimizer = torch.optim.Adam(model.parameters(), lr=lr)
     history, since, step = [], [], 0
-    # not on stderr, and gone when done: a notebook keeps neither a red box nor a bar, whoever saves it
+    # not on stderr, and gone when done: a notebook keeps no red box and no bar, whoever saves it
     look = {"desc": label, "file": _Line.here(), "leave": False, "ascii": True, "ncols": 80}
     with modes_kept(model), tqdm(total=steps, **look) as bar:
         model.train()
@@ -101,7 +101,7 @@ def evaluate(
 
 @contextmanager
 def modes_kept(*models: nn.Module) -> Iterator[None]:
-    """At its end, also by an error, each module is in the mode in which it was: frozen parts, too."""
+    """At its end, also by an error, each module is in the mode in which it was, frozen ones too."""
     before = [(module, module.training) for model in models for module in model.modules()]
     try:
         yield

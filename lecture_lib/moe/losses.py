@@ -1,4 +1,4 @@
-"""Losses: how unequal, how uncertain. All are scalars, to be multiplied by a small number and added to the task's."""
+"""Losses: how unequal, how uncertain. Scalars, to be added to the task's with a small weight."""
 
 import torch
 from torch import Tensor
