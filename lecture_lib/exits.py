@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from lecture_lib.choice import Choice, quiet, stick_breaking
 from lecture_lib.mixture import mix
 from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_mask, full, score
+from lecture_lib.training import modes_kept
 
 Choose = Callable[[Tensor], Choice]
 Rule = Callable[[Tensor, Tensor], Tensor]  # logits so far (k, n, C), the latest last, and h (n, ...) -> stop (n,) bool
@@ -386,7 +387,6 @@ def expected_cost(choice: Choice, costs: Iterable[float]) -> Tensor:
 
 def _fit(fit: Fit, model: nn.Module, loss: Callable, net: nn.Module, frozen: Iterable = ()):
     """fit(model, loss) of batches that may be padded; modes are as they were however it ends."""
-    modes = [(part, part.training) for whole in (net, model) for part in whole.modules()]
 
     def of_what_counts(x: Tensor, target: Tensor, mask: Mask = None) -> Tensor:
         if mask is None:
@@ -395,13 +395,10 @@ def _fit(fit: Fit, model: nn.Module, loss: Callable, net: nn.Module, frozen: Ite
         nothing = torch.zeros((), device=x.device, requires_grad=True)
         return loss(x[mask], target[mask]) if mask.any() else nothing
 
-    for part in frozen:
-        part.eval()
-    try:
+    with modes_kept(net, model):
+        for part in frozen:
+            part.eval()
         return fit(model, of_what_counts)
-    finally:
-        for part, training in modes:
-            part.training = training
 
 
 def _cross_entropy(logits: Tensor, target: Tensor) -> Tensor:

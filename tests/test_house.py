@@ -30,7 +30,7 @@ ARROWS = {
     # places: one technique each
     "patches": CHOOSING | {"models"},
     "skipping": CHOOSING | {"models", "patches"},
-    "exits": CHOOSING | {"models"},
+    "exits": CHOOSING | {"models", "training"},
     "calibration": CHOOSING,
     "moe": CHOOSING | {"models"},
     "expert_parallel": CHOOSING | {"models", "moe"},
