@@ -215,17 +215,22 @@ def peak_mb(build: Callable[[], nn.Module]) -> float:
     return max(accumulate(event.nbytes() for event in events if event.name() == "[memory]")) / 1e6
 
 
-def on_gpu(device="cuda", tokens=32768, width=2048, hidden=1024, n=64) -> Iterator[Case]:
-    """bfloat16, two experts of `n` for a token, against transformers' grouped experts and a dense network."""
+def on_gpu(device="cuda", tokens=(1, 64, 4096), width=2048, hidden=1024, n=64, backend="inductor") -> Iterator[Case]:
+    """bfloat16, two experts of `n` for a token: as it is and compiled, against a compiled dense network of equal FLOPs
+    and transformers' grouped experts."""
     dtype = torch.bfloat16
-    x = torch.randn(1, tokens, width, device=device, dtype=dtype)
     moe = MoE(width, hidden, n, TWO, gated=True, activation=F.silu).to(device, dtype)
-    least = work(tokens, width, hidden, n, 2, gated=True, size=2)
-    what, ours = f"MoE step in bfloat16, {tokens:,} tokens, {n} SwiGLU experts, top-2", step(moe, x)
     network = SwiGLU(width, 2 * hidden).to(device, dtype)
-    yield Case(what, ours, "dense", step(network, x), None, None, least)
-    # of two scores that are equal in bfloat16 each picks another: route both by one choice
-    choice, what = moe(x)[1], f"{what}, routed"
-    yield Case(
-        what, step(Routed(moe, choice), x), "Mixtral, grouped_mm", step(Mixtral(moe, "grouped_mm", choice), x), 0.02
-    )
+    compiled = partial(torch.compile, fullgraph=True, dynamic=False, backend=backend)
+    for count in tokens:
+        x = torch.randn(1, count, width, device=device, dtype=dtype)
+        what = f"MoE step in bfloat16, {count:,} tokens, {n} SwiGLU experts, top-2"
+        least = work(count, width, hidden, n, 2, gated=True, size=2)
+        for how, ours in {"eager": moe, "compiled": compiled(moe)}.items():
+            theirs = step(compiled(network), x)
+            yield Case(f"{what}, {how}", step(ours, x), "dense, compiled", theirs, None, None, least)
+        # of two scores that are equal in bfloat16 each picks another: route both by one choice
+        choice = moe(x)[1]
+        routed, peer = Routed(moe, choice), step(Mixtral(moe, "grouped_mm", choice), x)
+        for how, ours in {"eager": routed, "compiled": compiled(routed)}.items():
+            yield Case(f"{what}, {how}, routed", step(ours, x), "Mixtral, grouped_mm", peer, 0.02, SAME)

@@ -2,7 +2,8 @@
 
 Ours and the peer take turns; times are medians, ratios have quartiles, and results are first asserted to be equal.
 Between machines compare ratios, not milliseconds; the record keeps one of each processor. A limit is missed when both
-quartiles are above it: that is recorded, and ends in exit status 1. `--only NAME` runs one part and writes nothing.
+quartiles are above it: that is recorded, and ends in exit status 1. `--only NAME` runs one part and writes nothing;
+`--only gpu`, five minutes on a machine with one, is the record of that GPU.
 Threads wait for each other: on a machine that is busy with other things two are slower than one, so let it rest, or
 ask for `--threads 1`.
 """
@@ -107,9 +108,9 @@ def main() -> None:
         "python": platform.python_version(),
         **{name: version(name) for name in PEERS},
     }
-    if torch.cuda.is_available():
-        facts["gpu"] = torch.cuda.get_device_name()
-        parts["gpu"] = on_gpu
+    if options.only == "gpu":
+        facts["machine"] = torch.cuda.get_device_name()
+        parts = {"gpu": on_gpu}
         roofs["gpu"] = partial(measure_machine, size=8192, megabytes=1024, dtype=torch.bfloat16, device="cuda")
     rows = []
     for name, cases in parts.items():
@@ -120,9 +121,8 @@ def main() -> None:
         if before is not None:
             best = Machine(*map(max, before, roofs[name]()))  # other programs can only make it slower
             new = [row | under_roof(row, best) if "flops" in row else row for row in new]
-            prefix = "gpu_" * (name == "gpu")
-            facts[f"{prefix}matmul_gflops_per_second"] = round(best.matmul_rate / 1e9, 1)
-            facts[f"{prefix}copy_gb_per_second"] = round(best.copy_rate / 1e9, 1)
+            facts["matmul_gflops_per_second"] = round(best.matmul_rate / 1e9, 1)
+            facts["copy_gb_per_second"] = round(best.copy_rate / 1e9, 1)
         rows += new
         for row in new:
             show(row)
@@ -136,7 +136,7 @@ def main() -> None:
         print(", ".join(f"{key} {value:g}" for key, value in row.items()), flush=True)
     facts["minutes"] = round((time.perf_counter() - start) / 60, 1)
     print(", ".join(f"{key} {value}" for key, value in facts.items() if key != "processes"))
-    if not options.only:  # the record of this machine; another's stays, with its date
+    if options.only in ("", "gpu"):  # the record of this machine; another's stays, with its date
         records = json.loads(RESULTS.read_text("utf-8")) | {facts.pop("machine"): {**facts, "rows": rows}}
         RESULTS.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
         draw(records).savefig(RESULTS.with_suffix(".png"), dpi=110)

@@ -149,9 +149,10 @@ class ShardedExperts(nn.Module):
         expert = torch.arange(received.numel(), device=rows.device) % received.shape[-1]
         order = expert.repeat_interleave(received.flatten()).argsort(stable=True)
         own = received.sum(0)
+        ends = own.cumsum(0, dtype=torch.int32)
         y = self._run(
             rows.index_select(0, order),
-            lambda rows, weights: grouped_product(rows, weights.to_local(), own),
+            lambda rows, weights: grouped_product(rows, weights.to_local(), ends),
             lambda bias: bias.to_local().repeat_interleave(own, 0),
         )
         return _AllToAll.apply(y.index_select(0, order.argsort()), back, there, self.group)

@@ -25,16 +25,67 @@ def autocast_dtype(x: Tensor) -> torch.dtype | None:
     return torch.get_autocast_dtype(kind) if on and x.dtype != torch.float64 else None
 
 
-def grouped_product(rows: Tensor, weights: Tensor, counts: Tensor) -> Tensor:
-    """Rows (n, a), sorted by expert, times their own expert's matrix: weights (E, a, b), counts (E,) -> (n, b)."""
+def grouped_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """Rows (n, a), sorted by expert, times their own expert's matrix: weights (E, a, b) -> (n, b).
+
+    Those of expert e end at `ends[e]`, int32.
+    """
     if (low := autocast_dtype(rows)) is not None:  # which does not know of grouped_mm
         rows, weights = rows.to(low), weights.to(low)
-    aligned = all(size * rows.element_size() % 16 == 0 for size in weights.shape[1:]) and weights.data_ptr() % 16 == 0
-    if len(rows) and aligned and rows.dtype == weights.dtype != torch.float64:
-        return F.grouped_mm(rows, weights, offs=counts.cumsum(0, dtype=torch.int32))
+    if not torch.compiler.is_compiling():
+        return _product(rows, weights, ends)
+    traced = rows.dtype == torch.bfloat16 and _aligned(weights)  # all that torch can trace
+    return F.grouped_mm(rows, weights, offs=ends) if traced else _opaque_product(rows, weights, ends)
+
+
+def _product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    taken = rows.dtype == weights.dtype != torch.float64 and _aligned(weights) and weights.data_ptr() % 16 == 0
+    if taken and len(rows):
+        return F.grouped_mm(rows, weights, offs=ends)
     # what torch refuses. unbind, as every weights[e] would have a gradient of the size of all of them
-    groups = zip(rows.split(counts.tolist()), weights.unbind(), strict=True)
+    groups = zip(rows.split(_sizes(ends)), weights.unbind(), strict=True)
     return torch.cat([group @ weight for group, weight in groups])
+
+
+def _sizes(ends: Tensor) -> list[int]:
+    return ends.diff(prepend=ends.new_zeros(1)).tolist()
+
+
+def _aligned(weights: Tensor) -> bool:
+    return all(size * weights.element_size() % 16 == 0 for size in weights.shape[1:])
+
+
+@torch.library.custom_op("lecture_lib::grouped_product", mutates_args=())
+def _opaque_product(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    """`_product` as one node of a compiled graph."""
+    return _product(rows, weights, ends)
+
+
+@torch.library.custom_op("lecture_lib::grouped_outer", mutates_args=())
+def _opaque_outer(rows: Tensor, grad: Tensor, ends: Tensor) -> Tensor:
+    """The gradient of the weights: rows (n, a), grad (n, b) -> (E, a, b)."""
+    groups = (part.split(_sizes(ends)) for part in (rows, grad))
+    return torch.stack([row.T @ g for row, g in zip(*groups, strict=True)])
+
+
+@_opaque_product.register_fake
+def _(rows: Tensor, weights: Tensor, ends: Tensor) -> Tensor:
+    return rows.new_empty(rows.shape[0], weights.shape[2])
+
+
+@_opaque_outer.register_fake
+def _(rows: Tensor, grad: Tensor, ends: Tensor) -> Tensor:
+    return rows.new_empty(ends.shape[0], rows.shape[1], grad.shape[1])
+
+
+_opaque_product.register_autograd(
+    lambda ctx, grad: (
+        _opaque_product(grad, ctx.saved_tensors[1].mT, ctx.saved_tensors[2]),
+        _opaque_outer(ctx.saved_tensors[0], grad, ctx.saved_tensors[2]),
+        None,
+    ),
+    setup_context=lambda ctx, inputs, output: ctx.save_for_backward(*inputs),
+)
 
 
 class Experts(nn.Module):
@@ -82,8 +133,15 @@ class Experts(nn.Module):
 
     def forward(self, rows: Tensor, counts: Tensor) -> Tensor:
         """Each row through its own expert: rows (n, D), sorted by expert, `counts` (E,) for each -> (n, D)."""
-        product = partial(grouped_product, counts=counts)
-        return self._run(rows, product, lambda bias: bias.repeat_interleave(counts, 0))
+        if self._most_idle(rows):  # then a product for each is slower than to look who is not
+            sizes = counts.tolist()
+            return torch.cat([self[e](group) for e, group in enumerate(rows.split(sizes)) if sizes[e]])
+        product = partial(grouped_product, ends=counts.cumsum(0, dtype=torch.int32))
+        return self._run(rows, product, lambda bias: bias.repeat_interleave(counts, 0, output_size=len(rows)))
+
+    def _most_idle(self, rows: Tensor) -> bool:
+        eager = rows.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        return eager and 0 < rows.shape[0] < len(self)
 
     def _run(self, rows: Tensor, product: Callable, own: Callable[[Tensor], Tensor]) -> Tensor:
         hidden = product(rows, self.w_in)
@@ -165,7 +223,9 @@ class MoE(nn.Module):
         if choice is None:
             logits = score(self.router, x)
             self._check("router must return logits", logits, x)
-            if logits.isnan().any():  # else argmax would send the token to some expert without a word
+            if (
+                not torch.compiler.is_compiling() and logits.isnan().any()
+            ):  # else argmax would send the token to some expert without a word
                 raise ValueError("x must be finite, got a token whose scores are NaN")
             quietly = not self.training and self.at_test is not None
             choice = (self.at_test if quietly else self.choose)(logits)
@@ -173,9 +233,9 @@ class MoE(nn.Module):
         kept = choice if self.capacity_factor is None else self.within_capacity(choice)
         rows, z = x.reshape(-1, d_model), kept.weights.reshape(-1, n_experts).t().contiguous()  # (N, D), (E, N)
         expert, token = z.nonzero(as_tuple=True)  # the n pairs, sorted by expert
-        y = self.experts(rows.index_select(0, token), expert.bincount(minlength=n_experts))  # (n, D)
+        y = self.experts(rows.index_select(0, token), z.count_nonzero(1))  # (n, D)
         y = y * z.flatten().gather(0, expert * len(rows) + token).unsqueeze(-1).to(y.dtype)
-        y = y.new_zeros(rows.shape).index_add(0, token, y)
+        y = y.new_zeros(rows.shape).index_add_(0, token, y)
         if self.shared is not None:
             y = y + self.shared[0](rows)
         return y.reshape(x.shape), choice
