@@ -227,8 +227,8 @@ def within_groups(logits: Tensor, n_groups: int, k_groups: int, *, best: int = 2
 def equal_load(logits: Tensor, k: int = 1) -> Choice:
     """Each token the next k experts in turn, whatever the scores, weighted as by `switch`.
 
-    For benchmarks: loads differ by one at most, and all that a learnt choice costs is computed, the
-    gradient of the router too, which uniform weights would not have. What is forbidden stays so.
+    For benchmarks: loads differ by one at most. The router has its gradient, which uniform weights
+    would not leave it; only the search for the best is spared. What is forbidden stays so.
 
     Source: TorchTitan, `_debug_force_load_balance`.
     """
