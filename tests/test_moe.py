@@ -27,6 +27,7 @@ from lecture_lib.moe import (
     balanced,
     base,
     collapse,
+    equal_load,
     expert_choice,
     expert_load,
     global_entropy,
@@ -38,11 +39,13 @@ from lecture_lib.moe import (
     noisy_load,
     representation_collapse,
     router_z_loss,
+    sequence_balance_loss,
     sinkhorn,
     squared_cv,
     switch,
     upcycle,
     within_capacity,
+    within_groups,
 )
 
 D, H, E = 8, 12, 5
@@ -385,6 +388,49 @@ def test_one_bias_step_by_hand():
     assert choose.bias.tolist() == pytest.approx([-0.1, 0.0, 0.1], abs=1e-6)
 
 
+def test_sigmoid_scores_shared_out_are_a_softmax_of_their_logarithms():
+    torch.manual_seed(0)
+    logits = torch.randn(50, E, dtype=torch.float64)
+    z = BalanceBias(E, 3, score=torch.sigmoid, normalise=True, scale=2.5)(logits).weights
+    torch.testing.assert_close(z, 2.5 * top_k(F.logsigmoid(logits), 3).weights)
+    moe = pickle.loads(pickle.dumps(MoE(D, H, E, BalanceBias(E, score=torch.sigmoid)).eval()))
+    assert set(moe.state_dict()) == {"choose.bias", "experts.w_in", "experts.w_out", "router.weight"}
+    for far in (-200.0, 200.0):  # sigmoids of 0 and 1: finite, forwards and backwards
+        s = torch.full((2, E), far, requires_grad=True)
+        choose = BalanceBias(E, 2, score=torch.sigmoid, normalise=True)
+        choose.bias[3] = 0.1
+        (gradient,) = torch.autograd.grad(choose(s).weights[:, 3].sum(), s)
+        assert gradient.isfinite().all() and (choose(s).weights[:, 3] == (far > 0) / 2).all()
+
+
+def test_groups_are_chosen_first():
+    """Group means of the two best: 2.5, 3, 1; the best expert of all is in the last group."""
+    scores = torch.tensor([[2.0, 3, 0, 3, 3, 0, 4, -2, -3]])
+    two = within_groups(scores, 3, 2)
+    assert two.tolist() == [[2, 3, 0, 3, 3, 0, *[-math.inf] * 3]]
+    assert (top_k(two, 2).weights > 0).nonzero()[:, 1].tolist() == [1, 3]
+    assert (within_groups(scores, 3, 1, best=1) > -math.inf).nonzero()[:, 1].tolist() == [6, 7, 8]
+    forbidden = scores.masked_fill(scores == 3, -math.inf)  # then 2 + 0, 0 alone, 4 - 2
+    assert (within_groups(forbidden, 3, 2) > -math.inf).nonzero()[:, 1].tolist() == [0, 2, 6, 7, 8]
+    limit = partial(within_groups, n_groups=3, k_groups=1)
+    few = BalanceBias(9, 5, score=torch.sigmoid, limit=limit)(scores)  # one group has three
+    assert (few.weights > 0).nonzero()[:, 1].tolist() == [3, 4, 5] and few.logits is scores
+    with pytest.raises(ValueError, match="n_groups must be a divisor of the number of experts, 9, got 2"):
+        within_groups(scores, 2, 1)
+
+
+def test_forced_loads_are_equal_and_have_the_gradient_of_switch():
+    logits = torch.tensor([100.0, 0, 0, 0, -100]).repeat(2, 5, 1).requires_grad_()
+    choice = equal_load(logits, 3)
+    assert (choice.weights > 0).sum((0, 1)).tolist() == [6] * 5
+    assert (choice.weights[0, :2] > 0).tolist() == [[True, True, True, False, False], [True, False, False, True, True]]
+    assert collapse(switch(logits)).max_over_mean == 5 and collapse(choice).max_over_mean == 1
+    mild = torch.randn(4, E, requires_grad=True)
+    (gradient,) = torch.autograd.grad(equal_load(mild).weights.sum(), mild)
+    (wanted,) = torch.autograd.grad(mild.softmax(-1).diagonal().sum(), mild)
+    torch.testing.assert_close(gradient, wanted)
+
+
 @pytest.mark.parametrize("name", CHOICES)
 def test_no_token_gets_an_empty_choice(name):
     choice = CHOICES[name](torch.zeros(0, E))
@@ -565,6 +611,27 @@ def test_load_balance_gradient_goes_through_the_probabilities_alone():
     torch.testing.assert_close(gradient, expected)
 
 
+def test_sequence_balance_is_the_sources_formula():
+    """DeepSeek-V3, eq. 17 to 20, letter by letter, for sequences of 7 and of 4 tokens."""
+    torch.manual_seed(0)
+    s, k, mask = torch.randn(2, 7, E, dtype=torch.float64), 2, torch.arange(7) < torch.tensor([[7], [4]])
+    choice = BalanceBias(E, k, score=torch.sigmoid, normalise=True)(s)
+    losses = []
+    for b, length in enumerate((7, 4)):
+        f, p = [0.0] * E, [0.0] * E
+        for t, i in itertools.product(range(length), range(E)):
+            affinity = s[b, t].sigmoid()
+            f[i] += E / (k * length) * (i in affinity.topk(k).indices.tolist())
+            p[i] += affinity[i].item() / affinity.sum().item() / length
+        losses.append(sum(a * b for a, b in zip(f, p, strict=True)))
+    shared = choice._replace(logits=F.logsigmoid(s))
+    assert sequence_balance_loss(shared, mask=mask).item() == pytest.approx(sum(losses) / 2)
+    one = torch.eye(4)[None].repeat(3, 1, 1) * 50  # each sequence in turn, and all in one
+    assert sequence_balance_loss(switch(one)).item() == pytest.approx(1)
+    assert sequence_balance_loss(switch(one.transpose(0, 1))).item() == pytest.approx(4)
+    assert load_balance_loss(switch(one.transpose(0, 1))).item() == pytest.approx(1)
+
+
 def test_importance_is_a_squared_coefficient_of_variation():
     z = torch.tensor([[0.5, 0.5, 0.0], [1.0, 0.0, 0.0]])  # importance 1.5, 0.5, 0: mean 2/3, variance 7/18
     assert importance_loss(choice_of(z)).item() == pytest.approx((7 / 18) / (4 / 9))
@@ -628,6 +695,7 @@ def test_noisy_load_has_a_gradient_without_noise():
 def test_nothing_that_counts_costs_nothing():
     nothing, choice = torch.zeros(6, dtype=torch.bool), switch(torch.randn(6, 4))
     losses = [load_balance_loss(choice, mask=nothing), importance_loss(choice, mask=nothing)]
+    losses += [sequence_balance_loss(choice, mask=nothing)]
     losses += [router_z_loss(choice, mask=nothing), local_entropy(choice.weights, mask=nothing)]
     losses += [global_entropy(choice.weights, mask=nothing), global_entropy(choice.weights, 2.0, mask=nothing)]
     assert all(loss == 0 for loss in losses)

@@ -52,9 +52,23 @@ def as_router(s):
     return moe.switch(s, min(2, s.shape[-1]))
 
 
+V3 = {
+    "score": torch.sigmoid,
+    "normalise": True,
+    "scale": 2.5,
+    "limit": partial(moe.within_groups, n_groups=1, k_groups=1),
+}
+
+
+def bias(s, **options):
+    return moe.BalanceBias(s.shape[-1], **options).to(s.device)
+
+
 FUNCTIONS = {
     "switch": Held(lambda s: as_router(s).weights, mask=False, own_dtype=True),
-    "BalanceBias": Held(lambda s: moe.BalanceBias(s.shape[-1])(s).weights, mask=False, own_dtype=True),
+    "BalanceBias": Held(lambda s: bias(s)(s).weights, mask=False, own_dtype=True),
+    "BalanceBias, DeepSeek-V3's": Held(lambda s: bias(s, **V3)(s).weights, mask=False, own_dtype=True),
+    "equal_load": Held(lambda s: moe.equal_load(s).weights, mask=False, own_dtype=True),
     "expert_choice": Held(lambda s, **m: moe.expert_choice(s, 2, **m).weights, own_dtype=True),
     "balanced": Held(lambda s, **m: moe.balanced(s, 20, **m).weights, own_dtype=True),
     "base": Held(lambda s, **m: moe.base(s, **m).weights, own_dtype=True),
@@ -63,6 +77,10 @@ FUNCTIONS = {
     ),
     "sinkhorn": Held(lambda s, **m: moe.sinkhorn(s, 20, **m), own_dtype=True),
     "load_balance_loss": Held(lambda s, **m: moe.load_balance_loss(as_router(s.nan_to_num())._replace(logits=s), **m)),
+    "sequence_balance_loss": Held(
+        lambda s: moe.sequence_balance_loss(Choice(*(part[None] for part in as_router(s.reshape(-1, s.shape[-1]))))),
+        mask=False,
+    ),
     "importance_loss": Held(lambda s, **m: moe.importance_loss(Choice(s, s.abs(), s), **m)),
     "router_z_loss": Held(lambda s, **m: moe.router_z_loss(Choice(s, s, s), **m)),
     "local_entropy": Held(lambda s, **m: moe.local_entropy(s.abs() / 8, **m)),
@@ -204,10 +222,10 @@ def test_functions_elsewhere(name):
     wanted = FUNCTIONS[name].compute(s, **(of(mask) if FUNCTIONS[name].mask else {}))
     with Elsewhere():
         s, there = s.to(DEVICE), {"mask": mask.to(DEVICE)} if FUNCTIONS[name].mask else {}
-        bias = moe.BalanceBias(5).to(DEVICE)
-        bias.update(bias(s), **there)
-        y = FUNCTIONS[name].compute(s, **there) if name != "BalanceBias" else moe.BalanceBias(5).to(DEVICE)(s).weights
-        assert y.device == bias.bias.device == DEVICE and torch.equal(y.cpu(), wanted)
+        step = moe.BalanceBias(5).to(DEVICE)
+        step.update(step(s), **there)
+        y = FUNCTIONS[name].compute(s, **there)
+        assert y.device == step.bias.device == DEVICE and torch.equal(y.cpu(), wanted)
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -3,12 +3,13 @@
 import math
 from functools import partial
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
-from properties import BATCHES, DTYPES, SEEDS, SOME, close, normal, refuses, rng, scores, unwanted
+from properties import BATCHES, DTYPES, SEEDS, SOME, close, gradient, normal, refuses, rng, scores, unwanted
 from torch import nn
 from ways import WAYS
 
@@ -95,6 +96,92 @@ def test_losses_and_measures_of_balance(s, seed):
     bias = moe.BalanceBias(e, rate=0.5)
     bias.update(route)
     assert torch.equal(bias.bias, 0.5 * (pairs.sum() - e * pairs).sign())
+
+
+def groups_by_hand(row, n_groups, k_groups, best):
+    """The scores of one token as a list, -inf but in its best groups, which are sorted by the mean of their best."""
+    size = len(row) // n_groups
+    groups = [[e for e in range(g * size, (g + 1) * size) if row[e] > -math.inf] for g in range(n_groups)]
+    top = [sorted((row[e] for e in group), reverse=True)[:best] for group in groups]
+    order = sorted(range(n_groups), key=lambda g: -(sum(top[g]) / len(top[g]) if top[g] else -math.inf))
+    kept = {e for g in order[:k_groups] for e in groups[g]}
+    return [row[e] if e in kept else -math.inf for e in range(len(row))]
+
+
+@given(scores(k=st.sampled_from([1, 2, 4, 6, 12]), huge=False), st.data(), st.booleans(), SEEDS)
+def test_groups_and_biases_equal_a_loop_over_tokens(s, data, normalise, seed):
+    e = s.shape[-1]
+    n_groups = data.draw(st.sampled_from([n for n in range(1, e + 1) if e % n == 0]))
+    k_groups, k = data.draw(st.integers(1, n_groups)), data.draw(st.integers(1, e))
+    limits = n_groups, k_groups, data.draw(st.integers(1, 3))
+    got = moe.within_groups(s, *limits[:2], best=limits[2])
+    assert got.dtype == s.dtype and got.reshape(-1, e).tolist() == [
+        groups_by_hand(row, *limits) for row in s.reshape(-1, e).tolist()
+    ]
+    score = data.draw(st.sampled_from([torch.sigmoid, None]))
+    options = {"score": score, "normalise": normalise, "scale": 1 + seed % 3 / 2}
+    choose = moe.BalanceBias(e, k, **options, limit=lambda s: moe.within_groups(s, *limits[:2], best=limits[2]))
+    choose.bias.copy_(normal(seed, e, dtype=torch.float32).round(decimals=1))
+    full = s.to(torch.promote_types(s.dtype, torch.float32))
+    p, rows = full.softmax(-1) if score is None else score(full), []
+    for row, weight, allowed in zip(*(t.reshape(-1, e).tolist() for t in (p + choose.bias, p, s)), strict=True):
+        ranked = groups_by_hand([r if a > -math.inf else a for r, a in zip(row, allowed, strict=True)], *limits)
+        taken = [i for i in sorted(range(e), key=lambda i: -ranked[i])[:k] if ranked[i] > -math.inf]
+        total = sum(weight[i] for i in taken) + 1e-20 if normalise else 1
+        rows.append([options["scale"] * weight[i] / total if i in taken else 0 for i in range(e)])
+    close(choose(s).weights, torch.tensor(rows, dtype=torch.float64).reshape(s.shape))
+    assert gradient(lambda s: choose(s).weights, s).isfinite().all()
+    for bad, name in (((e + 1, 1), "n_groups"), ((0, 1), "n_groups"), ((n_groups, n_groups + 1), "k_groups")):
+        refuses(name, moe.within_groups, s, *bad)
+    refuses("best", moe.within_groups, s, n_groups, 1, best=0)
+    refuses("scale", moe.BalanceBias, e, scale=0)
+
+
+@given(scores(k=st.integers(1, 6)), st.data())
+def test_forced_loads_are_equal_whatever_the_scores(s, data):
+    e = s.shape[-1]
+    k = data.draw(st.integers(1, e))
+    z, allowed = moe.equal_load(s, k).weights.reshape(-1, e), s.reshape(-1, e) > -torch.inf
+    turn = [{(t * k + i) % e for i in range(k)} for t in range(len(z))]
+    assert (z > 0).tolist() == [[i in turn[t] and bool(allowed[t, i]) for i in range(e)] for t in range(len(z))]
+    assert not allowed.all() or not len(z) or (load := (z > 0).sum(0)).max() - load.min() <= 1
+    close(z, torch.where(z > 0, s.double().softmax(-1).reshape(-1, e), 0))
+
+
+@given(scores(k=st.integers(1, 5), lead=st.lists(st.integers(0, 3), min_size=1, max_size=3)), st.integers(1, 2), SEEDS)
+def test_balance_of_sequences_is_the_mean_of_their_own(s, k, seed):
+    route, mask = moe.switch(s, min(k, s.shape[-1])), torch.rand(s.shape[:-1], generator=rng(seed)) < 0.6
+    for counts in (torch.ones_like(mask), mask):
+        padded = choice.Choice(*(t.masked_fill(~counts[..., None], math.nan) for t in route[:2]), route.log_prob)
+        places = [at for at in np.ndindex(s.shape[:-2]) if counts[at].any()]
+        alone = [moe.load_balance_loss(choice.Choice(*(part[at][counts[at]] for part in route))) for at in places]
+        wanted = sum(loss.double() for loss in alone) / max(len(alone), 1) + torch.zeros(())
+        close(moe.sequence_balance_loss(padded, mask=counts), wanted, 64)
+        slope = gradient(lambda s, c=counts: moe.sequence_balance_loss(route._replace(logits=s), mask=c), s)
+        assert slope.isfinite().all() and not slope[~counts].any()
+    assert torch.equal(moe.sequence_balance_loss(route), moe.sequence_balance_loss(route, mask=torch.ones_like(mask)))
+    refuses("choice", moe.sequence_balance_loss, choice.softmax(torch.zeros(4)))
+    refuses("mask", moe.sequence_balance_loss, route, mask=mask[..., None])
+
+
+@given(SOME, SOME, SOME, st.integers(0, 3), st.booleans(), SEEDS)
+def test_foreign_layers_compute_what_they_did(e, d, h, n, normalise, seed):
+    block, x, k = nn.Module(), normal(seed, n, d), 1 + seed % e
+    block.gate, block.experts = nn.Linear(d, e, bias=False).double(), nn.Module()
+    block.experts.act_fn = nn.ReLU()
+    block.experts.gate_up_proj = nn.Parameter(normal(seed + 1, e, 2 * h, d))
+    block.experts.down_proj = nn.Parameter(normal(seed + 2, e, d, h))
+    refuses("block", moe.from_transformers, block)  # a Linear knows more than a gate, and no k
+    del block.gate.in_features, block.gate.out_features
+    block.gate.top_k, block.gate.norm_topk_prob = k, normalise
+    p = block.gate(x).softmax(-1)
+    z = torch.where(p >= p.sort(-1).values[..., -k, None], p, 0)
+    up, down = block.experts.gate_up_proj, block.experts.down_proj
+    each = [(F.relu(x @ up[i, :h].T) * (x @ up[i, h:].T)) @ down[i].T for i in range(e)]
+    z = z / z.sum(-1, keepdim=True) if normalise else z
+    close(moe.from_transformers(block)(x)[0], torch.einsum("ne,end->nd", z, torch.stack(each)), 64)
+    block.experts.down_proj = nn.Parameter(normal(seed, e, d + 1, h))
+    refuses("block", moe.from_transformers, block)
 
 
 @given(st.integers(1, 4), BATCHES, st.integers(1, 4), SEEDS)

@@ -20,7 +20,7 @@ class Way:
     fixed: dict = field(default_factory=dict)  # options that no test varies
     hard: bool = False  # every row is one-hot, to the last bit
     whole: bool = True  # every row sums to 1
-    alone: bool = True  # a row does not depend on the others
+    alone: bool = True  # a row depends neither on the others nor on its place
     reaches_scorer: bool = True  # a gradient arrives at the logits, through the weights or by surrogate
     needs_all: bool = False  # that gradient needs options that were not chosen
 
@@ -79,6 +79,7 @@ WAYS = {  # the first word is the library's name
     "gshard": Way(moe.gshard, whole=False),
     "expert_choice": Way(moe.expert_choice, whole=False, alone=False),
     "balanced": Way(moe.balanced, whole=False, alone=False),
+    "equal_load": Way(moe.equal_load, whole=False, alone=False),
     "base": Way(moe.base, whole=False, alone=False),
     "BalanceBias": Way(balance_bias, whole=False),
 }

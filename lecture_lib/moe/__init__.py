@@ -12,7 +12,11 @@ use all of its experts: the losses and biases below do, all of them pure functio
     base                the best under equal load, exactly                                 Lewis et al. 2021
     expert_choice       each expert takes its best tokens                                  Zhou et al. 2022
     BalanceBias         the k best after a bonus for idle experts                          Wang et al. 2024
+    equal_load          the next k in turn, whatever the scores, for benchmarks            TorchTitan
     hashed              by the token's identity alone, nothing is learnt                   Roller et al. 2021
+
+`within_groups` keeps any of them to few groups of experts (DeepSeek-AI 2024). `upcycle` makes a
+layer of a dense network, `from_transformers` of another library's experts.
 
 Scores, losses and counters are float32 at least, whatever the network is. Where batches are padded,
 a `mask` (...) says which tokens count: the others get weight 0, and change nothing for anyone.
@@ -25,13 +29,16 @@ from lecture_lib.moe.choices import (
     BalanceBias,
     balanced,
     base,
+    equal_load,
     expert_choice,
     gshard,
     hashed,
     sinkhorn,
     switch,
     within_capacity,
+    within_groups,
 )
+from lecture_lib.moe.foreign import from_transformers
 from lecture_lib.moe.layer import Experts, MoE, SoftMoE, upcycle
 from lecture_lib.moe.losses import (
     global_entropy,
@@ -40,6 +47,7 @@ from lecture_lib.moe.losses import (
     local_entropy,
     noisy_load,
     router_z_loss,
+    sequence_balance_loss,
     squared_cv,
 )
 from lecture_lib.moe.measures import Collapse, collapse, expert_load, representation_collapse
@@ -56,8 +64,10 @@ __all__ = [
     "balanced",
     "base",
     "collapse",
+    "equal_load",
     "expert_choice",
     "expert_load",
+    "from_transformers",
     "global_entropy",
     "gshard",
     "hashed",
@@ -67,9 +77,11 @@ __all__ = [
     "noisy_load",
     "representation_collapse",
     "router_z_loss",
+    "sequence_balance_loss",
     "sinkhorn",
     "squared_cv",
     "switch",
     "upcycle",
     "within_capacity",
+    "within_groups",
 ]

@@ -140,32 +140,53 @@ def hashed(ids: Tensor, n_experts: int) -> Choice:
 
 
 class BalanceBias(nn.Module):
-    """Balance without a loss: the k largest of p + b are chosen, weighted by p = softmax(s) alone. A way to `choose`.
+    """Balance without a loss: the k largest of p + b are chosen, weighted by p alone.
 
     After a step, `update(choice)`: b_e += rate · sign(mean load - load_e). No gradient of balance disturbs the task's.
     b stays in float32 whatever the network is cast to: its small steps would round to nothing.
 
     Args:
         rate: u, the step of the bias; the scale of p is 1.
+        score: logits (..., E) -> p, such as torch.sigmoid, the sources'; softmax over all if None.
+        normalise: the weights of a token are divided by their sum, as in DeepSeek-V3.
+        scale: a factor of all weights; 2.5 there.
+        limit: p + b -> the same, with -inf to forbid experts: `within_groups`, its options bound.
 
-    Source: Wang et al. 2024, Auxiliary-loss-free load balancing strategy for mixture-of-experts (with p = sigmoid(s)).
+    Sources: Wang et al. 2024, Auxiliary-loss-free load balancing strategy for mixture-of-experts;
+    DeepSeek-AI 2024, DeepSeek-V3, eq. 12 to 16.
     """
 
-    def __init__(self, n_experts: int, k: int = 1, rate: float = 1e-3):
+    def __init__(
+        self,
+        n_experts: int,
+        k: int = 1,
+        rate: float = 1e-3,
+        *,
+        score: Callable[[Tensor], Tensor] | None = None,
+        normalise: bool = False,
+        scale: float = 1.0,
+        limit: Callable[[Tensor], Tensor] | None = None,
+    ):
         super().__init__()
         n_experts = as_integer("n_experts", n_experts, "an integer of at least 1", 1)
         self.k = as_integer("k", k, f"from 1 to n_experts = {n_experts}", 1, n_experts)
         self.rate = as_number("rate", rate, "a finite number >= 0", lambda u: 0 <= u < math.inf)
+        self.scale = as_number("scale", scale, "a finite number > 0", lambda c: 0 < c < math.inf)
+        self.score, self.normalise, self.limit = score, normalise, limit
         self.register_buffer("bias", torch.zeros(n_experts, dtype=torch.float32))
 
     def forward(self, logits: Tensor) -> Choice:
         check_logits(logits)
         if logits.shape[-1] != (n := len(self.bias)):
             raise ValueError(f"logits must have shape (..., {n}), got {tuple(logits.shape)}")
-        p = full(logits).softmax(-1)
+        p = full(logits).softmax(-1) if self.score is None else self.score(full(logits))
         ranked = (p.detach() + self.bias).masked_fill(logits == -torch.inf, -torch.inf)
+        ranked = ranked if self.limit is None else self.limit(ranked)
         taken = torch.zeros_like(p, dtype=torch.bool).scatter(-1, first(ranked, self.k), True)
-        return only(taken, logits, p)
+        z = torch.where(taken & (ranked > -torch.inf), p, 0)
+        if self.normalise:
+            z = z / (z.sum(-1, keepdim=True) + 1e-20)  # as there: all may be 0
+        return Choice(logits, (self.scale * z).to(logits.dtype), zeros(logits))
 
     @torch.no_grad()
     def update(self, choice: Choice, *, mask: Mask = None) -> None:
@@ -178,6 +199,46 @@ class BalanceBias(nn.Module):
         if self.bias.dtype != exact.dtype:
             self.bias = exact.to(self.bias.device)
         return self
+
+
+def within_groups(logits: Tensor, n_groups: int, k_groups: int, *, best: int = 2) -> Tensor:
+    """The logits (..., E), -inf but in the `k_groups` groups whose `best` best are best on average.
+
+    A token then travels to few devices; a group is what one holds, experts side by side. For any
+    choice: `lambda s: top_k(within_groups(s, 8, 4), k)`, whose losses see the kept groups alone.
+    What is forbidden does not count in the average; of equal groups it takes the first.
+
+    Sources: DeepSeek-AI 2024, DeepSeek-V3, section 2.1.2 (best = 2, as `BalanceBias`'s limit);
+    DeepSeek-V2, section 2.2.2 (best = 1).
+    """
+    check_logits(logits)
+    allowed = f"a divisor of the number of experts, {logits.shape[-1]}"
+    size, rest = divmod(logits.shape[-1], as_integer("n_groups", n_groups, allowed, 1))
+    if rest:
+        raise ValueError(f"n_groups must be {allowed}, got {n_groups}")
+    k_groups = as_integer("k_groups", k_groups, f"from 1 to n_groups = {n_groups}", 1, n_groups)
+    best = min(size, as_integer("best", best, "an integer of at least 1", 1))
+    top = full(logits.detach()).unflatten(-1, (-1, size)).topk(best).values  # (..., G, best)
+    mean = top.masked_fill(top == -torch.inf, torch.nan).nanmean(-1).nan_to_num(-torch.inf)
+    kept = torch.zeros_like(mean, dtype=torch.bool).scatter(-1, first(mean, k_groups), True)
+    return logits.masked_fill(~kept.repeat_interleave(size, -1), -torch.inf)
+
+
+def equal_load(logits: Tensor, k: int = 1) -> Choice:
+    """Each token the next k experts in turn, whatever the scores, weighted as by `switch`.
+
+    For benchmarks: loads differ by one at most. The router has its gradient, which uniform weights
+    would not leave it; only the search for the best is spared. What is forbidden stays so.
+
+    Source: TorchTitan, `_debug_force_load_balance`.
+    """
+    check_logits(logits)
+    *lead, n = logits.shape
+    k = as_integer("k", k, f"from 1 to the number of experts, {n}", 1, n)
+    turn = torch.arange(math.prod(lead) * k, device=logits.device).reshape(*lead, k) % n
+    taken = torch.zeros_like(logits, dtype=torch.bool).scatter(-1, turn, True)
+    p = full(logits).softmax(-1).clamp(min=torch.finfo(logits.dtype).tiny)  # 0 would be no pair
+    return only(taken & (logits > -torch.inf), logits, p)
 
 
 def within_capacity(

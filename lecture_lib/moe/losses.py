@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lecture_lib.choice import Choice
 from lecture_lib.moe.measures import Mask, expert_load, flat, mean
-from lecture_lib.simplex import as_integer, full
+from lecture_lib.simplex import as_integer, blank, full
 
 
 def load_balance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
@@ -17,6 +17,25 @@ def load_balance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
     """
     p = flat(choice.logits, mask).softmax(-1)
     return p.shape[-1] * (expert_load(choice, mask=mask) * mean(p)).sum()
+
+
+def sequence_balance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
+    """`load_balance_loss` of each sequence alone, their mean: choice (..., T, E), mask (..., T).
+
+    Sequences without a token that counts are left out. With sigmoid scores, the source's P shares
+    them out: it is that of `choice._replace(logits=F.logsigmoid(choice.logits))`.
+
+    Source: DeepSeek-AI 2024, DeepSeek-V3, eq. 17 to 20.
+    """
+    if choice.logits.ndim < 2:
+        raise ValueError(f"choice must be (..., T, E), got shape {tuple(choice.logits.shape)}")
+
+    def share(rows: Tensor) -> Tensor:
+        return rows.sum(-2) / rows.sum((-2, -1)).clamp(min=1).unsqueeze(-1)
+
+    p = share(blank(full(blank(choice.logits, mask)).softmax(-1), mask))  # of nothing, 0
+    f = share((blank(choice.weights.detach(), mask) > 0).to(p.dtype))
+    return p.shape[-1] * (f * p).sum() / p.detach().sum().clamp(min=1)
 
 
 def importance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
