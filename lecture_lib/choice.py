@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lecture_lib import simplex
-from lecture_lib.simplex import as_integer, as_number, check_logits, full
+from lecture_lib.simplex import as_integer, as_number, check_logits, first, full, looks, no_repair, one_hot
 
 
 class Choice(NamedTuple):
@@ -57,7 +57,7 @@ def argmax(logits: Tensor) -> Choice:
     Its gradient is zero almost everywhere, so none is attached: for choosing at test time, or to see training fail.
     """
     check_logits(logits)
-    return Choice(logits, _one_hot(logits.argmax(-1), logits), _zeros(logits))
+    return Choice(logits, no_repair(one_hot(logits.argmax(-1), logits), logits), _zeros(logits))
 
 
 def top_k(logits: Tensor, k: int) -> Choice:
@@ -98,7 +98,7 @@ def noisy_top_k(
     if not isinstance(std, Tensor):
         std = as_number("std", std, "finite and >= 0", lambda std: 0 <= std < math.inf)
     scale = torch.as_tensor(std, dtype=_noise_dtype(logits), device=logits.device)
-    if not (scale.isfinite() & (scale >= 0)).all():
+    if looks(scale) and not (scale.isfinite() & (scale >= 0)).all():
         raise ValueError(f"std must be finite and >= 0, got {std!r}")
     try:
         scale = scale.expand_as(logits)
@@ -164,7 +164,7 @@ def straight_through(choice: Choice) -> Choice:
     if not isinstance(choice, Choice):
         raise TypeError(f"choice must be a Choice, got {type(choice).__name__}")
     soft = choice.weights
-    hard = _one_hot(soft.argmax(-1), soft) * (soft.amax(-1, keepdim=True) > 0)
+    hard = one_hot(soft.argmax(-1), soft) * (soft.amax(-1, keepdim=True) > 0)
     return choice._replace(weights=hard + (soft - soft.detach()))  # the bracket is exactly 0 in value
 
 
@@ -179,7 +179,7 @@ def sample(logits: Tensor, *, generator: torch.Generator | None = None) -> Choic
     check_logits(logits, generator)
     index = (logits.detach() + _gumbel(logits, generator)).argmax(-1)  # (...)
     log_prob = full(logits).log_softmax(-1).gather(-1, index.unsqueeze(-1)).squeeze(-1)
-    return Choice(logits, _one_hot(index, logits), log_prob)
+    return Choice(logits, no_repair(one_hot(index, logits), logits), log_prob)
 
 
 def stick_breaking(gate_logits: Tensor) -> Choice:
@@ -199,7 +199,7 @@ def stick_breaking(gate_logits: Tensor) -> Choice:
     """
     if not isinstance(gate_logits, Tensor) or not gate_logits.is_floating_point() or gate_logits.ndim == 0:
         raise TypeError(f"gate_logits must be a floating-point tensor (..., K - 1), got {gate_logits!r}")
-    if gate_logits.isnan().any() or gate_logits.isposinf().any():
+    if looks(gate_logits) and (gate_logits.isnan() | gate_logits.isposinf()).any():
         raise ValueError("gate_logits must be finite, or -inf for an option that is never taken; got NaN or +inf")
     gates = full(gate_logits)  # sums in half precision would be coarse
     start = gates.new_zeros(*gates.shape[:-1], 1)
@@ -245,9 +245,9 @@ def keep_or_discard(score: Tensor) -> Tensor:
 
 def _top_k(logits: Tensor, scores: Tensor, k: int) -> Tensor:
     """Softmax over the k largest scores, 0 elsewhere, in the dtype of `logits`."""
-    values, index = (part[..., :k] for part in scores.sort(dim=-1, descending=True, stable=True))
-    best = values.softmax(-1).to(scores.dtype)
-    return torch.zeros_like(scores).scatter(-1, index, best).to(logits.dtype)
+    index = first(scores, k)
+    best = scores.gather(-1, index).softmax(-1).to(scores.dtype)
+    return no_repair(torch.zeros_like(scores).scatter(-1, index, best).to(logits.dtype), logits)
 
 
 def _as_k(k: int, logits: Tensor) -> int:
@@ -265,7 +265,7 @@ def by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor:
     rows, shape = (*scores.shape[:-1], 1), temperature.shape
     shape = (1,) * (len(rows) - len(shape)) + shape
     fits = len(shape) == len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=True))
-    if not fits or not ((temperature > 0) & temperature.isfinite()).all():
+    if not fits or (looks(temperature) and not ((temperature > 0) & temperature.isfinite()).all()):
         allowed = f"finite numbers > 0, one a row: broadcast to {rows}"
         raise ValueError(f"temperature must be {allowed}, got {temperature!r}")
     forbidden = gap == -torch.inf  # kept out of the gradient of the temperature
@@ -282,10 +282,6 @@ def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 def _noise_dtype(logits: Tensor) -> torch.dtype:
     """Noise in half precision would be coarse: float32 at least."""
     return torch.promote_types(logits.dtype, torch.float32)
-
-
-def _one_hot(index: Tensor, like: Tensor) -> Tensor:
-    return F.one_hot(index, like.shape[-1]).to(like.dtype)
 
 
 def _zeros(logits: Tensor) -> Tensor:

@@ -70,7 +70,7 @@ def global_entropy(weights: Tensor, threshold: float | None = None, *, mask: Mas
     """
     rows = flat(weights, mask)
     entropy = _entr(mean(rows)).sum()
-    return -entropy if threshold is None or not len(rows) else (threshold - entropy).clamp(min=0)
+    return -entropy if threshold is None else (threshold - entropy).clamp(min=0) * min(len(rows), 1)
 
 
 def _entr(p: Tensor) -> Tensor:
