@@ -38,7 +38,7 @@ def softmax(logits: Tensor) -> Choice:
     Gradient: exact for what it computes, no sampling. Requires: f_k that accept being mixed.
     """
     check_logits(logits)
-    return Choice(logits, logits.softmax(-1).to(logits.dtype), _zeros(logits))
+    return Choice(logits, logits.softmax(-1).to(logits.dtype), zeros(logits))
 
 
 def entmax(logits: Tensor, alpha: float = 1.5) -> Choice:
@@ -48,7 +48,7 @@ def entmax(logits: Tensor, alpha: float = 1.5) -> Choice:
     Gradient: exact for what it computes, no sampling; 0 for options without weight. Requires: f_k that accept being
     mixed, and scores close enough that the right option still has a weight.
     """
-    return Choice(logits, simplex.entmax(logits, alpha), _zeros(logits))
+    return Choice(logits, simplex.entmax(logits, alpha), zeros(logits))
 
 
 def argmax(logits: Tensor) -> Choice:
@@ -57,7 +57,7 @@ def argmax(logits: Tensor) -> Choice:
     Its gradient is zero almost everywhere, so none is attached: for choosing at test time, or to see training fail.
     """
     check_logits(logits)
-    return Choice(logits, no_repair(one_hot(logits.argmax(-1), logits), logits), _zeros(logits))
+    return Choice(logits, no_repair(one_hot(logits.argmax(-1), logits), logits), zeros(logits))
 
 
 def top_k(logits: Tensor, k: int) -> Choice:
@@ -77,7 +77,7 @@ def top_k(logits: Tensor, k: int) -> Choice:
     """
     check_logits(logits)
     k = _as_k(k, logits)
-    return Choice(logits, _top_k(logits, logits, k), _zeros(logits))
+    return Choice(logits, _top_k(logits, logits, k), zeros(logits))
 
 
 def noisy_top_k(
@@ -97,7 +97,7 @@ def noisy_top_k(
     k = _as_k(k, logits)
     if not isinstance(std, Tensor):
         std = as_number("std", std, "finite and >= 0", lambda std: 0 <= std < math.inf)
-    scale = torch.as_tensor(std, dtype=_noise_dtype(logits), device=logits.device)
+    scale = torch.as_tensor(std, dtype=full(logits).dtype, device=logits.device)
     if looks(scale) and not (scale.isfinite() & (scale >= 0)).all():
         raise ValueError(f"std must be finite and >= 0, got {std!r}")
     try:
@@ -105,8 +105,8 @@ def noisy_top_k(
     except RuntimeError:
         message = f"std must broadcast to logits, {tuple(logits.shape)}, got shape {tuple(scale.shape)}"
         raise ValueError(message) from None
-    noise = torch.randn(logits.shape, dtype=_noise_dtype(logits), device=logits.device, generator=generator)
-    return Choice(logits, _top_k(logits, logits + scale * noise, k), _zeros(logits))
+    noise = full(logits.detach()).new_empty(logits.shape).normal_(generator=generator)
+    return Choice(logits, _top_k(logits, logits + scale * noise, k), zeros(logits))
 
 
 def gumbel_top_k(
@@ -124,7 +124,7 @@ def gumbel_top_k(
     check_logits(logits, generator)
     k = _as_k(k, logits)
     scores = by_temperature(logits + _gumbel(logits, generator), temperature)
-    return Choice(logits, _top_k(logits, scores, k), _zeros(logits))
+    return Choice(logits, _top_k(logits, scores, k), zeros(logits))
 
 
 def gumbel_softmax(
@@ -147,7 +147,7 @@ def gumbel_softmax(
     """
     check_logits(logits, generator)
     scores = by_temperature(logits + _gumbel(logits, generator), temperature)
-    return Choice(logits, scores.softmax(-1).to(logits.dtype), _zeros(logits))
+    return Choice(logits, scores.softmax(-1).to(logits.dtype), zeros(logits))
 
 
 def straight_through(choice: Choice) -> Choice:
@@ -207,7 +207,7 @@ def stick_breaking(gate_logits: Tensor) -> Choice:
     stopping = torch.cat([F.logsigmoid(gates), start], -1)  # (..., K) log σ, and 0: the last always stops
     log_z = going_on + stopping
     logits = log_z.to(gate_logits.dtype)
-    return Choice(logits, log_z.exp().to(gate_logits.dtype), _zeros(logits))
+    return Choice(logits, log_z.exp().to(gate_logits.dtype), zeros(logits))
 
 
 # Noisy ways and their counterparts without noise. Your own: QUIET[my_noisy_way] = its_counterpart.
@@ -275,14 +275,9 @@ def by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor:
 
 def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
     """Gumbel(0, 1) noise as -log(Exponential): -log(-log(uniform)) is infinite where the uniform is 0 or 1."""
-    noise = torch.empty_like(logits, dtype=_noise_dtype(logits), requires_grad=False)
-    return noise.exponential_(generator=generator).log_().neg_()
+    noise = torch.empty_like(full(logits.detach()))
+    return noise.exponential_(generator=generator).log_().neg_()  # in half precision it would be coarse
 
 
-def _noise_dtype(logits: Tensor) -> torch.dtype:
-    """Noise in half precision would be coarse: float32 at least."""
-    return torch.promote_types(logits.dtype, torch.float32)
-
-
-def _zeros(logits: Tensor) -> Tensor:
-    return logits.new_zeros(logits.shape[:-1], dtype=_noise_dtype(logits))
+def zeros(logits: Tensor) -> Tensor:
+    return full(logits).new_zeros(logits.shape[:-1])

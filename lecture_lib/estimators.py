@@ -122,7 +122,7 @@ def gumbel_rao(
     n_samples = as_integer("n_samples", n_samples, "an integer >= 1", 1)
     drawn = sample(logits, generator=generator)
     hard, scores = drawn.weights, full(logits)  # D (..., K)
-    e = torch.empty((n_samples, *logits.shape), dtype=scores.dtype, device=logits.device)
+    e = scores.detach().new_empty((n_samples, *logits.shape))
     e.exponential_(generator=generator)  # (n, ..., K)
     theta = (scores - scores.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
     log_z = theta.logsumexp(-1, keepdim=True)

@@ -49,6 +49,15 @@ def opaque(shape: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
     def decorate(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         op = torch.library.custom_op(f"lecture_lib::{fn.__name__.strip('_')}", fn, mutates_args=())
         op.register_fake(shape)
+
+        def one_by_one(info, dims, *args):
+            rows = [
+                [a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True)]
+                for i in range(info.batch_size)
+            ]
+            return torch.stack([op(*row) for row in rows]), 0
+
+        op.register_vmap(one_by_one)
         return wraps(fn)(lambda *args: (op if _traced() else fn)(*args))
 
     return decorate
@@ -88,7 +97,8 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         TypeError: `logits` is no floating-point tensor.
         ValueError: no options; a generator on another device; no dimension `dim`; where it `looks`, NaN, +inf, a row
             in which every option is forbidden.
-        RuntimeError: a generator in a checkpoint of activations: torch restores only its own.
+        RuntimeError: a generator in a checkpoint of activations: torch restores only its own. (A graph of torch.compile
+            takes no generator at all; without one, noise is torch's own.)
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -99,7 +109,7 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         raise ValueError(f"logits must have shape (..., K) with K >= 1 options, got {tuple(logits.shape)}")
     if generator is not None and generator.device.type != logits.device.type:
         raise ValueError(f"generator must be on the device of logits, {logits.device}, got {generator.device}")
-    if generator is not None and torch._C._current_graph_task_id() != -1:  # in backward
+    if generator is not None and not _traced() and torch._C._current_graph_task_id() != -1:  # in backward
         why = "the choice would be another one when computed anew, and the gradient wrong"
         raise RuntimeError(f"generator must be None where activations are checkpointed: {why}")
     if not looks(logits):
@@ -131,8 +141,8 @@ def as_number(name: str, value: object, allowed: str, holds: Callable[[float], b
 def as_integer(name: str, value: object, allowed: str, low: int, high: float = math.inf) -> int:
     """`value` as a Python int from `low` to `high`; otherwise as `as_number`. 2.0 is no integer."""
     try:
-        known = not isinstance(value, bool) and getattr(value, "dtype", None) != torch.bool
-        if known and low <= operator.index(value) <= high:
+        no_bool = not isinstance(value, bool) and not (isinstance(value, Tensor) and value.dtype == torch.bool)
+        if no_bool and low <= operator.index(value) <= high:
             return operator.index(value)
     except TypeError:
         pass

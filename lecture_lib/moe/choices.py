@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor, nn
 
-from lecture_lib.choice import QUIET, Choice, top_k
+from lecture_lib.choice import QUIET, Choice, top_k, zeros
 from lecture_lib.moe.measures import Mask, flat, pairs, spread
 from lecture_lib.simplex import (
     as_integer,
@@ -45,7 +45,7 @@ def gshard(logits: Tensor, *, generator: Generator | None = None, mask: Mask = N
     check_logits(logits, generator)
     choice = two_best(logits)
     g = full(choice.weights.detach())
-    noise = torch.rand(g.shape[:-1], dtype=g.dtype, device=g.device, generator=generator)
+    noise = g.new_empty(g.shape[:-1]).uniform_(generator=generator)
     second = (g > 0) & (one_hot(g.argmax(-1), g) == 0)
     return choice._replace(weights=choice.weights.masked_fill(second & (2 * g <= noise.unsqueeze(-1)), 0))
 
@@ -89,7 +89,7 @@ def sinkhorn(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Tensor
         check_mask(mask, logits.shape[:-1])
         return spread(sinkhorn(logits[mask], n_iters), mask)
     check_logits(logits)
-    if logits.numel() and looks(logits) and flat(logits).isneginf().all(0).any():
+    if looks(logits) and logits.numel() and flat(logits).isneginf().all(0).any():
         raise ValueError("logits must leave each expert to some token, got a column of only -inf")
     return _plan(logits.detach(), as_integer("n_iters", n_iters, "an integer of at least 1", 1))
 
@@ -251,10 +251,6 @@ def only(chosen: Tensor, logits: Tensor, weights: Tensor, seen: Tensor | None = 
     """The weights of the chosen; `seen`, if not the logits, is what they were chosen by."""
     weights = torch.where(chosen, weights, 0).to(logits.dtype)
     return Choice(logits, no_repair(weights, logits if seen is None else seen), zeros(logits))
-
-
-def zeros(logits: Tensor) -> Tensor:
-    return full(logits).new_zeros(logits.shape[:-1])
 
 
 def ceil(x: float) -> int:

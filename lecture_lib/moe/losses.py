@@ -5,7 +5,7 @@ from torch import Tensor
 
 from lecture_lib.choice import Choice
 from lecture_lib.moe.measures import Mask, expert_load, flat, mean
-from lecture_lib.simplex import as_integer, full
+from lecture_lib.simplex import as_integer, blank, full
 
 
 def load_balance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
@@ -52,7 +52,8 @@ def squared_cv(values: Tensor) -> Tensor:
 
 def router_z_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
     """mean (log Σ_e exp s_e)²: keeps scores small, and so their rounding errors. Zoph et al. 2022 (ST-MoE), eq. 5."""
-    return mean(flat(choice.logits, mask).logsumexp(-1).square())
+    z = full(blank(choice.logits, mask)).logsumexp(-1, keepdim=True)  # first: of no rows, a graph could not know it
+    return mean(flat(z.square(), mask)).squeeze(-1)
 
 
 def local_entropy(weights: Tensor, *, mask: Mask = None) -> Tensor:
