@@ -95,9 +95,11 @@ def noisy_top_k(
     """
     check_logits(logits, generator)
     k = _as_k(k, logits)
+    like = full(logits.detach())
     if not isinstance(std, Tensor):
-        std = as_number("std", std, "finite and >= 0", lambda std: 0 <= std < math.inf)
-    scale = torch.as_tensor(std, dtype=full(logits).dtype, device=logits.device)
+        most = torch.finfo(like.dtype).max
+        std = like.new_full((), as_number("std", std, "finite and >= 0", lambda std: 0 <= std <= most))
+    scale = std.to(like)
     if looks(scale) and not (scale.isfinite() & (scale >= 0)).all():
         raise ValueError(f"std must be finite and >= 0, got {std!r}")
     try:
@@ -105,7 +107,7 @@ def noisy_top_k(
     except RuntimeError:
         message = f"std must broadcast to logits, {tuple(logits.shape)}, got shape {tuple(scale.shape)}"
         raise ValueError(message) from None
-    noise = full(logits.detach()).new_empty(logits.shape).normal_(generator=generator)
+    noise = like.new_empty(logits.shape).normal_(generator=generator)
     return Choice(logits, _top_k(logits, logits + scale * noise, k), zeros(logits))
 
 

@@ -38,9 +38,9 @@ def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) ->
             f" for a cost of {tuple(cost.shape)}"
         )
     cost = full(cost.to(torch.promote_types(cost.dtype, log_prob.dtype)))
-    baseline = torch.as_tensor(baseline, dtype=cost.dtype, device=cost.device).detach()
+    baseline = baseline.to(cost) if isinstance(baseline, Tensor) else cost.new_full((), baseline)  # without a wait
     try:
-        baseline = baseline.expand_as(cost)
+        baseline = baseline.detach().expand_as(cost)
     except RuntimeError:
         message = f"baseline must broadcast to the shape of cost, {tuple(cost.shape)}, got {tuple(baseline.shape)}"
         raise ValueError(message) from None
