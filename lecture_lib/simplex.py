@@ -74,20 +74,22 @@ def one_hot(index: Tensor, like: Tensor) -> Tensor:
 
 
 def first(scores: Tensor, k: int, dim: int = -1) -> Tensor:
-    """Where the k largest along `dim` are, of equal ones the first; in order of scores.
+    """Where the k largest along `dim` are, as a stable sort has them: of equal ones the first.
 
-    By a stable sort, or where that is the slower, in long rows, by torch.topk, which takes any of a
-    tie: then the ties with the last are looked for, and those that are found replace them.
+    In long rows, where sorting is slow, by torch.topk, which takes any of those that are as large
+    as the last: the first ones of them replace these.
     """
     n = scores.shape[dim]
-    if n <= 64 or 4 * k > n:
+    if n <= 64 or n < 4 * k or scores.numel() < 4096:
         return scores.sort(dim=dim, descending=True, stable=True).indices.narrow(dim, 0, k)
     scores = scores.detach().movedim(dim, -1)
     best, index = scores.topk(k)
     tie, backwards = best == best[..., -1:], torch.arange(n, 0, -1, dtype=torch.int32, device=scores.device)
-    ties = n - ((scores == best[..., -1:]) * backwards).topk(k).values.long()
+    ties = n - torch.where(scores == best[..., -1:], backwards, 0).topk(k).values.long()
     nth = (tie.cumsum(-1) - 1).clamp(min=0)
-    return torch.where(tie, ties.gather(-1, nth), index).movedim(-1, dim)
+    index = torch.where(tie, ties.gather(-1, nth), index).sort().values
+    order = scores.gather(-1, index).sort(descending=True, stable=True).indices
+    return index.gather(-1, order).movedim(-1, dim)
 
 
 def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, dim: int = -1) -> None:

@@ -90,7 +90,7 @@ def places():
         ),
         "temperature": (lambda s, t: choice.gumbel_softmax(s, t).weights, S, torch.tensor(0.5)),
         "std": (lambda s, std: choice.noisy_top_k(s, 2, std).weights, S, S.exp()),
-        "long rows": (lambda s: choice.top_k(s, 3).weights, single(3, 2, 100)),
+        "long rows": (lambda s: choice.top_k(s, 3).weights, single(3, 2, 3000)),
     } | {
         f"{choose.__name__}, mask": (lambda s, mask, choose=choose: choose(s, mask=mask).weights, S, MASK)
         for choose in (moe.gshard, moe.expert_choice, moe.balanced, moe.base)
