@@ -282,4 +282,5 @@ def _gumbel(logits: Tensor, generator: torch.Generator | None) -> Tensor:
 
 
 def zeros(logits: Tensor) -> Tensor:
+    """The log-probability (...) of what was not sampled."""
     return full(logits).new_zeros(logits.shape[:-1])

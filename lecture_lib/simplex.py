@@ -40,24 +40,14 @@ def _traced() -> bool:
 
 
 def opaque(shape: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
-    """For a function of tensors and numbers with loops that depend on values: one piece of a graph.
+    """For a function of tensors and numbers whose loops depend on values: one piece of a graph, without a gradient.
 
-    `shape`: from the same arguments, an empty result. No gradient passes. Outside of graphs and
-    transforms the function is as it was.
+    `shape` makes an empty result of the same arguments. Outside of graphs and torch.func the function is as it was.
     """
 
     def decorate(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
         op = torch.library.custom_op(f"lecture_lib::{fn.__name__.strip('_')}", fn, mutates_args=())
         op.register_fake(shape)
-
-        def one_by_one(info, dims, *args):
-            rows = [
-                [a if d is None else a.select(d, i) for a, d in zip(args, dims, strict=True)]
-                for i in range(info.batch_size)
-            ]
-            return torch.stack([op(*row) for row in rows]), 0
-
-        op.register_vmap(one_by_one)
         return wraps(fn)(lambda *args: (op if _traced() else fn)(*args))
 
     return decorate
@@ -142,12 +132,10 @@ def as_number(name: str, value: object, allowed: str, holds: Callable[[float], b
 
 def as_integer(name: str, value: object, allowed: str, low: int, high: float = math.inf) -> int:
     """`value` as a Python int from `low` to `high`; otherwise as `as_number`. 2.0 is no integer."""
-    try:
-        no_bool = not isinstance(value, bool) and not (isinstance(value, Tensor) and value.dtype == torch.bool)
-        if no_bool and low <= operator.index(value) <= high:
-            return operator.index(value)
-    except TypeError:
-        pass
+    if not isinstance(value, bool) and not (isinstance(value, Tensor) and value.dtype == torch.bool):
+        with contextlib.suppress(TypeError):
+            if low <= operator.index(value) <= high:
+                return operator.index(value)
     raise ValueError(f"{name} must be {allowed}, got {value!r}")
 
 
@@ -451,13 +439,11 @@ class _FenchelYoung(torch.autograd.Function):
 
     @staticmethod
     def vmap(info, in_dims, *args):
-        pairs = list(zip(in_dims, args, strict=True))
-        rows = [x if d is None else x.movedim(d, 0) for d, x in pairs]
-        rows = [
-            x.expand(info.batch_size, *x.shape) if d is None and isinstance(x, Tensor) else x
-            for (d, _), x in zip(pairs, rows, strict=True)
-        ]
-        return _FenchelYoung.apply(*rows), 0
+        def rows(x, d):
+            return x if not isinstance(x, Tensor) else x.expand(n, *x.shape) if d is None else x.movedim(d, 0)
+
+        n = info.batch_size
+        return _FenchelYoung.apply(*map(rows, args, in_dims)), 0
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -505,9 +491,8 @@ def _check_target(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None
         )
     if classes:
         k = logits.shape[-1]
-        wrong = (target < 0) | (target >= k)
-        if looks(target) and wrong.any():
-            raise ValueError(f"target must hold class indices from 0 to {k - 1}, got {target[wrong][0].item()}")
+        if looks(target) and (wrong := target[(target < 0) | (target >= k)]).numel():
+            raise ValueError(f"target must hold class indices from 0 to {k - 1}, got {wrong[0].item()}")
         index = target.unsqueeze(-1)  # (..., 1)
         return torch.ones_like(index, dtype=logits.dtype), index
     y = target.detach().to(logits.dtype)
