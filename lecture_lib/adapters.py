@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, quiet
 from lecture_lib.mixture import mix_sparse
-from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_mask, full, score
+from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_mask, full, looks, one_hot, score
 
 
 class LoRA(nn.Module):
@@ -240,10 +240,9 @@ def by_task(task: Tensor, n_tasks: int) -> Choice:
     n_tasks = _at_least_one("n_tasks", n_tasks)
     if not isinstance(task, Tensor) or task.is_floating_point() or task.dtype == torch.bool:
         raise TypeError(f"task must be a tensor of integers, got {getattr(task, 'dtype', type(task).__name__)}")
-    unknown = task[(task < 0) | (task >= n_tasks)]
-    if unknown.numel():
+    if looks(task) and (unknown := task[(task < 0) | (task >= n_tasks)]).numel():
         raise ValueError(f"task must be from 0 to {n_tasks - 1}, a task that has an adapter, got {unknown[0].item()}")
-    weights = F.one_hot(task.long(), n_tasks).to(torch.get_default_dtype())
+    weights = one_hot(task.long(), torch.zeros(*task.shape, n_tasks, device=task.device))
     return Choice(weights.log(), weights, weights.new_zeros(task.shape))
 
 

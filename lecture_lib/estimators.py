@@ -38,9 +38,9 @@ def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) ->
             f" for a cost of {tuple(cost.shape)}"
         )
     cost = full(cost.to(torch.promote_types(cost.dtype, log_prob.dtype)))
-    baseline = torch.as_tensor(baseline, dtype=cost.dtype, device=cost.device).detach()
+    baseline = baseline.to(cost) if isinstance(baseline, Tensor) else cost.new_full((), baseline)  # without a wait
     try:
-        baseline = baseline.expand_as(cost)
+        baseline = baseline.detach().expand_as(cost)
     except RuntimeError:
         message = f"baseline must broadcast to the shape of cost, {tuple(cost.shape)}, got {tuple(baseline.shape)}"
         raise ValueError(message) from None
@@ -122,7 +122,7 @@ def gumbel_rao(
     n_samples = as_integer("n_samples", n_samples, "an integer >= 1", 1)
     drawn = sample(logits, generator=generator)
     hard, scores = drawn.weights, full(logits)  # D (..., K)
-    e = torch.empty((n_samples, *logits.shape), dtype=scores.dtype, device=logits.device)
+    e = scores.detach().new_empty((n_samples, *logits.shape))
     e.exponential_(generator=generator)  # (n, ..., K)
     theta = (scores - scores.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
     log_z = theta.logsumexp(-1, keepdim=True)

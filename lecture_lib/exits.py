@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, quiet, stick_breaking
 from lecture_lib.mixture import mix
-from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_mask, full, score
+from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, blank, check_mask, full, looks, score
 from lecture_lib.training import modes_kept
 
 Choose = Callable[[Tensor], Choice]
@@ -95,15 +95,15 @@ def joint_loss(
     n, allowed = len(exit_logits), "finite numbers >= 0, one for each exit"
     weights = [1] * n if weights is None else weights
     w = as_numbers("weights", weights, n, allowed, lambda w: 0 <= w < math.inf)
-    z, target = full(exit_logits).flatten(1, -2), target.flatten()
     if mask is not None:
         check_mask(mask, exit_logits.shape[1:-1])
-        z, target = z[:, mask.flatten()], target[mask.flatten()]
-        if not len(target):
-            return z.sum()
-    _check_target(target, z.shape[-1])
+        exit_logits = blank(exit_logits, mask.expand(exit_logits.shape[:-1]))
+        target = target.masked_fill(~mask, 0)
+    z, target = full(exit_logits).flatten(1, -2), target.flatten()
+    _check_target(target, z.shape[-1], mask)
     losses = F.cross_entropy(z.movedim(0, 2), target.unsqueeze(-1).expand(-1, n), reduction="none")
-    return torch.dot(losses.mean(0), losses.new_tensor(w))  # autocast leaves dot alone
+    losses = losses if mask is None else losses[mask.flatten()]
+    return torch.dot(losses.sum(0) / max(len(losses), 1), losses.new_tensor(w))  # autocast leaves dot alone
 
 
 def train_jointly(net: EarlyExitNet, fit: Fit, *, weights: Iterable[float] | None = None) -> list:
@@ -435,8 +435,9 @@ def _check_heads(logits: Sequence[Tensor]) -> None:
         raise ValueError(f"heads must all return one (B, C), C >= 2, on one device, got {shapes}")
 
 
-def _check_target(target: Tensor, n: int) -> None:
-    if target.dtype != torch.int64 or not len(target) or target.min() < 0 or target.max() >= n:
+def _check_target(target: Tensor, n: int, mask: Mask = None) -> None:
+    some = mask is not None or len(target)  # with a mask, there may be none that counts
+    if target.dtype != torch.int64 or not some or (looks(target) and ((target < 0) | (target >= n)).any()):
         got = f"{target.dtype}, from {target.min()} to {target.max()}" if len(target) else "none"
         raise ValueError(f"target must hold at least one int64 class from 0 to {n - 1}, got {got}")
 

@@ -41,7 +41,8 @@ def mix_sparse(x: Tensor, weights: Tensor, modules: Sequence[Module]) -> Tensor:
     """
     rows, z = _flatten(x, weights, modules)
     chosen = [z_k.nonzero().squeeze(-1) for z_k in z.unbind(-1)]  # per option, the examples that want it
-    active = [k for k, c in enumerate(chosen) if len(c)] or [0]  # if none: option 0 on no example, for the shape
+    # if none: option 0 on no example, for the shape; a graph, which knows no sizes, runs all
+    active = [k for k, c in enumerate(chosen) if torch.compiler.is_compiling() or len(c)] or [0]
     outputs = [_call(k, modules[k], rows[chosen[k]]) for k in active]
     _same_shape([tuple(part.shape[1:]) for part in outputs])
     weights_of = [z[chosen[k], k] for k in active]

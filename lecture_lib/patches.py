@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, argmax, keep_or_discard
 from lecture_lib.mixture import call
-from lecture_lib.simplex import as_integer, as_number, blank, check_mask, full, score
+from lecture_lib.simplex import as_integer, as_number, blank, check_mask, full, looks, score
 
 Choose = Callable[[Tensor], Choice]
 
@@ -67,7 +67,7 @@ class PatchSelector(nn.Module):
         come back. `mask` (B, T): which tokens count, the class token where any does.
         """
         check_tokens(x, mask)
-        if mask is not None and (mask.any(-1) & ~mask[:, 0]).any():
+        if mask is not None and looks(mask) and (mask.any(-1) & ~mask[:, 0]).any():
             raise ValueError("mask must have padding at the end, got some before the class token")
         if kept is not None:
             _check(x, kept)
@@ -145,7 +145,7 @@ def usage_loss(kept: Tensor, target: float, *, mask: Tensor | None = None) -> Te
         kept = kept[mask]
     elif not kept.numel():
         raise ValueError(f"kept must hold at least one decision, got shape {tuple(kept.shape)}")
-    return (kept.mean() - target).square() if kept.numel() else kept.sum()
+    return (kept.sum() / max(kept.numel(), 1) - target).square() * min(kept.numel(), 1)
 
 
 def check_tokens(x: Tensor, mask: Tensor | None = None) -> None:

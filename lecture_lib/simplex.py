@@ -15,13 +15,71 @@ import contextlib
 import math
 import operator
 from collections.abc import Callable, Iterable
+from functools import wraps
 from numbers import Real
 
 import torch
 from torch import Tensor
 
 Mask = Tensor | None  # boolean, True for what counts; None: everything does
+CHECKED = {"cpu"}  # devices on which the values of tensors are checked: elsewhere each look waits for the device
 FIRST_LOOK = 32  # of the largest scores: most supports are smaller, and a partial sort is several times a sort's speed
+
+
+def looks(x: Tensor) -> bool:
+    """May the values of x be looked at? Where it costs nothing: eagerly, on a device of `CHECKED`.
+
+    Whoever debugs on a GPU adds "cuda" to it. What is not looked at is not repaired: NaN in, NaN out.
+    """
+    return x.device.type in CHECKED and not _traced()
+
+
+def _traced() -> bool:
+    """Under torch.compile or torch.export, or in a transform of torch.func."""
+    return torch.compiler.is_compiling() or torch._C._functorch.maybe_current_level() is not None
+
+
+def opaque(shape: Callable[..., Tensor]) -> Callable[[Callable], Callable]:
+    """For a function of tensors and numbers whose loops depend on values: one piece of a graph, without a gradient.
+
+    `shape` makes an empty result of the same arguments. Outside of graphs and torch.func the function is as it was.
+    """
+
+    def decorate(fn: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        op = torch.library.custom_op(f"lecture_lib::{fn.__name__.strip('_')}", fn, mutates_args=())
+        op.register_fake(shape)
+        return wraps(fn)(lambda *args: (op if _traced() else fn)(*args))
+
+    return decorate
+
+
+def no_repair(weights: Tensor, logits: Tensor) -> Tensor:
+    """The weights, and NaN in each row that `check_logits` would have refused if it had looked."""
+    return weights if looks(logits) else weights + (0 * logits.detach().amax(-1, keepdim=True)).to(weights.dtype)
+
+
+def one_hot(index: Tensor, like: Tensor) -> Tensor:
+    """index (...) -> (..., K), as `like` is. Unlike torch's, it looks at no values."""
+    return torch.zeros_like(like, requires_grad=False).scatter(-1, index.unsqueeze(-1), 1)
+
+
+def first(scores: Tensor, k: int, dim: int = -1) -> Tensor:
+    """Where the k largest along `dim` are, as a stable sort has them: of equal ones the first.
+
+    In long rows, where sorting is slow, by torch.topk, which takes any of those that are as large
+    as the last: the first ones of them replace these.
+    """
+    n = scores.shape[dim]
+    if n <= 64 or n < 4 * k or scores.numel() < 4096:
+        return scores.sort(dim=dim, descending=True, stable=True).indices.narrow(dim, 0, k)
+    scores = scores.detach().movedim(dim, -1)
+    best, index = scores.topk(k)
+    tie, backwards = best == best[..., -1:], torch.arange(n, 0, -1, dtype=torch.int32, device=scores.device)
+    ties = n - torch.where(scores == best[..., -1:], backwards, 0).topk(k).values.long()
+    nth = (tie.cumsum(-1) - 1).clamp(min=0)
+    index = torch.where(tie, ties.gather(-1, nth), index).sort().values
+    order = scores.gather(-1, index).sort(descending=True, stable=True).indices
+    return index.gather(-1, order).movedim(-1, dim)
 
 
 def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, dim: int = -1) -> None:
@@ -29,9 +87,10 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
 
     Raises:
         TypeError: `logits` is no floating-point tensor.
-        ValueError: no options, NaN, +inf, a row in which every option is forbidden; a generator on another device;
-            no dimension `dim`.
-        RuntimeError: a generator in a checkpoint of activations: torch restores only its own.
+        ValueError: no options; a generator on another device; no dimension `dim`; where it `looks`, NaN, +inf, a row
+            in which every option is forbidden.
+        RuntimeError: a generator in a checkpoint of activations: torch restores only its own. (A graph of torch.compile
+            takes no generator at all; without one, noise is torch's own.)
     """
     if not isinstance(logits, Tensor) or not logits.is_floating_point():
         kind = f"a tensor of {logits.dtype}" if isinstance(logits, Tensor) else type(logits).__name__
@@ -42,9 +101,11 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
         raise ValueError(f"logits must have shape (..., K) with K >= 1 options, got {tuple(logits.shape)}")
     if generator is not None and generator.device.type != logits.device.type:
         raise ValueError(f"generator must be on the device of logits, {logits.device}, got {generator.device}")
-    if generator is not None and torch._C._current_graph_task_id() != -1:  # in backward
+    if generator is not None and not _traced() and torch._C._current_graph_task_id() != -1:  # in backward
         why = "the choice would be another one when computed anew, and the gradient wrong"
         raise RuntimeError(f"generator must be None where activations are checkpointed: {why}")
+    if not looks(logits):
+        return
     top = logits.detach().amax(dim)  # NaN and +inf come through a maximum; -inf only if the whole row is -inf
     if not top.isfinite().all():
         if top.isnan().any():
@@ -71,7 +132,7 @@ def as_number(name: str, value: object, allowed: str, holds: Callable[[float], b
 
 def as_integer(name: str, value: object, allowed: str, low: int, high: float = math.inf) -> int:
     """`value` as a Python int from `low` to `high`; otherwise as `as_number`. 2.0 is no integer."""
-    if not isinstance(value, bool) and getattr(value, "dtype", None) != torch.bool:
+    if not isinstance(value, bool) and not (isinstance(value, Tensor) and value.dtype == torch.bool):
         with contextlib.suppress(TypeError):
             if low <= operator.index(value) <= high:
                 return operator.index(value)
@@ -203,6 +264,10 @@ class _Entmax(torch.autograd.Function):
         return p.reshape(x.shape).movedim(-1, dim)
 
     @staticmethod
+    def vmap(info, in_dims, logits, alpha, dim):
+        return _Entmax.apply(logits.movedim(in_dims[0], 0), alpha, dim if dim < 0 else dim + 1), 0
+
+    @staticmethod
     def setup_context(ctx, inputs, output):
         _, ctx.alpha, ctx.dim = inputs
         ctx.save_for_backward(output)
@@ -244,6 +309,7 @@ def _ratios(x: Tensor, tau: Tensor, alpha: float) -> Tensor:
     return log_r.clamp_(min=floor).exp_().mul_(allowed)
 
 
+@opaque(lambda x, alpha, k=FIRST_LOOK: x.new_empty(len(x), 1 if alpha <= 2 else 2))
 def _threshold(x: Tensor, alpha: float, k: int = FIRST_LOOK) -> Tensor:
     """τ (N, 1) for rows x (N, K) = (α-1)(s - max s), cut at -1, so that -1 <= τ < 0; above α = 2,
     for rows x = s, `_smallest_weight` (N, 2).
@@ -372,6 +438,14 @@ class _FenchelYoung(torch.autograd.Function):
         return loss + (_divergence(y, target_p, log_p, alpha) + slack).sum(-1)
 
     @staticmethod
+    def vmap(info, in_dims, *args):
+        def rows(x, d):
+            return x if not isinstance(x, Tensor) else x.expand(n, *x.shape) if d is None else x.movedim(d, 0)
+
+        n = info.batch_size
+        return _FenchelYoung.apply(*map(rows, args, in_dims)), 0
+
+    @staticmethod
     def setup_context(ctx, inputs, output):
         _, p, y, index, _ = inputs
         ctx.save_for_backward(p, y, index)
@@ -417,12 +491,13 @@ def _check_target(target: Tensor, logits: Tensor) -> tuple[Tensor, Tensor | None
         )
     if classes:
         k = logits.shape[-1]
-        wrong = target[(target < 0) | (target >= k)]
-        if wrong.numel():
+        if looks(target) and (wrong := target[(target < 0) | (target >= k)]).numel():
             raise ValueError(f"target must hold class indices from 0 to {k - 1}, got {wrong[0].item()}")
         index = target.unsqueeze(-1)  # (..., 1)
         return torch.ones_like(index, dtype=logits.dtype), index
     y = target.detach().to(logits.dtype)
+    if not looks(y):
+        return y, None
     if not (y >= 0).all():
         raise ValueError(f"target must hold distributions, without negative entries or NaN, got {y.min().item():.6g}")
     total = y.sum(-1)

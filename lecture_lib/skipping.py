@@ -214,8 +214,8 @@ def predictor_loss(predicted: Tensor, choice: Choice, *, mask: Tensor | None = N
     if mask is not None:
         check_mask(mask, predicted.shape)
         predicted, chosen = predicted[mask], chosen[mask]
-        if not len(predicted):
-            return predicted.sum()
+        total = F.binary_cross_entropy_with_logits(predicted, chosen.to(predicted.dtype), reduction="sum")
+        return total / max(len(predicted), 1)
     return F.binary_cross_entropy_with_logits(predicted, chosen.to(predicted.dtype))
 
 

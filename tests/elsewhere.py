@@ -5,7 +5,8 @@
 
 Tensors on DEVICE are on the CPU in truth and have their values, so that code which looks at values runs as it is (on
 `torch.device("meta")`, and with torch's fake tensors, it does not). An operation on tensors of both devices is refused,
-as an accelerator refuses it.
+as an accelerator refuses it. `waits` of the context are the names of the operations for whose values, or number of
+values, an accelerator would have been waited for; it is no device on which `simplex.looks`.
 """
 
 import contextlib
@@ -16,7 +17,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
 DEVICE = torch.device("lazy:0")  # a name that torch knows and no machine has
+CPU = torch.device("cpu")
 BETWEEN = {"_to_copy", "copy_"}  # what may have tensors of both
+WAITING = {"_local_scalar_dense", "bincount", "equal", "masked_select", "nonzero", "repeat_interleave"}
+WAITING |= {"_unique2", "unique_consecutive", "unique_dim", "unique_dim_consecutive"}
+WAITED = []
 INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}  # here a mask or places on the CPU are allowed
 
 
@@ -29,7 +34,11 @@ class _There(torch.Tensor):
         return there
 
     def tolist(self):
+        WAITED.append("tolist")
         return self.here.tolist()
+
+    def new_tensor(self, data):
+        return torch.tensor(data, dtype=self.dtype, device=DEVICE)
 
     def __getitem__(self, places):
         return super().__getitem__(torch.tensor(places) if isinstance(places, list) else places)
@@ -54,6 +63,12 @@ def _call(func, args, kwargs):
     strict = tensors[:1] if name in INDEXING else [] if name in BETWEEN else tensors
     if there and any(not isinstance(value, _There) and value.ndim for value in strict):
         raise RuntimeError(f"{func} of tensors on {DEVICE} and on cpu")
+    by_mask = name in INDEXING and any(t is not None and t.dtype == torch.bool for t in args[1])
+    moved = kwargs.get("device") is not None and torch.device(kwargs["device"]) != (DEVICE if there else CPU)
+    if (name == "_to_copy" and moved) or (
+        there and (by_mask or (name in WAITING and kwargs.get("output_size") is None))
+    ):
+        WAITED.append(name)
     if (device := kwargs.get("device")) is not None:
         there, kwargs = torch.device(device).type == DEVICE.type, kwargs | {"device": "cpu"}
     args, kwargs = tree_map_only(_There, lambda value: value.here, (args, kwargs))
@@ -68,7 +83,10 @@ def _made_here(make):
 
 
 class Elsewhere(TorchDispatchMode):
+    waits = WAITED
+
     def __enter__(self):
+        WAITED.clear()
         self.patches = contextlib.ExitStack()
         self.patches.enter_context(patch("torch.autocast", lambda *args, **options: contextlib.nullcontext()))
         for make in (torch.tensor, torch.as_tensor):

@@ -158,6 +158,15 @@ def test_choices_without_noise_follow_their_definition(s, t, seed):
         close(choice.by_temperature(s, t).softmax(-1), wanted, 64)
 
 
+@given(scores(k=st.integers(65, 5000), huge=False), st.integers(1, 60))
+def test_the_first_are_those_of_a_stable_sort_in_long_rows_too(s, k):
+    wanted = s.sort(stable=True, descending=True).indices[..., :k]
+    assert torch.equal(simplex.first(s, k), wanted)
+    assert torch.equal(simplex.first(s.movedim(-1, 0), k, dim=0), wanted.movedim(-1, 0))
+    best = s.argmax(-1)
+    assert torch.equal(simplex.one_hot(best, s), F.one_hot(best, s.shape[-1]).to(s.dtype))
+
+
 @given(scores(), NO_NUMBER)
 def test_options_of_choices_are_refused_by_name(s, bad):
     k = s.shape[-1]

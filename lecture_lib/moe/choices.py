@@ -5,12 +5,23 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from lecture_lib.choice import QUIET, Choice, top_k
+from lecture_lib.choice import QUIET, Choice, top_k, zeros
 from lecture_lib.moe.measures import Mask, flat, pairs, spread
-from lecture_lib.simplex import as_integer, as_number, blank, check_logits, check_mask, full
+from lecture_lib.simplex import (
+    as_integer,
+    as_number,
+    blank,
+    check_logits,
+    check_mask,
+    first,
+    full,
+    looks,
+    no_repair,
+    one_hot,
+    opaque,
+)
 
 
 def switch(logits: Tensor, k: int = 1) -> Choice:
@@ -34,8 +45,8 @@ def gshard(logits: Tensor, *, generator: Generator | None = None, mask: Mask = N
     check_logits(logits, generator)
     choice = two_best(logits)
     g = full(choice.weights.detach())
-    noise = torch.rand(g.shape[:-1], dtype=g.dtype, device=g.device, generator=generator)
-    second = (g > 0) & ~F.one_hot(g.argmax(-1), g.shape[-1]).bool()
+    noise = g.new_empty(g.shape[:-1]).uniform_(generator=generator)
+    second = (g > 0) & (one_hot(g.argmax(-1), g) == 0)
     return choice._replace(weights=choice.weights.masked_fill(second & (2 * g <= noise.unsqueeze(-1)), 0))
 
 
@@ -78,13 +89,17 @@ def sinkhorn(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Tensor
         check_mask(mask, logits.shape[:-1])
         return spread(sinkhorn(logits[mask], n_iters), mask)
     check_logits(logits)
-    rows = flat(logits.detach()).double()
+    if looks(logits) and logits.numel() and flat(logits).isneginf().all(0).any():
+        raise ValueError("logits must leave each expert to some token, got a column of only -inf")
+    return _plan(logits.detach(), as_integer("n_iters", n_iters, "an integer of at least 1", 1))
+
+
+@opaque(lambda logits, n_iters: logits.new_empty(logits.shape))
+def _plan(logits: Tensor, n_iters: int) -> Tensor:
+    rows = flat(logits).double()
     forbidden = rows == -torch.inf
     rows = (rows - rows.amax(-1, keepdim=True)).clamp(min=-1e300)  # differences stay finite
     rows = rows.masked_fill(forbidden, -torch.inf)
-    if len(rows) and rows.isneginf().all(0).any():
-        raise ValueError("logits must leave each expert to some token, got a column of only -inf")
-    n_iters = as_integer("n_iters", n_iters, "an integer of at least 1", 1)
     share = math.log(max(len(rows), 1) / rows.shape[-1])
     for _ in range(n_iters):
         rows = rows - rows.logsumexp(0) + share
@@ -102,8 +117,8 @@ def balanced(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Choice
     if mask is not None:
         return among(partial(balanced, n_iters=n_iters), logits, mask)
     check_logits(logits)
-    best = sinkhorn(full(logits), n_iters).argmax(-1)
-    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, full(logits).softmax(-1))
+    plan = sinkhorn(full(logits), n_iters)
+    return only(one_hot(plan.argmax(-1), plan) > 0, logits, full(logits).softmax(-1), plan)
 
 
 def base(logits: Tensor, *, mask: Mask = None) -> Choice:
@@ -117,13 +132,19 @@ def base(logits: Tensor, *, mask: Mask = None) -> Choice:
     if mask is not None:
         return among(base, logits, mask)
     check_logits(logits)
+    best = _assignment(logits.detach())
+    return only(one_hot(best, logits) > 0, logits, full(logits).sigmoid())
+
+
+@opaque(lambda logits: logits.new_empty(logits.shape[:-1], dtype=torch.int64))
+def _assignment(logits: Tensor) -> Tensor:
+    """The expert of each token."""
     from scipy.optimize import linear_sum_assignment  # half a second to import: only for those who use it
 
-    scores = flat(logits.detach()).cpu().double().clamp(min=-1e9)  # (N, E)
+    scores = flat(logits).cpu().double().nan_to_num(-1e9, posinf=1e9).clamp(min=-1e9)  # (N, E)
     size = -(-len(scores) // scores.shape[-1])  # ⌈N/E⌉ places for each expert
     _, place = linear_sum_assignment(scores.repeat_interleave(size, dim=-1).numpy(), maximize=True)
-    best = torch.as_tensor(place, device=logits.device).reshape(logits.shape[:-1]) // max(size, 1)
-    return only(F.one_hot(best, logits.shape[-1]).bool(), logits, full(logits).sigmoid())
+    return torch.as_tensor(place // max(size, 1), device=logits.device).reshape(logits.shape[:-1])
 
 
 def hashed(ids: Tensor, n_experts: int) -> Choice:
@@ -135,7 +156,7 @@ def hashed(ids: Tensor, n_experts: int) -> Choice:
         raise ValueError(f"ids must be integers, a tensor, got {getattr(ids, 'dtype', ids)!r}")
     n_experts = as_integer("n_experts", n_experts, "an integer of at least 1", 1)
     mixed = (ids.long() + 1) * 2654435761 % 2**32  # Knuth's multiplicative hash: the upper bits are well mixed
-    weights = F.one_hot((mixed >> 12) % n_experts, n_experts).float()
+    weights = one_hot((mixed >> 12) % n_experts, mixed.new_zeros(*ids.shape, n_experts, dtype=torch.float32))
     return Choice(weights.log(), weights, weights.new_zeros(ids.shape))
 
 
@@ -257,21 +278,27 @@ def within_capacity(
     choice = choice._replace(weights=blank(choice.weights, mask))
     capacity_factor = check_capacity_factor(capacity_factor)
     z = flat(choice.weights.detach())  # (N, E)
-    n_experts, wanted = z.shape[-1], (z > 0).sum(-1)
-    capacity = ceil(capacity_factor * int(wanted.sum()) / n_experts)
-    expert = first(z, int(wanted.max()) if len(z) else 0)  # (N, k) first choice, second choice, ...
-    weight = z.gather(-1, expert)
-    order = torch.arange(len(z), device=z.device)
     if batch_priority:
         order = flat(choice.logits.detach()).softmax(-1).amax(-1).argsort(descending=True, stable=True)
-    queue = weight[order].t().flatten() > 0  # all first choices, then all second ones; of those, the pairs
-    token, expert = order.repeat(weight.shape[-1])[queue], expert[order].t().flatten()[queue]  # (n,), (n,)
-    counts, by_expert = expert.bincount(minlength=n_experts), expert.argsort(stable=True)
-    place = torch.arange(len(expert), device=z.device) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    late = by_expert[place >= capacity]
+        z = z[order]
+    token, expert = (z > 0).nonzero(as_tuple=True)  # the n pairs, as the queue goes: the one wait for the device
+    n, n_experts = len(token), z.shape[-1]
+    by_weight = z[token, expert].argsort(descending=True, stable=True)
+    at = torch.empty_like(token).scatter(0, by_weight, torch.arange(n, device=z.device))
+    by_token = (token * n + at).argsort()  # of each token first choice, second choice, ...
+    token, expert = token[by_token], expert[by_token]
+    by_expert = (expert * n_experts + _nth(token, len(z))).argsort(stable=True)  # all first choices, all second ones
+    token, expert = token[by_expert], expert[by_expert]
+    late = _nth(expert, n_experts) >= ceil(capacity_factor * n / n_experts)
     full = torch.zeros_like(z, dtype=torch.bool)
-    full[token[late], expert[late]] = True
+    full[order[token] if batch_priority else token, expert] = late
     return choice._replace(weights=choice.weights.masked_fill(full.reshape(choice.weights.shape), 0))
+
+
+def _nth(of: Tensor, n: int) -> Tensor:
+    """Of sorted integers below n, the how manieth of its kind each is, from 0 on."""
+    counts = of.new_zeros(n).scatter_add(0, of, torch.ones_like(of))
+    return torch.arange(len(of), device=of.device) - (counts.cumsum(0) - counts)[of]
 
 
 def among(choose: Callable[[Tensor], Choice], logits: Tensor, mask: Tensor) -> Choice:
@@ -281,17 +308,10 @@ def among(choose: Callable[[Tensor], Choice], logits: Tensor, mask: Tensor) -> C
     return Choice(logits, *(spread(part, mask) for part in made))
 
 
-def first(scores: Tensor, k: int, dim: int = -1) -> Tensor:
-    """Where the k largest are, the first of equal ones first."""
-    return scores.sort(dim=dim, descending=True, stable=True).indices.narrow(dim, 0, k)
-
-
-def only(chosen: Tensor, logits: Tensor, weights: Tensor) -> Choice:
-    return Choice(logits, torch.where(chosen, weights, 0).to(logits.dtype), zeros(logits))
-
-
-def zeros(logits: Tensor) -> Tensor:
-    return full(logits).new_zeros(logits.shape[:-1])
+def only(chosen: Tensor, logits: Tensor, weights: Tensor, seen: Tensor | None = None) -> Choice:
+    """The weights of the chosen; `seen`, if not the logits, is what they were chosen by."""
+    weights = torch.where(chosen, weights, 0).to(logits.dtype)
+    return Choice(logits, no_repair(weights, logits if seen is None else seen), zeros(logits))
 
 
 def ceil(x: float) -> int:

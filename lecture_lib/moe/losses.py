@@ -71,7 +71,8 @@ def squared_cv(values: Tensor) -> Tensor:
 
 def router_z_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
     """mean (log Σ_e exp s_e)²: keeps scores small, and so their rounding errors. Zoph et al. 2022 (ST-MoE), eq. 5."""
-    return mean(flat(choice.logits, mask).logsumexp(-1).square())
+    z = full(blank(choice.logits, mask)).logsumexp(-1, keepdim=True)  # first: of no rows, a graph could not know it
+    return mean(flat(z.square(), mask)).squeeze(-1)
 
 
 def local_entropy(weights: Tensor, *, mask: Mask = None) -> Tensor:
@@ -89,7 +90,7 @@ def global_entropy(weights: Tensor, threshold: float | None = None, *, mask: Mas
     """
     rows = flat(weights, mask)
     entropy = _entr(mean(rows)).sum()
-    return -entropy if threshold is None or not len(rows) else (threshold - entropy).clamp(min=0)
+    return -entropy if threshold is None else (threshold - entropy).clamp(min=0) * min(len(rows), 1)
 
 
 def _entr(p: Tensor) -> Tensor:

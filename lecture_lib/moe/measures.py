@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from lecture_lib.choice import Choice
-from lecture_lib.simplex import check_mask, full
+from lecture_lib.simplex import blank, check_mask, full
 
 Mask = Tensor | None  # (...) of the tokens that count; None: all
 
@@ -68,7 +68,7 @@ def flat(x: Tensor, mask: Mask = None) -> Tensor:
 
 def pairs(choice: Choice, mask: Mask = None) -> Tensor:
     """How many of the tokens that count give an expert a weight: (E,) integers."""
-    return (flat(choice.weights.detach(), mask) > 0).sum(0)
+    return (flat(blank(choice.weights.detach(), mask)) > 0).sum(0)
 
 
 def spread(rows: Tensor, mask: Tensor) -> Tensor:
@@ -79,4 +79,4 @@ def spread(rows: Tensor, mask: Tensor) -> Tensor:
 
 def mean(rows: Tensor) -> Tensor:
     """Mean over the first dimension, 0 of none."""
-    return rows.mean(0) if len(rows) else rows.sum(0)
+    return rows.sum(0) / max(len(rows), 1)

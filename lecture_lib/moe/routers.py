@@ -34,8 +34,7 @@ class NoisyRouter(nn.Module):
             return clean
         if self.generator is not None:
             check_logits(clean, self.generator)
-        like = {"dtype": clean.dtype, "device": clean.device}
-        return clean + std * torch.randn(clean.shape, generator=self.generator, **like)
+        return clean + std * clean.detach().new_empty(clean.shape).normal_(generator=self.generator)
 
 
 class CosineRouter(nn.Module):
