@@ -36,6 +36,7 @@ LOSSES = {  # scalars, of scores (N, 3) and perhaps of a mask
     "exact_expectation": lambda s: estimators.exact_expectation(lambda z: z.square().sum(-1), s).sum(),
     "squared_cv": lambda s: moe.squared_cv(s.exp().sum(0)),
     "expected_cost": lambda s: exits.expected_cost(choice.stick_breaking(s), [1, 2, 3, 4]).sum(),
+    "sequence_balance_loss": lambda s, mask=None: moe.sequence_balance_loss(top(s), mask=mask),
     "load_balance_loss": lambda s, mask=None: moe.load_balance_loss(top(s), mask=mask),
     "importance_loss": lambda s, mask=None: moe.importance_loss(top(s), mask=mask),
     "router_z_loss": lambda s, mask=None: moe.router_z_loss(top(s), mask=mask),
@@ -62,39 +63,56 @@ def places():
     for changed in (lora.B, *(adapter.up.weight for adapter in adapters)):
         nn.init.normal_(changed)
     bias, router = moe.BalanceBias(3, 2), moe.NoisyRouter(8, 3)
+    groups = {"limit": partial(moe.within_groups, n_groups=2, k_groups=1)}
+    third = moe.BalanceBias(4, 2, score=torch.sigmoid, normalise=True, scale=2.5, **groups)
+    layers = {
+        "MoE": moe.MoE(8, 16, 4, moe.switch),
+        "MoE, SwiGLU, shared": moe.MoE(8, 16, 4, top, gated=True, bias=True, n_shared=1),
+        "MoE, no aligned rows": moe.MoE(8, 7, 4, choice.softmax, bias=True),
+        "MoE, capacity": moe.MoE(8, 16, 4, top, 0.8),
+        "MoE, DeepSeek-V3's": moe.MoE(8, 16, 4, third),
+        "SoftMoE": moe.SoftMoE(8, 16, 4),
+    }
     net = exits.EarlyExitNet([nn.Linear(8, 8), nn.Linear(8, 8)], [nn.Linear(8, 3), nn.Linear(8, 3)])
     branching = exits.DifferentiableBranching(net, [nn.Linear(8, 1)])
-    return {
-        "masked": (partial(patches.masked, block), X, KEPT),
-        "Gate": (lambda x: gate(x)[0], X),
-        "Gate, mask": (lambda x, mask: gate(x, mask)[0], X, KEPT > 0),
-        "PatchSelector, mask": (lambda x, mask: selector(x, mask=mask)[0], X, KEPT >= 0),
-        "LoRA": (lora, X),
-        "Adapter": (adapters[0], X),
-        "mix of adapters": (lambda x: base(x) + mixture.mix(x, top(x[..., :3]).weights, mixed.changes), X),
-        "MixtureOfAdapters": (lambda x: mixed(x)[0], X),
-        "MixtureOfAdapters, mask": (lambda x, mask: mixed(x, mask=mask)[0], X, KEPT > 0),
-        "by_task": (lambda task: by_task(task, 3).weights, target(S)),
-        "hashed": (lambda ids: moe.hashed(ids, 3).weights, target(S)),
-        "BalanceBias": (lambda s: bias.update(bias(s)) or bias(s).weights, S),
-        "NoisyRouter": (router, X),
-        "CosineRouter": (moe.CosineRouter(8, 3), X),
-        "DifferentiableBranching": (lambda x: branching(x)[0], X[0]),
-        "stick_breaking": (lambda s: choice.stick_breaking(s).weights, S),
-        "expert_load": (lambda s, mask: moe.expert_load(top(s), mask=mask), S, MASK),
-        "within_capacity": (lambda s: moe.within_capacity(top(s), 0.8).weights, S),
-        "within_capacity, mask": (
-            lambda s, mask: moe.within_capacity(top(s), 0.8, batch_priority=True, mask=mask).weights,
-            S,
-            MASK,
-        ),
-        "temperature": (lambda s, t: choice.gumbel_softmax(s, t).weights, S, torch.tensor(0.5)),
-        "std": (lambda s, std: choice.noisy_top_k(s, 2, std).weights, S, S.exp()),
-        "long rows": (lambda s: choice.top_k(s, 3).weights, single(3, 2, 3000)),
-    } | {
-        f"{choose.__name__}, mask": (lambda s, mask, choose=choose: choose(s, mask=mask).weights, S, MASK)
-        for choose in (moe.gshard, moe.expert_choice, moe.balanced, moe.base)
-    }
+    return (
+        {
+            "masked": (partial(patches.masked, block), X, KEPT),
+            "Gate": (lambda x: gate(x)[0], X),
+            "Gate, mask": (lambda x, mask: gate(x, mask)[0], X, KEPT > 0),
+            "PatchSelector, mask": (lambda x, mask: selector(x, mask=mask)[0], X, KEPT >= 0),
+            "LoRA": (lora, X),
+            "Adapter": (adapters[0], X),
+            "mix of adapters": (lambda x: base(x) + mixture.mix(x, top(x[..., :3]).weights, mixed.changes), X),
+            "MixtureOfAdapters": (lambda x: mixed(x)[0], X),
+            "MixtureOfAdapters, mask": (lambda x, mask: mixed(x, mask=mask)[0], X, KEPT > 0),
+            "by_task": (lambda task: by_task(task, 3).weights, target(S)),
+            "hashed": (lambda ids: moe.hashed(ids, 3).weights, target(S)),
+            "BalanceBias": (lambda s: bias.update(bias(s)) or bias(s).weights, S),
+            "NoisyRouter": (router, X),
+            "CosineRouter": (moe.CosineRouter(8, 3), X),
+            "DifferentiableBranching": (lambda x: branching(x)[0], X[0]),
+            "stick_breaking": (lambda s: choice.stick_breaking(s).weights, S),
+            "expert_load": (lambda s, mask: moe.expert_load(top(s), mask=mask), S, MASK),
+            "within_capacity": (lambda s: moe.within_capacity(top(s), 0.8).weights, S),
+            "within_capacity, mask": (
+                lambda s, mask: moe.within_capacity(top(s), 0.8, batch_priority=True, mask=mask).weights,
+                S,
+                MASK,
+            ),
+            "temperature": (lambda s, t: choice.gumbel_softmax(s, t).weights, S, torch.tensor(0.5)),
+            "std": (lambda s, std: choice.noisy_top_k(s, 2, std).weights, S, S.exp()),
+            "long rows": (lambda s: choice.top_k(s, 3).weights, single(3, 2, 3000)),
+        }
+        | {name: (lambda x, layer=layer: layer(x)[0], X) for name, layer in layers.items()}
+        | {
+            "MoE, mask": (lambda x, mask, layer=layers["MoE"]: layer(x, mask=mask)[0], X, KEPT > 0),
+        }
+        | {
+            f"{choose.__name__}, mask": (lambda s, mask, choose=choose: choose(s, mask=mask).weights, S, MASK)
+            for choose in (moe.gshard, moe.expert_choice, moe.balanced, moe.base)
+        }
+    )
 
 
 PLACES = sorted(places())
@@ -172,6 +190,16 @@ def test_a_graph_makes_a_training_step():
         return estimators.surrogate((kept.mean((1, 2)) - 0.5).square(), chosen.log_prob.sum((1, 2))).mean()
 
     same(step, compiled(step), X)
+
+
+@pytest.mark.parametrize("layer", [place for place in PLACES if place.startswith(("MoE", "SoftMoE"))])
+def test_an_exported_layer_computes_the_same_for_other_tokens(layer):
+    fn, x, *mask = places()[layer]
+    module = fn.__defaults__[0].eval()
+    with torch.no_grad():
+        exported = torch.export.export(module, (x,), {"mask": mask[0]} if mask else {}).module()
+        for rows in (x, x.sin()):
+            torch.testing.assert_close(exported(rows, **({"mask": mask[0]} if mask else {}))[0], fn(rows, *mask))
 
 
 # ---- torch.func
@@ -256,7 +284,10 @@ def waits(fn, *args):
 # An index by a mask is waited for, and again in backward; by default nothing is. On the processor, `base` is solved
 PATIENT = {"base": 2, "joint_loss": 1, "expected_cost": 1}  # a list of numbers is sent to the device
 PATIENT |= {"noisy_load, mask": 6, "predictor_loss, mask": 3, "joint_loss, mask": 3}
-PATIENT |= {f"{choose}, mask": 5 for choose in ("gshard", "expert_choice", "balanced")} | {"base, mask": 7}
+PATIENT |= {"sequence_balance_loss, mask": 0}
+PATIENT |= {f"{choose}, mask": 1 for choose in ("gshard", "expert_choice", "balanced")} | {"base, mask": 3}
+PATIENT |= {"MoE": 1, "MoE, SwiGLU, shared": 1, "MoE, DeepSeek-V3's": 1, "MoE, capacity": 2, "MoE, mask": 2}
+PATIENT |= {"MoE, no aligned rows": 3}  # each product asks for the sizes of its groups
 PATIENT |= {"within_capacity": 1, "within_capacity, mask": 1, "MixtureOfAdapters": 3, "MixtureOfAdapters, mask": 3}
 
 
@@ -276,7 +307,8 @@ def test_no_loss_waits_for_the_device_but_for_a_mask(loss):
 def test_no_place_waits_for_the_device_without_need(place):
     fn, *args = places()[place]
     with Elsewhere():
-        for cell in (fn, *(c.cell_contents for c in getattr(fn, "__closure__", None) or ())):
+        cells = [c.cell_contents for c in getattr(fn, "__closure__", None) or ()]
+        for cell in (fn, *cells, *(getattr(fn, "__defaults__", None) or ())):
             for module in (cell, *getattr(cell, "args", ())):
                 if isinstance(module, nn.Module):
                     module.to(DEVICE)

@@ -8,7 +8,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from lecture_lib.choice import QUIET, Choice, top_k, zeros
-from lecture_lib.moe.measures import Mask, flat, pairs, spread
+from lecture_lib.moe.measures import Mask, flat, pairs, pick, places_of, spread
 from lecture_lib.simplex import (
     as_integer,
     as_number,
@@ -87,7 +87,8 @@ def sinkhorn(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Tensor
     """
     if mask is not None:
         check_mask(mask, logits.shape[:-1])
-        return spread(sinkhorn(logits[mask], n_iters), mask)
+        places = places_of(mask)
+        return spread(sinkhorn(pick(logits, mask, places), n_iters), mask, places)
     check_logits(logits)
     if looks(logits) and logits.numel() and flat(logits).isneginf().all(0).any():
         raise ValueError("logits must leave each expert to some token, got a column of only -inf")
@@ -207,7 +208,7 @@ class BalanceBias(nn.Module):
         z = torch.where(taken & (ranked > -torch.inf), p, 0)
         if self.normalise:
             z = z / (z.sum(-1, keepdim=True) + 1e-20)  # as there: all may be 0
-        return Choice(logits, (self.scale * z).to(logits.dtype), zeros(logits))
+        return Choice(logits, no_repair((self.scale * z).to(logits.dtype), logits), zeros(logits))
 
     @torch.no_grad()
     def update(self, choice: Choice, *, mask: Mask = None) -> None:
@@ -242,7 +243,7 @@ def within_groups(logits: Tensor, n_groups: int, k_groups: int, *, best: int = 2
     top = full(logits.detach()).unflatten(-1, (-1, size)).topk(best).values  # (..., G, best)
     mean = top.masked_fill(top == -torch.inf, torch.nan).nanmean(-1).nan_to_num(-torch.inf)
     kept = torch.zeros_like(mean, dtype=torch.bool).scatter(-1, first(mean, k_groups), True)
-    return logits.masked_fill(~kept.repeat_interleave(size, -1), -torch.inf)
+    return no_repair(logits.masked_fill(~kept.repeat_interleave(size, -1), -torch.inf), logits)
 
 
 def equal_load(logits: Tensor, k: int = 1) -> Choice:
@@ -282,12 +283,14 @@ def within_capacity(
         order = flat(choice.logits.detach()).softmax(-1).amax(-1).argsort(descending=True, stable=True)
         z = z[order]
     token, expert = (z > 0).nonzero(as_tuple=True)  # the n pairs, as the queue goes: the one wait for the device
-    n, n_experts = len(token), z.shape[-1]
+    n, n_experts = token.shape[0], z.shape[-1]
     by_weight = z[token, expert].argsort(descending=True, stable=True)
     at = torch.empty_like(token).scatter(0, by_weight, torch.arange(n, device=z.device))
     by_token = (token * n + at).argsort()  # of each token first choice, second choice, ...
     token, expert = token[by_token], expert[by_token]
-    by_expert = (expert * n_experts + _nth(token, len(z))).argsort(stable=True)  # all first choices, all second ones
+    by_expert = (expert * n_experts + _nth(token, z.shape[0])).argsort(
+        stable=True
+    )  # all first choices, all second ones
     token, expert = token[by_expert], expert[by_expert]
     late = _nth(expert, n_experts) >= ceil(capacity_factor * n / n_experts)
     full = torch.zeros_like(z, dtype=torch.bool)
@@ -298,14 +301,15 @@ def within_capacity(
 def _nth(of: Tensor, n: int) -> Tensor:
     """Of sorted integers below n, the how manieth of its kind each is, from 0 on."""
     counts = of.new_zeros(n).scatter_add(0, of, torch.ones_like(of))
-    return torch.arange(len(of), device=of.device) - (counts.cumsum(0) - counts)[of]
+    return torch.arange(of.shape[0], device=of.device) - (counts.cumsum(0) - counts)[of]
 
 
 def among(choose: Callable[[Tensor], Choice], logits: Tensor, mask: Tensor) -> Choice:
     """The choice of the tokens that count as if there were no others, who get weight 0."""
     check_mask(mask, logits.shape[:-1])
-    _, *made = choose(logits[mask])
-    return Choice(logits, *(spread(part, mask) for part in made))
+    places = places_of(mask)
+    _, *made = choose(pick(logits, mask, places))
+    return Choice(logits, *(spread(part, mask, places) for part in made))
 
 
 def only(chosen: Tensor, logits: Tensor, weights: Tensor, seen: Tensor | None = None) -> Choice:

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from lecture_lib.choice import Choice, quiet
 from lecture_lib.moe.choices import check_capacity_factor, two_best, within_capacity, zeros
-from lecture_lib.moe.measures import Mask, spread
+from lecture_lib.moe.measures import Mask, pick, places_of, spread
 from lecture_lib.moe.routers import product, sizes
-from lecture_lib.simplex import as_integer, blank, check_mask, full, score
+from lecture_lib.simplex import as_integer, blank, check_mask, full, looks, score
 
 Choose = Callable[[Tensor], Choice]
 Routed = tuple[Tensor, Choice]
@@ -137,7 +137,7 @@ class Experts(nn.Module):
             sizes = counts.tolist()
             return torch.cat([self[e](group) for e, group in enumerate(rows.split(sizes)) if sizes[e]])
         product = partial(grouped_product, ends=counts.cumsum(0, dtype=torch.int32))
-        return self._run(rows, product, lambda bias: bias.repeat_interleave(counts, 0, output_size=len(rows)))
+        return self._run(rows, product, lambda bias: bias.repeat_interleave(counts, 0, output_size=rows.shape[0]))
 
     def _most_idle(self, rows: Tensor) -> bool:
         eager = rows.device.type == "cpu" and not torch.is_grad_enabled() and not torch.compiler.is_compiling()
@@ -173,6 +173,9 @@ class MoE(nn.Module):
         batch_priority: the surest tokens queue first, not those that come first in x.
         n_shared: so many more experts of the same size that take every token, without a weight.
         style: of the experts; activation, gated, bias as for `Experts`.
+
+    A device is waited for once a call, for the number of pairs; once more with a capacity, and once
+    more with a mask (with float64 or widths that are no multiple of 16 bytes, for each product too).
 
     The returned choice is what the router wanted, from before anything was dropped: balance losses need that one.
     Where `mask` (...) says that a token does not count, y, logits and weights are 0.
@@ -214,18 +217,17 @@ class MoE(nn.Module):
         if mask is None:
             return self._mixture(x, choice)
         check_mask(mask, x.shape[:-1])
-        given = choice if choice is None else Choice(*(part[mask] for part in choice))
-        y, choice = self._mixture(x[mask], given)
-        return spread(y, mask), Choice(*(spread(part, mask) for part in choice))
+        places = places_of(mask)
+        given = choice if choice is None else Choice(*(pick(part, mask, places) for part in choice))
+        y, choice = self._mixture(pick(x, mask, places), given)
+        return spread(y, mask, places), Choice(*(spread(part, mask, places) for part in choice))
 
     def _mixture(self, x: Tensor, choice: Choice | None) -> Routed:
         n_experts, d_model = self.experts.w_in.shape[:2]
         if choice is None:
             logits = score(self.router, x)
             self._check("router must return logits", logits, x)
-            if (
-                not torch.compiler.is_compiling() and logits.isnan().any()
-            ):  # else argmax would send the token to some expert without a word
+            if looks(logits) and logits.isnan().any():  # else argmax would send it somewhere without a word
                 raise ValueError("x must be finite, got a token whose scores are NaN")
             quietly = not self.training and self.at_test is not None
             choice = (self.at_test if quietly else self.choose)(logits)
@@ -234,7 +236,7 @@ class MoE(nn.Module):
         rows, z = x.reshape(-1, d_model), kept.weights.reshape(-1, n_experts).t().contiguous()  # (N, D), (E, N)
         expert, token = z.nonzero(as_tuple=True)  # the n pairs, sorted by expert
         y = self.experts(rows.index_select(0, token), z.count_nonzero(1))  # (n, D)
-        y = y * z.flatten().gather(0, expert * len(rows) + token).unsqueeze(-1).to(y.dtype)
+        y = y * z.flatten().gather(0, expert * rows.shape[0] + token).unsqueeze(-1).to(y.dtype)
         y = y.new_zeros(rows.shape).index_add_(0, token, y)
         if self.shared is not None:
             y = y + self.shared[0](rows)
@@ -311,7 +313,7 @@ class SoftMoE(nn.Module):
         x = blank(x, mask)
         phi = full(self.scale) * F.normalize(full(self.phi), dim=0)
         logits = product(F.normalize(full(x), dim=-1), phi)  # (..., T, E·S)
-        if logits.isnan().any():
+        if looks(logits) and logits.isnan().any():
             raise ValueError("x must be finite, got a token whose scores are NaN")
         combine, to_slots = blank(logits.softmax(-1), mask), logits
         if mask is not None:

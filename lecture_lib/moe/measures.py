@@ -71,10 +71,20 @@ def pairs(choice: Choice, mask: Mask = None) -> Tensor:
     return (flat(blank(choice.weights.detach(), mask)) > 0).sum(0)
 
 
-def spread(rows: Tensor, mask: Tensor) -> Tensor:
+def places_of(mask: Tensor) -> Tensor:
+    """Where the mask is True, flattened: what a device is waited for, once."""
+    return mask.flatten().nonzero().squeeze(-1)
+
+
+def pick(x: Tensor, mask: Tensor, places: Tensor) -> Tensor:
+    """What counts of x (*mask.shape, *rest): (N, *rest)."""
+    return x.reshape(mask.numel(), *x.shape[mask.ndim :]).index_select(0, places)
+
+
+def spread(rows: Tensor, mask: Tensor, places: Tensor) -> Tensor:
     """What was computed of the tokens that count, (N, *rest), and 0: (*mask.shape, *rest)."""
-    places, rest = mask.flatten(), rows.shape[1:]
-    return rows.new_zeros(len(places), *rest).index_put((places,), rows).reshape(mask.shape + rest)
+    rest = rows.shape[1:]
+    return rows.new_zeros(mask.numel(), *rest).index_copy(0, places, rows).reshape(mask.shape + rest)
 
 
 def mean(rows: Tensor) -> Tensor:
