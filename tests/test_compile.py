@@ -90,6 +90,8 @@ def places():
         ),
         "temperature": (lambda s, t: choice.gumbel_softmax(s, t).weights, S, torch.tensor(0.5)),
         "std": (lambda s, std: choice.noisy_top_k(s, 2, std).weights, S, S.exp()),
+        "entmax, 1.3": (lambda s: simplex.entmax(s, 1.3), S),
+        "entmax, long rows": (lambda s: simplex.entmax(s), single(3, 2, 100)),
         "long rows": (lambda s: choice.top_k(s, 3).weights, single(3, 2, 3000)),
     } | {
         f"{choose.__name__}, mask": (lambda s, mask, choose=choose: choose(s, mask=mask).weights, S, MASK)
@@ -253,8 +255,9 @@ def waits(fn, *args):
         return len(there.waits)
 
 
-# An index by a mask is waited for, and again in backward; by default nothing is. On the processor, `base` is solved
-PATIENT = {"base": 2, "joint_loss": 1, "expected_cost": 1}  # a list of numbers is sent to the device
+# Nothing is waited for but these: `base` is solved on the processor, a list of numbers is sent to the device, Newton's
+# method looks whether it is there, and an index by a mask is waited for twice, forward and backward.
+PATIENT = {"base": 2, "joint_loss": 1, "expected_cost": 1, "entmax, 1.3": 4, "entmax, long rows": 1}
 PATIENT |= {"noisy_load, mask": 6, "predictor_loss, mask": 3, "joint_loss, mask": 3}
 PATIENT |= {f"{choose}, mask": 5 for choose in ("gshard", "expert_choice", "balanced")} | {"base, mask": 7}
 PATIENT |= {"within_capacity": 1, "within_capacity, mask": 1, "MixtureOfAdapters": 3, "MixtureOfAdapters, mask": 3}

@@ -221,7 +221,7 @@ def within_capacity(
         order = flat(choice.logits.detach()).softmax(-1).amax(-1).argsort(descending=True, stable=True)
         z = z[order]
     token, expert = (z > 0).nonzero(as_tuple=True)  # the n pairs, as the queue goes: the one wait for the device
-    n, n_experts = len(token), z.shape[-1]
+    n, n_experts = token.numel(), z.shape[-1]
     by_weight = z[token, expert].argsort(descending=True, stable=True)
     at = torch.empty_like(token).scatter(0, by_weight, torch.arange(n, device=z.device))
     by_token = (token * n + at).argsort()  # of each token first choice, second choice, ...
@@ -237,7 +237,7 @@ def within_capacity(
 def _nth(of: Tensor, n: int) -> Tensor:
     """Of sorted integers below n, the how manieth of its kind each is, from 0 on."""
     counts = of.new_zeros(n).scatter_add(0, of, torch.ones_like(of))
-    return torch.arange(len(of), device=of.device) - (counts.cumsum(0) - counts)[of]
+    return torch.arange(of.numel(), device=of.device) - (counts.cumsum(0) - counts)[of]
 
 
 def among(choose: Callable[[Tensor], Choice], logits: Tensor, mask: Tensor) -> Choice:
