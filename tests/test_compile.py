@@ -159,7 +159,7 @@ def test_a_graph_that_is_compiled_in_earnest_gives_the_same_numbers(way):
     torch.testing.assert_close(gradient(graph, S), gradient(fn, S))
 
 
-@pytest.mark.parametrize("way", ["noisy_top_k", "gshard", "expert_choice", "balanced"])
+@pytest.mark.parametrize("way", ["noisy_top_k", "gshard"])
 def test_one_graph_for_any_number_of_rows(way):
     graph = compiled(fn := told(WAYS[way]), dynamic=True)
     for n in (7, 9):
