@@ -119,7 +119,7 @@ def balanced(logits: Tensor, n_iters: int = 100, *, mask: Mask = None) -> Choice
         return among(partial(balanced, n_iters=n_iters), logits, mask)
     check_logits(logits)
     plan = sinkhorn(full(logits), n_iters)
-    return only(one_hot(plan.argmax(-1), plan) > 0, logits, full(logits).softmax(-1), plan)
+    return only(one_hot(plan.argmax(-1), plan) > 0, logits, no_repair(full(logits).softmax(-1), plan))
 
 
 def base(logits: Tensor, *, mask: Mask = None) -> Choice:
@@ -312,10 +312,9 @@ def among(choose: Callable[[Tensor], Choice], logits: Tensor, mask: Tensor) -> C
     return Choice(logits, *(spread(part, mask, places) for part in made))
 
 
-def only(chosen: Tensor, logits: Tensor, weights: Tensor, seen: Tensor | None = None) -> Choice:
-    """The weights of the chosen; `seen`, if not the logits, is what they were chosen by."""
+def only(chosen: Tensor, logits: Tensor, weights: Tensor) -> Choice:
     weights = torch.where(chosen, weights, 0).to(logits.dtype)
-    return Choice(logits, no_repair(weights, logits if seen is None else seen), zeros(logits))
+    return Choice(logits, no_repair(weights, logits), zeros(logits))
 
 
 def ceil(x: float) -> int:
