@@ -249,7 +249,8 @@ def _top_k(logits: Tensor, scores: Tensor, k: int) -> Tensor:
     """Softmax over the k largest scores, 0 elsewhere, in the dtype of `logits`."""
     index = first(scores, k)
     best = scores.gather(-1, index).softmax(-1).to(scores.dtype)
-    return no_repair(torch.zeros_like(scores).scatter(-1, index, best).to(logits.dtype), logits)
+    weights = scores.new_zeros(scores.shape).scatter_(-1, index, best)
+    return no_repair(weights.to(logits.dtype), logits)
 
 
 def _as_k(k: int, logits: Tensor) -> int:

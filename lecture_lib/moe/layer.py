@@ -1,6 +1,7 @@
 """Experts and the layers made of them."""
 
 import copy
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -227,7 +228,7 @@ class MoE(nn.Module):
         if choice is None:
             logits = score(self.router, x)
             self._check("router must return logits", logits, x)
-            if looks(logits) and logits.isnan().any():  # else argmax would send it somewhere without a word
+            if looks(logits) and logits.numel() and math.isnan(logits.detach().amax()):  # else argmax would send it somewhere without a word
                 raise ValueError("x must be finite, got a token whose scores are NaN")
             quietly = not self.training and self.at_test is not None
             choice = (self.at_test if quietly else self.choose)(logits)
@@ -236,7 +237,7 @@ class MoE(nn.Module):
         rows, z = x.reshape(-1, d_model), kept.weights.reshape(-1, n_experts).t().contiguous()  # (N, D), (E, N)
         expert, token = z.nonzero(as_tuple=True)  # the n pairs, sorted by expert
         y = self.experts(rows.index_select(0, token), z.count_nonzero(1))  # (n, D)
-        y = y * z.flatten().gather(0, expert * rows.shape[0] + token).unsqueeze(-1).to(y.dtype)
+        y = y * z[expert, token].unsqueeze(-1).to(y.dtype)
         y = y.new_zeros(rows.shape).index_add_(0, token, y)
         if self.shared is not None:
             y = y + self.shared[0](rows)
