@@ -60,13 +60,17 @@ class Decoder(nn.Module):
         return torch.stack([self.read(exit, state) for exit, state in enumerate(states)])
 
     def turns(self, n: int) -> Tensor:
-        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn: (2, n, D/2H)."""
+        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn: (2, n, D/H).
+
+        For both coordinates of a pair, so that `_rotate` needs few operations: the sine is negative in the first half.
+        """
         weight, heads = self.head.weight, self.layers[0].n_heads
         half = weight.shape[1] // heads // 2
         exponent = -torch.arange(half, device=weight.device).to(full(weight[:0])) / half
         rate = 10_000.0**exponent
         angle = torch.arange(n, device=weight.device)[:, None] * rate
-        return torch.stack([angle.cos(), angle.sin()]).to(weight.dtype)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(weight.dtype)
 
     def _places(self, n: int, mask: Mask) -> tuple[Tensor, Mask]:
         """The turns of n tokens, and whom they see (None: all so far), by sequence if masked."""
@@ -103,17 +107,17 @@ class _Layer(nn.Module):
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
 
     def forward(self, x: Tensor, turns: Tensor, seen: Mask = None) -> Tensor:
-        key, value = self.keys_values(x, turns)
-        return self.finish(x, key, value, turns, seen)
+        h = self.norm_1(x)
+        return self.finish(x, h, *self.keys_values(h, turns), turns, seen)
 
-    def keys_values(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """States (B, T, D), and the turns of their positions -> their keys and values, each (B, H, T, D/H)."""
-        key, value = self.key_value(self.norm_1(x)).unflatten(-1, (2, self.n_heads, -1)).movedim(-3, 0)
-        return _rotate(key.transpose(1, 2), turns), value.transpose(1, 2)
+    def keys_values(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised states (B, T, D), and the turns of their positions -> their keys and values, each (B, H, T, D/H)."""
+        key, value = self.key_value(h).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        return _rotate(key, turns), value
 
-    def finish(self, x: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
-        """The rest of the layer for the states (B, T, D) of the last token or, causally, of all."""
-        query = self.query(self.norm_1(x)).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
+    def finish(self, x: Tensor, h: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
+        """The rest of the layer for the states (B, T, D) of the last token or, causally, of all; h: normalised."""
+        query = self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
         query, causal = _rotate(query, turns), seen is None and x.shape[1] == key.shape[2]
         y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
         x = x + self.output(y.transpose(1, 2).flatten(-2))
@@ -122,12 +126,12 @@ class _Layer(nn.Module):
 
 def _rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotary positions: each pair of coordinates of (B, H, T, D/H) turns by an angle that grows with the position."""
-    (a, b), (cos, sin) = x.chunk(2, -1), turns.to(x.dtype)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    cos, sin = turns.to(x.dtype)
+    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
 
 
 def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
-    """Turns (2, T, D/2H) of sequences that start at different tokens: (2, B, 1, T, D/2H)."""
+    """Turns (2, T, D/H) of sequences that start at different tokens: (2, B, 1, T, D/H)."""
     return turns[:, (mask.cumsum(-1) - 1).clamp(min=0)].unsqueeze(2)
 
 
@@ -274,15 +278,14 @@ def generate(
 
 
 class _Cache:
-    """Keys and values of the tokens so far, layer by layer, and the last state of each token."""
+    """Keys and values of the tokens so far, layer by layer, and the states with which tokens left."""
 
     def __init__(self, model: Decoder, b: int, t: int, mask: Mask):
         weight = model.head.weight
         heads, width = model.layers[0].n_heads, weight.shape[1] // model.layers[0].n_heads
         self.model, self.now, self.turns = model, 0, model.turns(t)
         self.state = weight.new_zeros(b, t, weight.shape[1])
-        self.keys = weight.new_zeros(len(model.layers), b, heads, t, width)
-        self.values = torch.zeros_like(self.keys)
+        self.keys_values = weight.new_zeros(len(model.layers), 2, b, heads, t, width)
         self.known = [0] * len(model.layers)  # up to which token a layer has keys and values
         self.mask = mask
         if mask is not None:
@@ -295,50 +298,58 @@ class _Cache:
         x = self.model.embedding(tokens)
         turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
         for exit, layer in enumerate(self.model.layers):
-            self.state[:, :now] = x
-            x = layer.finish(x, *self._attend(exit, None), turns, seen)
-        self.state[:, :now] = x
+            h = layer.norm_1(x)
+            x = layer.finish(x, h, *self._add(exit, h, turns), turns, seen)
 
     def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
         """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
         model, last, here = self.model, len(self.model.layers) - 1, self.now
         self.now += 1
-        self.state[:, here] = model.embedding(token)
+        turns, seen = self.turns[..., here : self.now, :], None
+        x = model.embedding(token)[:, None]
         rows = torch.arange(len(token), device=token.device)  # the sequences still undecided
         exit_index, found = torch.full_like(rows, last), []
         for exit, layer in enumerate(model.layers):
-            before = self.state[rows, here]
-            turns, seen = self.turns[..., here : self.now, :], None
-            if self.mask is not None:
-                turns, seen = turns[:, rows], self.mask[rows, None, None, : self.now]
-            x = layer.finish(before[:, None], *self._attend(exit, rows), turns, seen).squeeze(1)
-            self.state[rows, here] = x
-            at = AtExit(model, exit, x, before if exit else None)
-            if exit == last:
-                sure = torch.ones_like(rows, dtype=torch.bool)
-            elif confidence is None:
-                continue
+            before, known, everyone = x, self.known[exit], len(rows) == len(token)
+            if everyone and known == here:  # no state but these is new to this layer
+                h = layer.norm_1(x)
+                key, value = self._add(exit, h, turns)
             else:
-                sure = confidence(at) >= threshold
-            if exit == last or sure.any():
-                exit_index[rows[sure]] = exit
-                found.append((rows[sure], at.logits[sure]))
-                rows = rows[~sure]
-                if not len(rows):
-                    break
-        places, logits = map(torch.cat, zip(*found, strict=True))
+                self.state[rows, here] = x[:, 0]
+                h = layer.norm_1(self.state[:, known : self.now])
+                key, value = self._add(exit, h, self.turns[..., known : self.now, :])
+                h = h[rows, -1:]
+            if not everyone:
+                key, value = key[rows], value[rows]
+            if self.mask is not None:
+                turns, seen = self.turns[:, rows, :, here : self.now], self.mask[rows, None, None, : self.now]
+            x = layer.finish(x, h, key, value, turns, seen)
+            at = AtExit(model, exit, x[:, 0], before[:, 0] if exit else None)
+            if exit == last:
+                break
+            if confidence is None:
+                continue
+            sure = confidence(at) >= threshold
+            leaving = sure.nonzero().squeeze(-1)
+            if len(leaving) == len(rows):
+                break
+            if len(leaving):
+                gone, staying = rows[leaving], (~sure).nonzero().squeeze(-1)
+                exit_index[gone], self.state[gone, here] = exit, x[leaving, 0]
+                found.append((gone, at.logits[leaving]))
+                rows, x = rows[staying], x[staying]
+        if exit < last:
+            exit_index[rows], self.state[rows, here] = exit, x[:, 0]
+        if not found:
+            return at.logits, exit_index
+        places, logits = map(torch.cat, zip(*found, (rows, at.logits), strict=True))
         return logits[places.argsort()], exit_index
 
-    def _attend(self, exit: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values of all tokens so far in one layer, for some sequences; the missing ones are made first."""
-        start, self.known[exit] = self.known[exit], self.now
-        missing = slice(start, self.now)
-        state, turns = self.state[:, missing], self.turns[..., missing, :]
-        key, value = self.model.layers[exit].keys_values(state, turns)
-        self.keys[exit, :, :, missing], self.values[exit, :, :, missing] = key, value
-        keys, values = self.keys[exit, :, :, : self.now], self.values[exit, :, :, : self.now]
-        everyone = rows is None or len(rows) == len(keys)
-        return (keys, values) if everyone else (keys[rows], values[rows])  # all: without a copy
+    def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens so far in one layer, once those of the latest, normalised states h, are made."""
+        cache, start, self.known[exit] = self.keys_values[exit], self.known[exit], self.now
+        cache[0, :, :, start : self.now], cache[1, :, :, start : self.now] = self.model.layers[exit].keys_values(h, turns)
+        return cache[:, :, :, : self.now].unbind()
 
 
 @torch.no_grad()
