@@ -116,11 +116,14 @@ class _Layer(nn.Module):
         return _rotate(key, turns), value
 
     def finish(self, x: Tensor, h: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
-        """The rest of the layer for the states (B, T, D) of the last token or, causally, of all; h: normalised."""
-        query = self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        query, causal = _rotate(query, turns), seen is None and x.shape[1] == key.shape[2]
-        y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
-        x = x + self.output(y.transpose(1, 2).flatten(-2))
+        """The rest of the layer for the states (B, T, D), causally; h are the states normalised."""
+        query = _rotate(self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2), turns)
+        y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=seen is None)
+        return self.add(x, y.transpose(1, 2).flatten(-2))
+
+    def add(self, x: Tensor, attended: Tensor) -> Tensor:
+        """To states (..., D) what they attend to, and then the MLP."""
+        x = x + self.output(attended)
         return x + self.down(F.relu(self.up(self.norm_2(x))).square())
 
 
@@ -265,11 +268,12 @@ def generate(
     if t > 1:
         cache.fill(prompt[:, :-1])
     token, steps = prompt[:, -1], []
-    for step in range(n):
-        level = threshold(step) if callable(threshold) else threshold
-        logits, exit_index = cache.step(token, confidence, _as_threshold(level))
-        token = logits.argmax(-1)
-        steps.append((token, logits, exit_index))
+    with torch.inference_mode():
+        for step in range(n):
+            level = threshold(step) if callable(threshold) else threshold
+            logits, exit_index = cache.step(token, confidence, _as_threshold(level))
+            token = logits.argmax(-1)
+            steps.append((token, logits, exit_index))
     if not steps:
         vocabulary = model.head.out_features
         return prompt[:, :0], Exited(model.head.weight.new_zeros(b, 0, vocabulary), prompt[:, :0].long())
@@ -299,32 +303,31 @@ class _Cache:
         turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
         for exit, layer in enumerate(self.model.layers):
             h = layer.norm_1(x)
-            x = layer.finish(x, h, *self._add(exit, h, turns), turns, seen)
+            x = layer.finish(x, h, *self._add(exit, *layer.keys_values(h, turns)), turns, seen)
 
     def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
         """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
         model, last, here = self.model, len(self.model.layers) - 1, self.now
         self.now += 1
-        turns, seen = self.turns[..., here : self.now, :], None
-        x = model.embedding(token)[:, None]
-        rows = torch.arange(len(token), device=token.device)  # the sequences still undecided
+        x, rows = model.embedding(token), torch.arange(len(token), device=token.device)  # the sequences still undecided
         exit_index, found = torch.full_like(rows, last), []
+        turns, seen = self._latest(rows)
         for exit, layer in enumerate(model.layers):
             before, known, everyone = x, self.known[exit], len(rows) == len(token)
-            if everyone and known == here:  # no state but these is new to this layer
+            if everyone and known == here:  # no state but these is new to this layer: one rotation for both
                 h = layer.norm_1(x)
-                key, value = self._add(exit, h, turns)
+                made = torch.cat([layer.query(h), layer.key_value(h)], -1).unflatten(-1, (3, layer.n_heads, 1, -1))
+                query, key = _rotate(made[:, :2].transpose(0, 1), turns)
+                key, value = self._add(exit, key, made[:, 2])
             else:
-                self.state[rows, here] = x[:, 0]
+                self.state[rows, here] = x
                 h = layer.norm_1(self.state[:, known : self.now])
-                key, value = self._add(exit, h, self.turns[..., known : self.now, :])
-                h = h[rows, -1:]
-            if not everyone:
-                key, value = key[rows], value[rows]
-            if self.mask is not None:
-                turns, seen = self.turns[:, rows, :, here : self.now], self.mask[rows, None, None, : self.now]
-            x = layer.finish(x, h, key, value, turns, seen)
-            at = AtExit(model, exit, x[:, 0], before[:, 0] if exit else None)
+                key, value = self._add(exit, *layer.keys_values(h, self.turns[..., known : self.now, :]))
+                query = _rotate(layer.query(h[rows, -1]).unflatten(-1, (layer.n_heads, 1, -1)), turns)
+                if not everyone:
+                    key, value = key[rows], value[rows]
+            x = layer.add(x, F.scaled_dot_product_attention(query, key, value, seen).flatten(1))
+            at = AtExit(model, exit, x, before if exit else None)
             if exit == last:
                 break
             if confidence is None:
@@ -335,21 +338,29 @@ class _Cache:
                 break
             if len(leaving):
                 gone, staying = rows[leaving], (~sure).nonzero().squeeze(-1)
-                exit_index[gone], self.state[gone, here] = exit, x[leaving, 0]
+                exit_index[gone], self.state[gone, here] = exit, x[leaving]
                 found.append((gone, at.logits[leaving]))
                 rows, x = rows[staying], x[staying]
+                turns, seen = self._latest(rows)
         if exit < last:
-            exit_index[rows], self.state[rows, here] = exit, x[:, 0]
+            exit_index[rows], self.state[rows, here] = exit, x
         if not found:
             return at.logits, exit_index
         places, logits = map(torch.cat, zip(*found, (rows, at.logits), strict=True))
         return logits[places.argsort()], exit_index
 
-    def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of all tokens so far in one layer, once those of the latest, normalised states h, are made."""
-        cache, start, self.known[exit] = self.keys_values[exit], self.known[exit], self.now
-        cache[0, :, :, start : self.now], cache[1, :, :, start : self.now] = self.model.layers[exit].keys_values(h, turns)
-        return cache[:, :, :, : self.now].unbind()
+    def _latest(self, rows: Tensor) -> tuple[Tensor, Mask]:
+        """The turns of the latest token of some sequences, and whom it sees."""
+        if self.mask is None:
+            return self.turns[:, self.now - 1 : self.now], None
+        return self.turns[:, rows, :, self.now - 1 : self.now], self.mask[rows, None, None, : self.now]
+
+    def _add(self, exit: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of all tokens so far in one layer, with those of the latest, each (B, H, T, D/H)."""
+        new, self.known[exit] = slice(self.known[exit], self.now), self.now
+        keys, values = self.keys_values[exit, :, :, :, : self.now]
+        keys[:, :, new], values[:, :, new] = key, value
+        return keys, values
 
 
 @torch.no_grad()
