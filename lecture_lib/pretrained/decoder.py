@@ -129,8 +129,8 @@ class _Layer(nn.Module):
 
 def _rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotary positions: each pair of coordinates of (B, H, T, D/H) turns by an angle that grows with the position."""
-    cos, sin = turns.to(x.dtype)
-    return x * cos + x.roll(x.shape[-1] // 2, -1) * sin
+    cos, sin = turns
+    return x * cos.to(x.dtype) + x.roll(x.shape[-1] // 2, -1) * sin.to(x.dtype)
 
 
 def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
@@ -287,14 +287,16 @@ class _Cache:
     def __init__(self, model: Decoder, b: int, t: int, mask: Mask):
         weight = model.head.weight
         heads, width = model.layers[0].n_heads, weight.shape[1] // model.layers[0].n_heads
-        self.model, self.now, self.turns = model, 0, model.turns(t)
+        self.model, self.now = model, 0
         self.state = weight.new_zeros(b, t, weight.shape[1])
         self.keys_values = weight.new_zeros(len(model.layers), 2, b, heads, t, width)
         self.known = [0] * len(model.layers)  # up to which token a layer has keys and values
-        self.mask = mask
+        turns, self.mask = model.turns(t)[:, None, None], mask
         if mask is not None:
             self.mask = F.pad(mask, (0, t - mask.shape[1]), value=True)  # (B, t)
-            self.turns = _of_each(self.turns, self.mask)
+            turns = _of_each(turns[:, 0, 0], self.mask)
+        still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
+        self.turns = torch.stack([turns, turns, still], 1)  # of queries, keys and values: (2, 3, B or 1, 1, t, D/H)
 
     def fill(self, tokens: Tensor) -> None:
         """Read tokens (B, T) through all layers."""
@@ -312,26 +314,27 @@ class _Cache:
         x, rows = model.embedding(token), torch.arange(len(token), device=token.device)  # the sequences still undecided
         exit_index, found = torch.full_like(rows, last), []
         turns, seen = self._latest(rows)
-        for exit, layer in enumerate(model.layers):
+        for exit, layer, cache in zip(range(last + 1), model.layers, self.keys_values[..., : self.now, :]):
             before, known, everyone = x, self.known[exit], len(rows) == len(token)
-            if everyone and known == here:  # no state but these is new to this layer: one rotation for both
+            self.known[exit] = self.now
+            if everyone and known == here:  # no state but these is new to this layer
                 h = layer.norm_1(x)
-                made = torch.cat([layer.query(h), layer.key_value(h)], -1).unflatten(-1, (3, layer.n_heads, 1, -1))
-                query, key = _rotate(made[:, :2].transpose(0, 1), turns)
-                key, value = self._add(exit, key, made[:, 2])
+                made = torch.cat([layer.query(h), layer.key_value(h)], -1)
+                made = _rotate(made.unflatten(-1, (3, layer.n_heads, 1, -1)).transpose(0, 1), turns)
+                query, cache[..., here:, :] = made[0], made[1:]
             else:
                 self.state[rows, here] = x
                 h = layer.norm_1(self.state[:, known : self.now])
-                key, value = self._add(exit, *layer.keys_values(h, self.turns[..., known : self.now, :]))
-                query = _rotate(layer.query(h[rows, -1]).unflatten(-1, (layer.n_heads, 1, -1)), turns)
-                if not everyone:
-                    key, value = key[rows], value[rows]
+                key, value = layer.keys_values(h, self.turns[:, 1, ..., known : self.now, :])
+                cache[0, ..., known:, :], cache[1, ..., known:, :] = key, value
+                query = _rotate(layer.query(h[rows, -1]).unflatten(-1, (layer.n_heads, 1, -1)), [t[0] for t in turns])
+            key, value = cache if everyone else cache[:, rows]
             x = layer.add(x, F.scaled_dot_product_attention(query, key, value, seen).flatten(1))
+            if confidence is None and exit < last:
+                continue
             at = AtExit(model, exit, x, before if exit else None)
             if exit == last:
                 break
-            if confidence is None:
-                continue
             sure = confidence(at) >= threshold
             leaving = sure.nonzero().squeeze(-1)
             if len(leaving) == len(rows):
@@ -349,11 +352,12 @@ class _Cache:
         places, logits = map(torch.cat, zip(*found, (rows, at.logits), strict=True))
         return logits[places.argsort()], exit_index
 
-    def _latest(self, rows: Tensor) -> tuple[Tensor, Mask]:
+    def _latest(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Mask]:
         """The turns of the latest token of some sequences, and whom it sees."""
+        turns = self.turns[..., self.now - 1 : self.now, :]
         if self.mask is None:
-            return self.turns[:, self.now - 1 : self.now], None
-        return self.turns[:, rows, :, self.now - 1 : self.now], self.mask[rows, None, None, : self.now]
+            return turns.unbind(), None
+        return turns[:, :, rows].unbind(), self.mask[rows, None, None, : self.now]
 
     def _add(self, exit: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """The keys and values of all tokens so far in one layer, with those of the latest, each (B, H, T, D/H)."""
