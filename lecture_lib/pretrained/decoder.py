@@ -305,34 +305,34 @@ class _Cache:
         turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
         for exit, layer in enumerate(self.model.layers):
             h = layer.norm_1(x)
-            x = layer.finish(x, h, *self._add(exit, *layer.keys_values(h, turns)), turns, seen)
+            key, value = self._add(exit, h, turns)
+            if exit < len(self.model.layers) - 1:  # nothing comes after the last one that could ask for its states
+                x = layer.finish(x, h, key, value, turns, seen)
 
     def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
         """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
         model, last, here = self.model, len(self.model.layers) - 1, self.now
-        self.now += 1
-        x, rows = model.embedding(token), torch.arange(len(token), device=token.device)  # the sequences still undecided
-        exit_index, found = torch.full_like(rows, last), []
-        turns, seen = self._latest(rows)
-        for exit, layer, cache in zip(range(last + 1), model.layers, self.keys_values[..., : self.now, :]):
-            before, known, everyone = x, self.known[exit], len(rows) == len(token)
-            self.known[exit] = self.now
-            if everyone and known == here:  # no state but these is new to this layer
-                h = layer.norm_1(x)
-                made = torch.cat([layer.query(h), layer.key_value(h)], -1)
-                made = _rotate(made.unflatten(-1, (3, layer.n_heads, 1, -1)).transpose(0, 1), turns)
-                query, cache[..., here:, :] = made[0], made[1:]
+        rows = torch.arange(len(token), device=token.device)  # the sequences still undecided
+        exit_index, found, x = torch.full_like(rows, last), [], model.embedding(token)
+        turns = self.turns[..., here : here + 1, :].unbind()
+        seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
+        for exit, layer, cache in zip(range(last + 1), model.layers, self.keys_values[..., : here + 1, :]):
+            if (known := self.known[exit]) < here:  # tokens left before this layer
+                self._add(exit, layer.norm_1(self.state[:, known:here]), self.turns[:, 1, ..., known:here, :])
+            self.known[exit], h = here + 1, layer.norm_1(x)
+            made = torch.cat([layer.query(h), layer.key_value(h)], -1)
+            made = _rotate(made.unflatten(-1, (3, layer.n_heads, 1, -1)).transpose(0, 1), turns)
+            query, cache[..., here:, :] = made[0], made[1:]
+            y = F.scaled_dot_product_attention(query, *cache, seen).flatten(1)
+            if len(rows) == len(x):
+                before, state = x, layer.add(x, y)
+                x = state
             else:
-                self.state[rows, here] = x
-                h = layer.norm_1(self.state[:, known : self.now])
-                key, value = layer.keys_values(h, self.turns[:, 1, ..., known : self.now, :])
-                cache[0, ..., known:, :], cache[1, ..., known:, :] = key, value
-                query = _rotate(layer.query(h[rows, -1]).unflatten(-1, (layer.n_heads, 1, -1)), [t[0] for t in turns])
-            key, value = cache if everyone else cache[:, rows]
-            x = layer.add(x, F.scaled_dot_product_attention(query, key, value, seen).flatten(1))
+                before, state = x[rows], layer.add(x[rows], y[rows])
+                x = x.index_copy(0, rows, state)
             if confidence is None and exit < last:
                 continue
-            at = AtExit(model, exit, x, before if exit else None)
+            at = AtExit(model, exit, state, before if exit else None)
             if exit == last:
                 break
             sure = confidence(at) >= threshold
@@ -340,30 +340,22 @@ class _Cache:
             if len(leaving) == len(rows):
                 break
             if len(leaving):
-                gone, staying = rows[leaving], (~sure).nonzero().squeeze(-1)
-                exit_index[gone], self.state[gone, here] = exit, x[leaving]
-                found.append((gone, at.logits[leaving]))
-                rows, x = rows[staying], x[staying]
-                turns, seen = self._latest(rows)
+                found.append((rows[leaving], at.logits[leaving]))
+                exit_index[found[-1][0]], rows = exit, rows[~sure]
+        self.now += 1
         if exit < last:
-            exit_index[rows], self.state[rows, here] = exit, x
+            exit_index[rows] = exit
+            self.state[:, here] = x
         if not found:
             return at.logits, exit_index
         places, logits = map(torch.cat, zip(*found, (rows, at.logits), strict=True))
         return logits[places.argsort()], exit_index
 
-    def _latest(self, rows: Tensor) -> tuple[tuple[Tensor, ...], Mask]:
-        """The turns of the latest token of some sequences, and whom it sees."""
-        turns = self.turns[..., self.now - 1 : self.now, :]
-        if self.mask is None:
-            return turns.unbind(), None
-        return turns[:, :, rows].unbind(), self.mask[rows, None, None, : self.now]
-
-    def _add(self, exit: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """The keys and values of all tokens so far in one layer, with those of the latest, each (B, H, T, D/H)."""
+    def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of all tokens before the latest in one layer, once those of their last states h are made."""
         new, self.known[exit] = slice(self.known[exit], self.now), self.now
         keys, values = self.keys_values[exit, :, :, :, : self.now]
-        keys[:, :, new], values[:, :, new] = key, value
+        keys[:, :, new], values[:, :, new] = self.model.layers[exit].keys_values(h, turns)
         return keys, values
 
 
