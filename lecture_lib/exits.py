@@ -286,22 +286,22 @@ def infer(
         if k == 0:
             index = undecided.new_full((batch,), -1)
             result = Exited(logits.new_zeros(batch, logits.shape[-1]), index)
-        if k == len(net.blocks) - 1:
-            stop = undecided.new_ones(len(undecided), dtype=torch.bool)
-        else:
+        places, said = undecided, logits[-1]  # of those who leave: at the last exit everyone
+        if k < len(net.blocks) - 1:
             stop = rule(logits, x)
             if stop.shape != undecided.shape or stop.dtype != torch.bool:
                 got = f"{tuple(stop.shape)} of {stop.dtype}"
                 raise ValueError(f"rule must return ({len(undecided)},) of torch.bool at exit {k}, got {got}")
-        leaving = stop.nonzero().squeeze(-1)
-        if len(leaving):
-            result.logits[undecided[leaving]] = logits[-1, leaving].to(result.logits.dtype)
-            result.exit_index[undecided[leaving]] = k
-        if len(leaving) == len(undecided):
+            staying, leaving = (part.nonzero().squeeze(-1) for part in (~stop, stop))
+            if len(staying) == len(undecided):
+                continue
+            places, said = places.index_select(0, leaving), said.index_select(0, leaving)
+        result.logits.index_copy_(0, places, said.to(result.logits.dtype))
+        result.exit_index.index_fill_(0, places, k)
+        if len(places) == len(undecided):
             break
-        if len(leaving):
-            staying = (~stop).nonzero().squeeze(-1)
-            undecided, x, seen = undecided[staying], x[staying], seen[:, staying]
+        undecided, x = undecided.index_select(0, staying), x.index_select(0, staying)
+        seen = seen.index_select(1, staying)
     return result
 
 
