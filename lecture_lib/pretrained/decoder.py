@@ -111,7 +111,7 @@ class _Layer(nn.Module):
         return self.finish(x, h, *self.keys_values(h, turns), turns, seen)
 
     def keys_values(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised states (B, T, D), and the turns of their positions -> their keys and values, each (B, H, T, D/H)."""
+        """Normalised states (B, T, D), and the turns of their positions -> keys and values, each (B, H, T, D/H)."""
         key, value = self.key_value(h).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         return _rotate(key, turns), value
 
@@ -247,6 +247,9 @@ def generate(
     Layers behind the exit are not run for it. Tokens that come later still attend to it there: they see the keys and
     values that those layers make of the state it left with, computed when one first asks for them.
 
+    In a batch a text that has left attends on until all have: to pick the others out of the cache would take longer.
+    There exits save little time: a layer reads its weights for one text as for sixteen, and attention is not saved.
+
     Args:
         prompt: (B, T) tokens; all but the last take all layers.
         confidence: None for the full model. threshold: λ, or a function of the step, see `decaying_threshold`.
@@ -296,17 +299,17 @@ class _Cache:
             self.mask = F.pad(mask, (0, t - mask.shape[1]), value=True)  # (B, t)
             turns = _of_each(turns[:, 0, 0], self.mask)
         still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
-        self.turns = torch.stack([turns, turns, still], 1)  # of queries, keys and values: (2, 3, B or 1, 1, t, D/H)
+        self.turns = torch.stack([turns, turns, still], 1)  # of query, key and value: (2, 3, B or 1, 1, t, D/H)
 
     def fill(self, tokens: Tensor) -> None:
-        """Read tokens (B, T) through all layers."""
+        """Read tokens (B, T) as far as anybody can ask for: of the last layer, their keys and values."""
         self.now = now = tokens.shape[1]
         x = self.model.embedding(tokens)
         turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
         for exit, layer in enumerate(self.model.layers):
             h = layer.norm_1(x)
             key, value = self._add(exit, h, turns)
-            if exit < len(self.model.layers) - 1:  # nothing comes after the last one that could ask for its states
+            if exit < len(self.model.layers) - 1:
                 x = layer.finish(x, h, key, value, turns, seen)
 
     def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
@@ -316,8 +319,9 @@ class _Cache:
         exit_index, found, x = torch.full_like(rows, last), [], model.embedding(token)
         turns = self.turns[..., here : here + 1, :].unbind()
         seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
-        for exit, layer, cache in zip(range(last + 1), model.layers, self.keys_values[..., : here + 1, :]):
-            if (known := self.known[exit]) < here:  # tokens left before this layer
+        caches = self.keys_values[..., : here + 1, :]
+        for exit, (layer, cache) in enumerate(zip(model.layers, caches, strict=True)):
+            if (known := self.known[exit]) < here:  # what tokens owe that left before this layer
                 self._add(exit, layer.norm_1(self.state[:, known:here]), self.turns[:, 1, ..., known:here, :])
             self.known[exit], h = here + 1, layer.norm_1(x)
             made = torch.cat([layer.query(h), layer.key_value(h)], -1)
@@ -325,11 +329,10 @@ class _Cache:
             query, cache[..., here:, :] = made[0], made[1:]
             y = F.scaled_dot_product_attention(query, *cache, seen).flatten(1)
             if len(rows) == len(x):
-                before, state = x, layer.add(x, y)
-                x = state
+                before, x = x, (state := layer.add(x, y))
             else:
                 before, state = x[rows], layer.add(x[rows], y[rows])
-                x = x.index_copy(0, rows, state)
+                x = x.index_copy(0, rows, state)  # who has left keeps its state
             if confidence is None and exit < last:
                 continue
             at = AtExit(model, exit, state, before if exit else None)
