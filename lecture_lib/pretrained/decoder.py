@@ -119,18 +119,24 @@ class _Layer(nn.Module):
         """The rest of the layer for the states (B, T, D), causally; h are the states normalised."""
         query = _rotate(self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2), turns)
         y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=seen is None)
-        return self.add(x, y.transpose(1, 2).flatten(-2))
+        x = x + self.output(y.transpose(1, 2).flatten(-2))
+        return x + self.mlp(self.norm_2(x))
 
-    def add(self, x: Tensor, attended: Tensor) -> Tensor:
-        """To states (..., D) what they attend to, and then the MLP."""
-        x = x + self.output(attended)
-        return x + self.down(F.relu(self.up(self.norm_2(x))).square())
+    def mlp(self, h: Tensor) -> Tensor:
+        return self.down(self.up(h).relu().square())
 
 
 def _rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotary positions: each pair of coordinates of (B, H, T, D/H) turns by an angle that grows with the position."""
     cos, sin = turns
     return x * cos.to(x.dtype) + x.roll(x.shape[-1] // 2, -1) * sin.to(x.dtype)
+
+
+def _quick(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """norm(x) in half of its time where x (B, D) is small: x beside -x has mean 0, and layer_norm is one operation."""
+    eps = torch.finfo(x.dtype).eps if norm.eps is None else norm.eps
+    d = x.shape[-1]
+    return F.layer_norm(torch.cat([x, -x], -1), (2 * d,), eps=eps)[:, :d] * norm.weight
 
 
 def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
@@ -292,14 +298,15 @@ class _Cache:
         heads, width = model.layers[0].n_heads, weight.shape[1] // model.layers[0].n_heads
         self.model, self.now = model, 0
         self.state = weight.new_zeros(b, t, weight.shape[1])
-        self.keys_values = weight.new_zeros(len(model.layers), 2, b, heads, t, width)
+        self.keys_values = weight.new_zeros(len(model.layers), b, 2, heads, t, width)
         self.known = [0] * len(model.layers)  # up to which token a layer has keys and values
         turns, self.mask = model.turns(t)[:, None, None], mask
         if mask is not None:
             self.mask = F.pad(mask, (0, t - mask.shape[1]), value=True)  # (B, t)
             turns = _of_each(turns[:, 0, 0], self.mask)
         still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
-        self.turns = torch.stack([turns, turns, still], 1)  # of query, key and value: (2, 3, B or 1, 1, t, D/H)
+        self.turns = torch.stack([turns, turns, still], 2)  # of query, key and value: (2, B or 1, 3, 1, t, D/H)
+        self.weights = [torch.cat([layer.query.weight, layer.key_value.weight]) for layer in model.layers]
 
     def fill(self, tokens: Tensor) -> None:
         """Read tokens (B, T) as far as anybody can ask for: of the last layer, their keys and values."""
@@ -319,20 +326,20 @@ class _Cache:
         exit_index, found, x = torch.full_like(rows, last), [], model.embedding(token)
         turns = self.turns[..., here : here + 1, :].unbind()
         seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
-        caches = self.keys_values[..., : here + 1, :]
-        for exit, (layer, cache) in enumerate(zip(model.layers, caches, strict=True)):
+        new, keys, values = self.keys_values[..., here : here + 1, :], *self.keys_values[..., : here + 1, :].unbind(2)
+        for exit, (layer, new, key, value) in enumerate(zip(model.layers, new, keys, values, strict=True)):
             if (known := self.known[exit]) < here:  # what tokens owe that left before this layer
-                self._add(exit, layer.norm_1(self.state[:, known:here]), self.turns[:, 1, ..., known:here, :])
-            self.known[exit], h = here + 1, layer.norm_1(x)
-            made = torch.cat([layer.query(h), layer.key_value(h)], -1)
-            made = _rotate(made.unflatten(-1, (3, layer.n_heads, 1, -1)).transpose(0, 1), turns)
-            query, cache[..., here:, :] = made[0], made[1:]
-            y = F.scaled_dot_product_attention(query, *cache, seen).flatten(1)
-            if len(rows) == len(x):
-                before, x = x, (state := layer.add(x, y))
-            else:
-                before, state = x[rows], layer.add(x[rows], y[rows])
-                x = x.index_copy(0, rows, state)  # who has left keeps its state
+                self._add(exit, layer.norm_1(self.state[:, known:here]), self.turns[:, :, 1, ..., known:here, :])
+            self.known[exit], h = here + 1, _quick(layer.norm_1, x)
+            made = F.linear(h, self.weights[exit]).unflatten(-1, (3, layer.n_heads, 1, -1))
+            made = _rotate(made, turns)
+            new.copy_(made[:, 1:])
+            y, before = F.scaled_dot_product_attention(made[:, 0], key, value, seen).flatten(1), x
+            if some := len(rows) < len(x):
+                y, before = y[rows], x[rows]
+            state = before + layer.output(y)
+            state = state + layer.mlp(_quick(layer.norm_2, state))
+            x = x.index_copy(0, rows, state) if some else state  # who has left keeps its state
             if confidence is None and exit < last:
                 continue
             at = AtExit(model, exit, state, before if exit else None)
@@ -357,7 +364,7 @@ class _Cache:
     def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of all tokens before the latest in one layer, once those of their last states h are made."""
         new, self.known[exit] = slice(self.known[exit], self.now), self.now
-        keys, values = self.keys_values[exit, :, :, :, : self.now]
+        keys, values = self.keys_values[exit, ..., : self.now, :].unbind(1)
         keys[:, :, new], values[:, :, new] = self.model.layers[exit].keys_values(h, turns)
         return keys, values
 
