@@ -60,9 +60,9 @@ class Decoder(nn.Module):
         return torch.stack([self.read(exit, state) for exit, state in enumerate(states)])
 
     def turns(self, n: int) -> Tensor:
-        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn: (2, n, D/H).
+        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn.
 
-        For both coordinates of a pair, so that `_rotate` needs few operations: the sine is negative in the first half.
+        (2, n, D/H): for both coordinates of a pair, the sine negative for the first.
         """
         weight, heads = self.head.weight, self.layers[0].n_heads
         half = weight.shape[1] // heads // 2
@@ -111,7 +111,7 @@ class _Layer(nn.Module):
         return self.finish(x, h, *self.keys_values(h, turns), turns, seen)
 
     def keys_values(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Normalised states (B, T, D), and the turns of their positions -> keys and values, each (B, H, T, D/H)."""
+        """Normalised states (B, T, D), turns of their positions -> keys, values (B, H, T, D/H)."""
         key, value = self.key_value(h).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         return _rotate(key, turns), value
 
@@ -120,10 +120,7 @@ class _Layer(nn.Module):
         query = _rotate(self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2), turns)
         y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=seen is None)
         x = x + self.output(y.transpose(1, 2).flatten(-2))
-        return x + self.mlp(self.norm_2(x))
-
-    def mlp(self, h: Tensor) -> Tensor:
-        return self.down(self.up(h).relu().square())
+        return x + self.down(F.relu(self.up(self.norm_2(x))).square())
 
 
 def _rotate(x: Tensor, turns: Tensor) -> Tensor:
@@ -133,7 +130,7 @@ def _rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def _quick(norm: nn.RMSNorm, x: Tensor) -> Tensor:
-    """norm(x) in half of its time where x (B, D) is small: x beside -x has mean 0, and layer_norm is one operation."""
+    """norm(x), x (B, D), in fewer operations: x beside -x has mean 0, and layer_norm is one."""
     eps = torch.finfo(x.dtype).eps if norm.eps is None else norm.eps
     d = x.shape[-1]
     return F.layer_norm(torch.cat([x, -x], -1), (2 * d,), eps=eps)[:, :d] * norm.weight
@@ -305,11 +302,15 @@ class _Cache:
             self.mask = F.pad(mask, (0, t - mask.shape[1]), value=True)  # (B, t)
             turns = _of_each(turns[:, 0, 0], self.mask)
         still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
-        self.turns = torch.stack([turns, turns, still], 2)  # of query, key and value: (2, B or 1, 3, 1, t, D/H)
-        self.weights = [torch.cat([layer.query.weight, layer.key_value.weight]) for layer in model.layers]
+        # of queries, keys and values: (2, B or 1, 3, 1, t, D/H)
+        self.turns = torch.stack([turns, turns, still], 2)
+        self.weights = []  # for one text a call of a module takes a third of its product's time
+        for of in model.layers:
+            joint = torch.cat([of.query.weight, of.key_value.weight])
+            self.weights.append((joint, of.output.weight, of.up.weight, of.down.weight))
 
     def fill(self, tokens: Tensor) -> None:
-        """Read tokens (B, T) as far as anybody can ask for: of the last layer, their keys and values."""
+        """Read tokens (B, T): through all layers, but of the last one only keys and values."""
         self.now = now = tokens.shape[1]
         x = self.model.embedding(tokens)
         turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
@@ -326,19 +327,22 @@ class _Cache:
         exit_index, found, x = torch.full_like(rows, last), [], model.embedding(token)
         turns = self.turns[..., here : here + 1, :].unbind()
         seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
-        new, keys, values = self.keys_values[..., here : here + 1, :], *self.keys_values[..., : here + 1, :].unbind(2)
-        for exit, (layer, new, key, value) in enumerate(zip(model.layers, new, keys, values, strict=True)):
+        cache = self.keys_values[..., : here + 1, :]
+        parts = zip(model.layers, self.weights, cache[..., here:, :], *cache.unbind(2), strict=True)
+        for exit, (layer, (joint, output, up, down), latest, key, value) in enumerate(parts):
             if (known := self.known[exit]) < here:  # what tokens owe that left before this layer
-                self._add(exit, layer.norm_1(self.state[:, known:here]), self.turns[:, :, 1, ..., known:here, :])
+                h = layer.norm_1(self.state[:, known:here])
+                self._add(exit, h, self.turns[:, :, 1, ..., known:here, :])
             self.known[exit], h = here + 1, _quick(layer.norm_1, x)
-            made = F.linear(h, self.weights[exit]).unflatten(-1, (3, layer.n_heads, 1, -1))
+            made = F.linear(h, joint).unflatten(-1, (3, layer.n_heads, 1, -1))
             made = _rotate(made, turns)
-            new.copy_(made[:, 1:])
+            latest.copy_(made[:, 1:])
             y, before = F.scaled_dot_product_attention(made[:, 0], key, value, seen).flatten(1), x
             if some := len(rows) < len(x):
                 y, before = y[rows], x[rows]
-            state = before + layer.output(y)
-            state = state + layer.mlp(_quick(layer.norm_2, state))
+            state = before + F.linear(y, output)
+            h = F.linear(_quick(layer.norm_2, state), up).relu().square()
+            state = state + F.linear(h, down)
             x = x.index_copy(0, rows, state) if some else state  # who has left keeps its state
             if confidence is None and exit < last:
                 continue
@@ -362,7 +366,7 @@ class _Cache:
         return logits[places.argsort()], exit_index
 
     def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of all tokens before the latest in one layer, once those of their last states h are made."""
+        """Keys and values in one layer of all tokens read, the new ones made of their states h."""
         new, self.known[exit] = slice(self.known[exit], self.now), self.now
         keys, values = self.keys_values[exit, ..., : self.now, :].unbind(1)
         keys[:, :, new], values[:, :, new] = self.model.layers[exit].keys_values(h, turns)
