@@ -22,6 +22,7 @@ import matplotlib.pyplot as plt
 import torch
 from case import measure, under_roof
 from decisions import choices, exits, mixtures, simplices
+from decoding import decoding
 from experts import against_dense, against_peers, memory, on_gpu
 from processes import over_processes
 from sliders import latency
@@ -93,14 +94,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument(
-        "--only", default="", help="choices, simplices, mixtures, exits, dense, peers, gpu, memory, sliders, processes"
+        "--only",
+        default="",
+        help="choices, simplices, mixtures, exits, decoding, dense, peers, gpu, memory, sliders, processes",
     )
     options = parser.parse_args()
     start = time.perf_counter()
     setup(0)
     torch.set_num_threads(options.threads)
     parts = {"choices": choices, "simplices": simplices, "mixtures": mixtures, "exits": exits}
-    parts |= {"dense": against_dense, "peers": against_peers}
+    parts |= {"decoding": decoding, "dense": against_dense, "peers": against_peers}
     roofs = {"dense": measure_machine}  # parts whose rows stand under the roof of a machine, and how to measure it
     facts = {
         "date": time.strftime("%Y-%m-%d"),

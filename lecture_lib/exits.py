@@ -280,28 +280,27 @@ def infer(
     for k, (block, head) in enumerate(zip(net.blocks, net.heads, strict=True)):
         x = _state(block, x)
         now = head(x)
-        _check_heads([now] if seen is None else [seen[-1], now])
+        if seen is None or getattr(now, "shape", None) != seen.shape[1:] or now.device != seen.device:
+            _check_heads([now] if seen is None else [seen[-1], now])
         seen = now[None] if seen is None else torch.cat([seen, now[None]])  # (k, n, C)
         logits = seen if ensemble is None else ensemble(seen)
         if k == 0:
             index = undecided.new_full((batch,), -1)
             result = Exited(logits.new_zeros(batch, logits.shape[-1]), index)
+        result.logits.index_copy_(0, undecided, logits[-1].to(result.logits.dtype))  # until a later exit says otherwise
+        result.exit_index.index_fill_(0, undecided, k)
         if k == len(net.blocks) - 1:
-            stop = undecided.new_ones(len(undecided), dtype=torch.bool)
-        else:
-            stop = rule(logits, x)
-            if stop.shape != undecided.shape or stop.dtype != torch.bool:
-                got = f"{tuple(stop.shape)} of {stop.dtype}"
-                raise ValueError(f"rule must return ({len(undecided)},) of torch.bool at exit {k}, got {got}")
-        leaving = stop.nonzero().squeeze(-1)
-        if len(leaving):
-            result.logits[undecided[leaving]] = logits[-1, leaving].to(result.logits.dtype)
-            result.exit_index[undecided[leaving]] = k
-        if len(leaving) == len(undecided):
             break
-        if len(leaving):
-            staying = (~stop).nonzero().squeeze(-1)
-            undecided, x, seen = undecided[staying], x[staying], seen[:, staying]
+        stop = rule(logits, x)
+        if stop.shape != undecided.shape or stop.dtype != torch.bool:
+            got = f"{tuple(stop.shape)} of {stop.dtype}"
+            raise ValueError(f"rule must return ({len(undecided)},) of torch.bool at exit {k}, got {got}")
+        staying = (~stop).nonzero().squeeze(-1)
+        if len(staying) == 0:
+            break
+        if len(staying) < len(undecided):
+            undecided, x = undecided.index_select(0, staying), x.index_select(0, staying)
+            seen = seen.index_select(1, staying)
     return result
 
 

@@ -87,6 +87,7 @@ def test_decoding_with_a_cache_equals_decoding_anew(model, name, threshold):
     for row, prompt in enumerate(prompts):
         expected = slowly(model, prompt, 12, confidence, threshold)
         torch.testing.assert_close((tokens[row], logits[row], exit_index[row]), expected)
+    assert not any(made.is_inference() for made in (tokens, logits, exit_index))  # one may train on them
 
 
 def test_the_cases_above_exit_everywhere(model):

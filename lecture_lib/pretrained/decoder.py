@@ -60,13 +60,17 @@ class Decoder(nn.Module):
         return torch.stack([self.read(exit, state) for exit, state in enumerate(states)])
 
     def turns(self, n: int) -> Tensor:
-        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn: (2, n, D/2H)."""
+        """Cosine and sine of the angles by which queries and keys at positions 0 ... n-1 turn.
+
+        (2, n, D/H): for both coordinates of a pair, the sine negative for the first.
+        """
         weight, heads = self.head.weight, self.layers[0].n_heads
         half = weight.shape[1] // heads // 2
         exponent = -torch.arange(half, device=weight.device).to(full(weight[:0])) / half
         rate = 10_000.0**exponent
         angle = torch.arange(n, device=weight.device)[:, None] * rate
-        return torch.stack([angle.cos(), angle.sin()]).to(weight.dtype)
+        cos, sin = angle.cos(), angle.sin()
+        return torch.stack([torch.cat([cos, cos], -1), torch.cat([-sin, sin], -1)]).to(weight.dtype)
 
     def _places(self, n: int, mask: Mask) -> tuple[Tensor, Mask]:
         """The turns of n tokens, and whom they see (None: all so far), by sequence if masked."""
@@ -103,31 +107,37 @@ class _Layer(nn.Module):
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
 
     def forward(self, x: Tensor, turns: Tensor, seen: Mask = None) -> Tensor:
-        key, value = self.keys_values(x, turns)
-        return self.finish(x, key, value, turns, seen)
+        h = self.norm_1(x)
+        return self.finish(x, h, *self.keys_values(h, turns), turns, seen)
 
-    def keys_values(self, x: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
-        """States (B, T, D), and the turns of their positions -> their keys and values, each (B, H, T, D/H)."""
-        key, value = self.key_value(self.norm_1(x)).unflatten(-1, (2, self.n_heads, -1)).movedim(-3, 0)
-        return _rotate(key.transpose(1, 2), turns), value.transpose(1, 2)
+    def keys_values(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Normalised states (B, T, D), turns of their positions -> keys, values (B, H, T, D/H)."""
+        key, value = self.key_value(h).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
+        return _rotate(key, turns), value
 
-    def finish(self, x: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
-        """The rest of the layer for the states (B, T, D) of the last token or, causally, of all."""
-        query = self.query(self.norm_1(x)).unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
-        query, causal = _rotate(query, turns), seen is None and x.shape[1] == key.shape[2]
-        y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=causal)
+    def finish(self, x: Tensor, h: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
+        """The rest of the layer for the states (B, T, D), causally; h are the states normalised."""
+        query = _rotate(self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2), turns)
+        y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=seen is None)
         x = x + self.output(y.transpose(1, 2).flatten(-2))
         return x + self.down(F.relu(self.up(self.norm_2(x))).square())
 
 
 def _rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Rotary positions: each pair of coordinates of (B, H, T, D/H) turns by an angle that grows with the position."""
-    (a, b), (cos, sin) = x.chunk(2, -1), turns.to(x.dtype)
-    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)
+    cos, sin = turns
+    return x * cos.to(x.dtype) + x.roll(x.shape[-1] // 2, -1) * sin.to(x.dtype)
+
+
+def _quick(norm: nn.RMSNorm, x: Tensor) -> Tensor:
+    """norm(x), x (B, D), in fewer operations: x beside -x has mean 0, and layer_norm is one."""
+    eps = torch.finfo(x.dtype).eps if norm.eps is None else norm.eps
+    d = x.shape[-1]
+    return F.layer_norm(torch.cat([x, -x], -1), (2 * d,), eps=eps)[:, :d] * norm.weight
 
 
 def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
-    """Turns (2, T, D/2H) of sequences that start at different tokens: (2, B, 1, T, D/2H)."""
+    """Turns (2, T, D/H) of sequences that start at different tokens: (2, B, 1, T, D/H)."""
     return turns[:, (mask.cumsum(-1) - 1).clamp(min=0)].unsqueeze(2)
 
 
@@ -240,6 +250,9 @@ def generate(
     Layers behind the exit are not run for it. Tokens that come later still attend to it there: they see the keys and
     values that those layers make of the state it left with, computed when one first asks for them.
 
+    In a batch a text that has left attends on until all have: to pick the others out of the cache would take longer.
+    There exits save little time: a layer reads its weights for one text as for sixteen, and attention is not saved.
+
     Args:
         prompt: (B, T) tokens; all but the last take all layers.
         confidence: None for the full model. threshold: λ, or a function of the step, see `decaying_threshold`.
@@ -261,11 +274,12 @@ def generate(
     if t > 1:
         cache.fill(prompt[:, :-1])
     token, steps = prompt[:, -1], []
-    for step in range(n):
-        level = threshold(step) if callable(threshold) else threshold
-        logits, exit_index = cache.step(token, confidence, _as_threshold(level))
-        token = logits.argmax(-1)
-        steps.append((token, logits, exit_index))
+    with torch.inference_mode():
+        for step in range(n):
+            level = threshold(step) if callable(threshold) else threshold
+            logits, exit_index = cache.step(token, confidence, _as_threshold(level))
+            token = logits.argmax(-1)
+            steps.append((token, logits, exit_index))
     if not steps:
         vocabulary = model.head.out_features
         return prompt[:, :0], Exited(model.head.weight.new_zeros(b, 0, vocabulary), prompt[:, :0].long())
@@ -274,71 +288,89 @@ def generate(
 
 
 class _Cache:
-    """Keys and values of the tokens so far, layer by layer, and the last state of each token."""
+    """Keys and values of the tokens so far, layer by layer, and the states with which tokens left."""
 
     def __init__(self, model: Decoder, b: int, t: int, mask: Mask):
         weight = model.head.weight
         heads, width = model.layers[0].n_heads, weight.shape[1] // model.layers[0].n_heads
-        self.model, self.now, self.turns = model, 0, model.turns(t)
+        self.model, self.now = model, 0
         self.state = weight.new_zeros(b, t, weight.shape[1])
-        self.keys = weight.new_zeros(len(model.layers), b, heads, t, width)
-        self.values = torch.zeros_like(self.keys)
+        self.keys_values = weight.new_zeros(len(model.layers), b, 2, heads, t, width)
         self.known = [0] * len(model.layers)  # up to which token a layer has keys and values
-        self.mask = mask
+        turns, self.mask = model.turns(t)[:, None, None], mask
         if mask is not None:
             self.mask = F.pad(mask, (0, t - mask.shape[1]), value=True)  # (B, t)
-            self.turns = _of_each(self.turns, self.mask)
+            turns = _of_each(turns[:, 0, 0], self.mask)
+        still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
+        # of queries, keys and values: (2, B or 1, 3, 1, t, D/H)
+        self.turns = torch.stack([turns, turns, still], 2)
+        self.weights = []  # for one text a call of a module takes a third of its product's time
+        for of in model.layers:
+            joint = torch.cat([of.query.weight, of.key_value.weight])
+            self.weights.append((joint, of.output.weight, of.up.weight, of.down.weight))
 
     def fill(self, tokens: Tensor) -> None:
-        """Read tokens (B, T) through all layers."""
+        """Read tokens (B, T): through all layers, but of the last one only keys and values."""
         self.now = now = tokens.shape[1]
         x = self.model.embedding(tokens)
         turns, seen = self.model._places(now, None if self.mask is None else self.mask[:, :now])
         for exit, layer in enumerate(self.model.layers):
-            self.state[:, :now] = x
-            x = layer.finish(x, *self._attend(exit, None), turns, seen)
-        self.state[:, :now] = x
+            h = layer.norm_1(x)
+            key, value = self._add(exit, h, turns)
+            if exit < len(self.model.layers) - 1:
+                x = layer.finish(x, h, key, value, turns, seen)
 
     def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
         """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
         model, last, here = self.model, len(self.model.layers) - 1, self.now
-        self.now += 1
-        self.state[:, here] = model.embedding(token)
         rows = torch.arange(len(token), device=token.device)  # the sequences still undecided
-        exit_index, found = torch.full_like(rows, last), []
-        for exit, layer in enumerate(model.layers):
-            before = self.state[rows, here]
-            turns, seen = self.turns[..., here : self.now, :], None
-            if self.mask is not None:
-                turns, seen = turns[:, rows], self.mask[rows, None, None, : self.now]
-            x = layer.finish(before[:, None], *self._attend(exit, rows), turns, seen).squeeze(1)
-            self.state[rows, here] = x
-            at = AtExit(model, exit, x, before if exit else None)
-            if exit == last:
-                sure = torch.ones_like(rows, dtype=torch.bool)
-            elif confidence is None:
+        exit_index, found, x = torch.full_like(rows, last), [], model.embedding(token)
+        turns = self.turns[..., here : here + 1, :].unbind()
+        seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
+        cache = self.keys_values[..., : here + 1, :]
+        parts = zip(model.layers, self.weights, cache[..., here:, :], *cache.unbind(2), strict=True)
+        for exit, (layer, (joint, output, up, down), latest, key, value) in enumerate(parts):
+            if (known := self.known[exit]) < here:  # what tokens owe that left before this layer
+                h = layer.norm_1(self.state[:, known:here])
+                self._add(exit, h, self.turns[:, :, 1, ..., known:here, :])
+            self.known[exit], h = here + 1, _quick(layer.norm_1, x)
+            made = F.linear(h, joint).unflatten(-1, (3, layer.n_heads, 1, -1))
+            made = _rotate(made, turns)
+            latest.copy_(made[:, 1:])
+            y, before = F.scaled_dot_product_attention(made[:, 0], key, value, seen).flatten(1), x
+            if some := len(rows) < len(x):
+                y, before = y[rows], x[rows]
+            state = before + F.linear(y, output)
+            h = F.linear(_quick(layer.norm_2, state), up).relu().square()
+            state = state + F.linear(h, down)
+            x = x.index_copy(0, rows, state) if some else state  # who has left keeps its state
+            if confidence is None and exit < last:
                 continue
-            else:
-                sure = confidence(at) >= threshold
-            if exit == last or sure.any():
-                exit_index[rows[sure]] = exit
-                found.append((rows[sure], at.logits[sure]))
-                rows = rows[~sure]
-                if not len(rows):
-                    break
-        places, logits = map(torch.cat, zip(*found, strict=True))
+            at = AtExit(model, exit, state, before if exit else None)
+            if exit == last:
+                break
+            sure = confidence(at) >= threshold
+            leaving = sure.nonzero().squeeze(-1)
+            if len(leaving) == len(rows):
+                break
+            if len(leaving):
+                found.append((rows[leaving], at.logits[leaving]))
+                exit_index[found[-1][0]], rows = exit, rows[~sure]
+        self.now += 1
+        if exit < last:
+            exit_index[rows] = exit
+            self.state[:, here] = x
+        if not found:
+            return at.logits, exit_index
+        places, logits = map(torch.cat, zip(*found, (rows, at.logits), strict=True))
         return logits[places.argsort()], exit_index
 
-    def _attend(self, exit: int, rows: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Keys and values of all tokens so far in one layer, for some sequences; the missing ones are made first."""
-        start, self.known[exit] = self.known[exit], self.now
-        missing = slice(start, self.now)
-        state, turns = self.state[:, missing], self.turns[..., missing, :]
-        key, value = self.model.layers[exit].keys_values(state, turns)
-        self.keys[exit, :, :, missing], self.values[exit, :, :, missing] = key, value
-        keys, values = self.keys[exit, :, :, : self.now], self.values[exit, :, :, : self.now]
-        everyone = rows is None or len(rows) == len(keys)
-        return (keys, values) if everyone else (keys[rows], values[rows])  # all: without a copy
+    def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values in one layer of all tokens read, the new ones made of their states h."""
+        new, self.known[exit] = slice(self.known[exit], self.now), self.now
+        keys, values = self.keys_values[exit, ..., : self.now, :].unbind(1)
+        keys[:, :, new], values[:, :, new] = self.model.layers[exit].keys_values(h, turns)
+        return keys, values
 
 
 @torch.no_grad()
