@@ -5,10 +5,14 @@ transformers offers beyond the three implementations below (deepgemm, sonicmoe) 
 """
 
 import copy
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import accumulate
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -76,7 +80,45 @@ def against_dense() -> Iterator[Case]:
         moe = MoE(WIDTH, HIDDEN // k, n, switch if k == 1 else TWO)
         least = work(TOKENS, WIDTH, HIDDEN // k, n, k)
         name = f"MoE step, {n} experts, top-{k}" + (" of half width" if k == 2 else "")
-        yield Case(name, step(moe, x), "dense", step(other, x), None, limit, least, rounds=25)
+        why = "the products alone, cut in groups, take nearly as long: see their rows, and those with memory kept"
+        yield Case(name, step(moe, x), "dense", step(other, x), None, limit, least, 25, why)
+
+
+def products(experts: int, k: int = 1) -> Callable[[], Tensor]:
+    """All products of a step and the activation between them, for tokens that are sorted and share out evenly."""
+    x, g = torch.randn(2, TOKENS, WIDTH)
+    w_in, w_out = torch.randn(experts, WIDTH, HIDDEN), torch.randn(experts, HIDDEN, WIDTH)
+    ends = torch.arange(1, experts + 1, dtype=torch.int32) * (TOKENS // experts)
+    of = partial(F.grouped_mm, offs=ends) if experts > 1 else lambda a, b: a @ (b[0] if b.ndim == 3 else b)
+
+    def run():
+        hidden = of(x, w_in)
+        y, back = of(F.gelu(hidden), w_out), of(g, w_out.mT)
+        back = torch.ops.aten.gelu_backward(back, hidden)
+        return y, of(back, w_in.mT), of(x.T, back), of(hidden.T, g)
+
+    return run
+
+
+def kernels() -> Iterator[Case]:
+    """What no layer of experts can be below: the same products, cut in groups. Most of it are fresh gradients, whose
+    pages the system hands out one by one: `fresh` measures a step without that."""
+    for n in (8, 32, 128):
+        yield Case(
+            f"the products of a step, {n} experts", products(n), "one expert", products(1), None, None, rounds=25
+        )
+
+
+def fresh() -> list[dict]:
+    """`against_dense` where freed memory is kept: no step asks the system for pages. On Linux with glibc."""
+    keep = {"GLIBC_TUNABLES": "glibc.malloc.mmap_max=0:glibc.malloc.trim_threshold=17179869184"}
+    program = "import json, case, experts; print(json.dumps([case.measure(c) for c in experts.against_dense()]))"
+    settings = f"import torch; torch.set_num_threads({torch.get_num_threads()}); torch.manual_seed(0); "
+    run = partial(subprocess.run, cwd=Path(__file__).parent, env=os.environ | keep, check=True, capture_output=True)
+    rows = json.loads(run([sys.executable, "-c", settings + program]).stdout)
+    drop = {"limit", "flops", "n_bytes"}
+    rows = [{key: row[key] for key in row if key not in drop} for row in rows]
+    return [row | {"what": f"{row['what']}, memory kept"} for row in rows]
 
 
 class Mixtral(nn.Module):
@@ -190,8 +232,8 @@ def against_peers() -> Iterator[Case]:
         theirs = step(peer, few)
         yield Case(f"MoE step, 64 tokens, {what}", step(gated, few), f"Mixtral, {name}", theirs, limit=limit, rounds=25)
         one, what = few[:, :1], f"MoE forward, 1 token, {what}"  # next to no work: time to start it
-        theirs = forward(peer, one)
-        yield Case(what, forward(gated, one), f"Mixtral, {name}", theirs, limit=limit, rounds=25)
+        theirs, why = forward(peer, one), "ours checks scores, sorts ties and returns a choice: Python, not products"
+        yield Case(what, forward(gated, one), f"Mixtral, {name}", theirs, limit=limit, rounds=25, why=why)
 
 
 def memory() -> list[dict]:

@@ -23,7 +23,7 @@ import torch
 from case import measure, under_roof
 from decisions import choices, exits, mixtures, simplices
 from decoding import decoding
-from experts import against_dense, against_peers, memory, on_gpu
+from experts import against_dense, against_peers, fresh, kernels, memory, on_gpu
 from processes import over_processes
 from sliders import latency
 
@@ -103,7 +103,7 @@ def main() -> None:
     setup(0)
     torch.set_num_threads(options.threads)
     parts = {"choices": choices, "simplices": simplices, "mixtures": mixtures, "exits": exits}
-    parts |= {"decoding": decoding, "dense": against_dense, "peers": against_peers}
+    parts |= {"decoding": decoding, "dense": against_dense, "kernels": kernels, "peers": against_peers}
     roofs = {"dense": measure_machine}  # parts whose rows stand under the roof of a machine, and how to measure it
     facts = {
         "date": time.strftime("%Y-%m-%d"),
@@ -129,7 +129,7 @@ def main() -> None:
         rows += new
         for row in new:
             show(row)
-    for name, part in {"memory": memory, "sliders": latency}.items():
+    for name, part in {"fresh": fresh, "memory": memory, "sliders": latency}.items():
         if options.only in ("", name):
             for row in part():
                 rows.append(row)

@@ -264,7 +264,7 @@ def by_temperature(scores: Tensor, temperature: float | Tensor) -> Tensor:
     limits = torch.finfo(scores.dtype)  # outside these, scores of this dtype see a temperature of 0 or infinity
     if not isinstance(temperature, Tensor) or not temperature.is_floating_point():
         t = as_number("temperature", temperature, "a finite number > 0", lambda t: 0 < t < math.inf)
-        return gap / min(max(t, limits.tiny), limits.max)
+        return gap.div_(min(max(t, limits.tiny), limits.max))
     rows, shape = (*scores.shape[:-1], 1), temperature.shape
     shape = (1,) * (len(rows) - len(shape)) + shape
     fits = len(shape) == len(rows) and all(n in (1, m) for n, m in zip(shape, rows, strict=True))

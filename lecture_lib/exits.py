@@ -284,10 +284,11 @@ def infer(
             _check_heads([now] if seen is None else [seen[-1], now])
         seen = now[None] if seen is None else torch.cat([seen, now[None]])  # (k, n, C)
         logits = seen if ensemble is None else ensemble(seen)
+        answer = logits[-1]
         if k == 0:
-            index = undecided.new_full((batch,), -1)
-            result = Exited(logits.new_zeros(batch, logits.shape[-1]), index)
-        result.logits.index_copy_(0, undecided, logits[-1].to(result.logits.dtype))  # until a later exit says otherwise
+            result = Exited(answer.new_zeros(batch, answer.shape[-1]), undecided.new_full((batch,), -1))
+        # until a later exit says otherwise
+        result.logits.index_copy_(0, undecided, answer.to(result.logits.dtype))
         result.exit_index.index_fill_(0, undecided, k)
         if k == len(net.blocks) - 1:
             break
@@ -295,10 +296,10 @@ def infer(
         if stop.shape != undecided.shape or stop.dtype != torch.bool:
             got = f"{tuple(stop.shape)} of {stop.dtype}"
             raise ValueError(f"rule must return ({len(undecided)},) of torch.bool at exit {k}, got {got}")
-        staying = (~stop).nonzero().squeeze(-1)
-        if len(staying) == 0:
+        staying = stop.logical_not().nonzero().squeeze(-1)
+        if not (n := staying.shape[0]):
             break
-        if len(staying) < len(undecided):
+        if n < stop.shape[0]:
             undecided, x = undecided.index_select(0, staying), x.index_select(0, staying)
             seen = seen.index_select(1, staying)
     return result

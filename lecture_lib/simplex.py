@@ -109,7 +109,7 @@ def check_logits(logits: Tensor, generator: torch.Generator | None = None, *, di
     if not looks(logits):
         return
     top = logits.detach().amax(dim)  # NaN and +inf come through a maximum; -inf only if the whole row is -inf
-    if float((0 * top).sum()) != 0:  # NaN if one is not finite, in fewer operations than asking each
+    if not math.isfinite(top.sum()) and not top.isfinite().all():  # most often one operation says it
         if top.isnan().any():
             found = "NaN"
         else:
@@ -180,8 +180,9 @@ def score(scorer: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     if x.dtype in (torch.float16, torch.bfloat16):
         x, parts = full(x), getattr(scorer, "named_parameters", tuple)()
         half = {name: full(part) for name, part in parts if part.dtype != torch.float64}
-    lowered = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    with torch.autocast(kind, enabled=False) if lowered else contextlib.nullcontext():
+    if not half and not (torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)):
+        return scorer(x)
+    with torch.autocast(kind, enabled=False):
         return torch.func.functional_call(scorer, half, (x,)) if half else scorer(x)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from lecture_lib.adapters import LoRA
 from lecture_lib.cost import count_flops
 from lecture_lib.pretrained.decoder import (
     AtExit,
@@ -88,6 +89,17 @@ def test_decoding_with_a_cache_equals_decoding_anew(model, name, threshold):
         expected = slowly(model, prompt, 12, confidence, threshold)
         torch.testing.assert_close((tokens[row], logits[row], exit_index[row]), expected)
     assert not any(made.is_inference() for made in (tokens, logits, exit_index))  # one may train on them
+
+
+def test_decoding_calls_what_is_more_than_a_product(model):
+    layer, seen = model.layers[1], []
+    layer.query, layer.up = LoRA(layer.query, 2), LoRA(layer.up, 2)
+    for lora in (layer.query, layer.up):
+        torch.nn.init.normal_(lora.B)
+    model.layers[2].output.register_forward_hook(lambda *args: seen.append(args[2].shape))
+    tokens, (logits, _) = generate(model, text(1, 7), 5)
+    torch.testing.assert_close((tokens[0], logits[0]), slowly(model, text(1, 7)[0], 5, None, 1.0)[:2])
+    assert len(seen) > 5
 
 
 def test_the_cases_above_exit_everywhere(model):

@@ -228,7 +228,8 @@ class MoE(nn.Module):
         if choice is None:
             logits = score(self.router, x)
             self._check("router must return logits", logits, x)
-            if looks(logits) and logits.numel() and math.isnan(logits.detach().amax()):  # else argmax would send it somewhere without a word
+            # else argmax would send it to some expert without a word
+            if looks(logits) and logits.numel() and math.isnan(logits.detach().amax()):
                 raise ValueError("x must be finite, got a token whose scores are NaN")
             quietly = not self.training and self.at_test is not None
             choice = (self.at_test if quietly else self.choose)(logits)
@@ -244,10 +245,10 @@ class MoE(nn.Module):
         return y.reshape(x.shape), choice
 
     def _check(self, promise: str, made: object, x: Tensor) -> None:
-        wanted = (*x.shape[:-1], len(self.experts))
+        wanted = x.shape[:-1] + self.experts.w_in.shape[:1]
         if not isinstance(made, Tensor) or made.shape != wanted:
             got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ValueError(f"{promise} of shape {wanted} for this x, got {got}")
+            raise ValueError(f"{promise} of shape {tuple(wanted)} for this x, got {got}")
 
     def within_capacity(self, choice: Choice) -> Choice:
         """The choice without what the experts' capacity leaves no room for."""

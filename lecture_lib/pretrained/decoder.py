@@ -7,7 +7,7 @@ any sequences and tokens.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 import torch.nn.functional as F
@@ -134,6 +134,20 @@ def _quick(norm: nn.RMSNorm, x: Tensor) -> Tensor:
     eps = torch.finfo(x.dtype).eps if norm.eps is None else norm.eps
     d = x.shape[-1]
     return F.layer_norm(torch.cat([x, -x], -1), (2 * d,), eps=eps)[:, :d] * norm.weight
+
+
+def _bare(linear: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Its product alone, where a call of the module is that: for one text the call itself takes as long again."""
+    hooked = getattr(linear, "_forward_hooks", {}) or getattr(linear, "_forward_pre_hooks", {})
+    plain = type(linear) is nn.Linear and linear.bias is None and not hooked
+    return partial(F.linear, weight=linear.weight) if plain else linear
+
+
+def _beside(*linears: nn.Module) -> Callable[[Tensor], Tensor]:
+    """What they return side by side; of bare products, one."""
+    if all(isinstance(_bare(linear), partial) for linear in linears):
+        return partial(F.linear, weight=torch.cat([linear.weight for linear in linears]))
+    return lambda x: torch.cat([linear(x) for linear in linears], -1)
 
 
 def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
@@ -304,10 +318,9 @@ class _Cache:
         still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
         # of queries, keys and values: (2, B or 1, 3, 1, t, D/H)
         self.turns = torch.stack([turns, turns, still], 2)
-        self.weights = []  # for one text a call of a module takes a third of its product's time
-        for of in model.layers:
-            joint = torch.cat([of.query.weight, of.key_value.weight])
-            self.weights.append((joint, of.output.weight, of.up.weight, of.down.weight))
+        self.products = [
+            (_beside(of.query, of.key_value), _bare(of.output), _bare(of.up), _bare(of.down)) for of in model.layers
+        ]
 
     def fill(self, tokens: Tensor) -> None:
         """Read tokens (B, T): through all layers, but of the last one only keys and values."""
@@ -328,21 +341,19 @@ class _Cache:
         turns = self.turns[..., here : here + 1, :].unbind()
         seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
         cache = self.keys_values[..., : here + 1, :]
-        parts = zip(model.layers, self.weights, cache[..., here:, :], *cache.unbind(2), strict=True)
+        parts = zip(model.layers, self.products, cache[..., here:, :], *cache.unbind(2), strict=True)
         for exit, (layer, (joint, output, up, down), latest, key, value) in enumerate(parts):
             if (known := self.known[exit]) < here:  # what tokens owe that left before this layer
                 h = layer.norm_1(self.state[:, known:here])
                 self._add(exit, h, self.turns[:, :, 1, ..., known:here, :])
             self.known[exit], h = here + 1, _quick(layer.norm_1, x)
-            made = F.linear(h, joint).unflatten(-1, (3, layer.n_heads, 1, -1))
-            made = _rotate(made, turns)
+            made = _rotate(joint(h).unflatten(-1, (3, layer.n_heads, 1, -1)), turns)
             latest.copy_(made[:, 1:])
             y, before = F.scaled_dot_product_attention(made[:, 0], key, value, seen).flatten(1), x
             if some := len(rows) < len(x):
                 y, before = y[rows], x[rows]
-            state = before + F.linear(y, output)
-            h = F.linear(_quick(layer.norm_2, state), up).relu().square()
-            state = state + F.linear(h, down)
+            state = before + output(y)
+            state = state + down(up(_quick(layer.norm_2, state)).relu().square())
             x = x.index_copy(0, rows, state) if some else state  # who has left keeps its state
             if confidence is None and exit < last:
                 continue
