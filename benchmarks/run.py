@@ -67,19 +67,17 @@ def draw(records: dict[str, dict]) -> plt.Figure:
             ax.plot(
                 [row.get("ratio_low", row["ratio"]), row.get("ratio_high", row["ratio"])], [y, y], color=colour, lw=2
             )
-            ax.plot(row["ratio"], y, "X" if missed(row) else "o", color=colour, mfc=colour if "limit" in row else "w")
+            mark = {"marker": "X", "ms": 10, "color": "k"} if missed(row) else {"marker": "o", "color": colour}
+            ax.plot(row["ratio"], y, **mark, mfc=mark["color"] if "limit" in row else "w")
             if row.get("limit", 1.0) != 1.0:
                 ax.plot(row["limit"], y, "|", color="0.3", ms=11, mew=2)
         if of_one:
             ax.plot([], [], "o", color=f"C{n}", label=f"{machine}, {records[machine]['date']}")
     ax.axvline(1, color="0.4", lw=1)
     ax.set_yticks(range(len(names)), names, fontsize=8)
-    ax.set(
-        xscale="log",
-        xlabel="ours / theirs: left of 1 ours needs less; | the limit, × missed; hollow: no promise",
-        ylim=(len(names), -1),
-    )
-    ax.set_xticks(marks := [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], marks)
+    ax.set(xscale="log", ylim=(len(names), -1))
+    ax.set_xlabel("ours / theirs: left of 1 ours needs less; | the limit, × missed; hollow: no promise", fontsize=9)
+    ax.set_xticks(marks := [0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5], marks, fontsize=9)
     ax.minorticks_off()
     ax.legend(fontsize=9, loc="lower left", bbox_to_anchor=(0, 1))
     ax.grid(axis="x", alpha=0.3)
