@@ -249,7 +249,7 @@ def _top_k(logits: Tensor, scores: Tensor, k: int) -> Tensor:
     """Softmax over the k largest scores, 0 elsewhere, in the dtype of `logits`."""
     index = first(scores, k)
     best = scores.gather(-1, index).softmax(-1).to(scores.dtype)
-    weights = scores.new_zeros(scores.shape).scatter_(-1, index, best)
+    weights = torch.zeros_like(scores).scatter(-1, index, best)
     return no_repair(weights.to(logits.dtype), logits)
 
 

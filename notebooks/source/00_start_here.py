@@ -403,7 +403,7 @@ assert not hard.requires_grad
 # [01](01_discrete_decisions.ipynb) 45 s ·
 # [02](02_gumbel_softmax.ipynb) 40 s · [03](03_reinforce.ipynb) 45 s · [04](04_sparse_choices.ipynb) 25 s ·
 # [05](05_conditional_computation.ipynb) 50 s · [06](06_early_exits.ipynb) 55 s ·
-# [07](07_adaptive_language_model.ipynb) 40 s · [08](08_mixture_of_experts.ipynb) 50 s ·
+# [07](07_adaptive_language_model.ipynb) 50 s · [08](08_mixture_of_experts.ipynb) 50 s ·
 # [09](09_experts_at_scale.ipynb) 30 s · [10](10_adapters.ipynb) 40 s · [12](12_merging.ipynb) 35 s ·
 # [14](14_outlook.ipynb) 50 s
 
