@@ -893,3 +893,17 @@ def test_what_does_not_fit_is_refused():
         representation_collapse(x, torch.zeros(4))
     with pytest.raises(IndexError, match="e must be from 0 to 4, got 5"):
         Experts(E, D, H)[5]
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_few_tokens_run_only_the_experts_that_they_chose_and_get_the_same(bias):
+    torch.manual_seed(0)
+    moe = MoE(16, 32, 8, partial(top_k, k=2), gated=True, bias=bias)
+    for n in (1, 3):
+        x = torch.randn(n, 16)
+        wanted, choice = moe(x)
+        with torch.no_grad():
+            torch.testing.assert_close(moe(x)[0], wanted)
+            moe.experts.w_in[(choice.weights == 0).all(0)] = torch.nan  # whoever runs an idle expert sees it
+            torch.testing.assert_close(moe(x)[0], wanted)
+            moe = MoE(16, 32, 8, partial(top_k, k=2), gated=True, bias=bias)

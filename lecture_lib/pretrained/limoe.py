@@ -21,9 +21,8 @@ from torch import Tensor, nn
 from lecture_lib.choice import Choice
 from lecture_lib.models import Transformer
 from lecture_lib.moe import MoE, global_entropy, local_entropy, switch
-from lecture_lib.moe.choices import first
 from lecture_lib.moe.routers import product
-from lecture_lib.simplex import full
+from lecture_lib.simplex import first, full
 
 # Images and captions
 
