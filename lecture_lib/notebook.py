@@ -1,15 +1,18 @@
-"""What a notebook calls: a first line, figures that can be read without eyes, and exercises that check themselves."""
+"""What a notebook calls: a first line, figures that can be read without eyes, claims, exercises with their checks."""
 
+import contextlib
 import io
 import os
 from collections.abc import Callable
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 import torch
 from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
+from torch import Tensor
 
 from lecture_lib import exercises
 
@@ -55,6 +58,39 @@ def show(fig: Figure, alt: str) -> None:
         metadata={"image/png": {"alt": alt, "width": width, "height": height}},
         raw=True,
     )
+
+
+def claim(text: str, holds: object, *, clock: bool = False, **numbers: object) -> None:
+    """Print whether a comparison that the lesson states holds here, with its numbers. One that fails stops nothing.
+
+    `make claims` counts how often each holds under other seeds.
+
+    Args:
+        text: the statement, whole, as a literal string.
+        holds: a bool, NumPy's as well, or a tensor of one without dimensions.
+        clock: the numbers are seconds, or come from them: counted apart, as another machine is another result.
+        numbers: what was compared, under its names: integers are printed whole, others to three significant digits.
+    """
+    if not isinstance(text, str) or not text.strip():
+        raise ValueError(f"text must say what is claimed, got {text!r}")
+    is_truth = isinstance(holds, Tensor) and holds.dtype == torch.bool and holds.ndim == 0
+    if not is_truth and not isinstance(holds, bool | np.bool_):
+        raise ValueError(f"holds must be one truth value, True or False, got {holds!r}")
+    told = ", ".join(f"{name.replace('_', ' ')} {_short(name, number)}" for name, number in numbers.items())
+    print(f"{'✓' if holds else '✗ did not hold here:'} {text}{': ' * bool(told)}{told}")
+
+
+def _short(name: str, number: object) -> str:
+    """An integer whole, another number to three significant digits."""
+    with contextlib.suppress(AttributeError, TypeError, ValueError, RuntimeError):  # no number, or several
+        value = number.item() if isinstance(number, Tensor | np.ndarray | np.generic) else number
+        if isinstance(value, int):
+            return str(value)
+        value = float(value)
+        if not 1e-4 <= abs(value) < 1e6:  # 0, NaN and infinity too
+            return f"{value:.3g}"
+        return np.format_float_positional(value, 3, unique=False, fractional=False, trim="-")
+    raise ValueError(f"{name} must be one number, got {number!r}")
 
 
 def check(name: str, answer: object) -> None:

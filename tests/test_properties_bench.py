@@ -1,7 +1,9 @@
 """Properties of the bench and of what notebooks call: cost, data, training, plots, notebook, exercises, widgets."""
 
 import codecs
+import contextlib
 import inspect
+import io
 import math
 import re
 import time
@@ -155,6 +157,23 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
     assert options["metadata"]["image/png"]["alt"] == f"{n} by {k}" and not plt.fignum_exists(figure.number)
     for alt in ("", "  "):
         refuses("alt", notebook.show, figure, alt)
+
+
+@given(
+    st.booleans(),
+    st.integers(-(2**70), 2**70),
+    st.floats(-1e30, 1e30) | st.sampled_from([math.nan, math.inf, -math.inf]),
+    st.sampled_from([float, np.float64, torch.tensor]),
+)
+def test_a_claim_is_a_line_whose_numbers_are_near(holds, whole, number, kind):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        notebook.claim("It is so", np.bool_(holds), clock=True, a_b=whole, c=kind(number))
+    mark = "✓ " if holds else "✗ did not hold here: "
+    said = re.fullmatch(f"{mark}It is so: a b {whole}, c (.*)\n", out.getvalue())[1]
+    assert len(re.sub(r"e.*|^-?[0.]*|\D", "", said).rstrip("0")) <= 3 or not math.isfinite(number)
+    assert float(said) == pytest.approx(float(kind(number)), rel=5.1e-3, abs=1e-40, nan_ok=True)
+    refuses("text", notebook.claim, " ", holds)
+    refuses("holds", notebook.claim, "It is so", number)
 
 
 @given(st.text(max_size=8) | st.sampled_from(sorted(exercises.CHECKS)), SEEDS)
