@@ -10,7 +10,7 @@ READY := .venv/ready
 # node, npm and the Jupyter commands of the environment come first
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: lab test test-all notebooks slides figures bench claims colab
+.PHONY: lab test test-all notebooks slides figures bench claims recorded colab
 .DEFAULT_GOAL := lab
 
 $(READY): pyproject.toml constraints.txt
@@ -50,6 +50,9 @@ bench: $(READY)  ## measure side by side with peers, record in benchmarks/result
 
 claims: $(READY)  ## SEEDS=10: how often does each claim of the notebooks hold under other seeds?
 	$(PY) notebooks/claims.py $(NAMES) --seeds $(or $(SEEDS),10)
+
+recorded: $(READY)  ## NAMES=...: run anew what takes longer than a notebook, write lecture_lib/recorded/NAME.json
+	$(PY) -m lecture_lib.recorded $(NAMES)
 
 colab: $(READY)  ## REPO=owner/name stamps badges and first cells, REPO= takes them off
 	$(PY) notebooks/build.py stamp "$(REPO)"

@@ -27,18 +27,11 @@ from experts import against_dense, against_peers, fresh, kernels, memory, on_gpu
 from processes import over_processes
 from sliders import latency
 
-from lecture_lib.cost import Machine, measure_machine
+from lecture_lib.cost import Machine, measure_machine, processor
 from lecture_lib.notebook import setup
 
 RESULTS = Path(__file__).parent / "results.json"
 PEERS = ["torch", "entmax", "transformers", "st-moe-pytorch"]
-
-
-def processor() -> str:
-    """The processor's name, which Linux keeps in a file."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text("utf-8").splitlines() if info.exists() else []
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def missed(row: dict) -> bool:

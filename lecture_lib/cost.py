@@ -4,11 +4,13 @@ The two are shown side by side, because they disagree: work that is counted may 
 paper may still run.
 """
 
+import platform
 import re
 import warnings
 from collections.abc import Callable
 from math import inf, prod
 from numbers import Integral
+from pathlib import Path
 from time import perf_counter
 from typing import NamedTuple
 
@@ -144,6 +146,13 @@ class Bound(NamedTuple):
     def binds(self) -> str:
         """The longer of the two, by name. More of the other would come for free."""
         return "compute" if self.compute >= self.memory else "memory"
+
+
+def processor() -> str:
+    """The processor's name, which Linux keeps in a file."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text("utf-8").splitlines() if info.exists() else []
+    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
 
 
 def roofline(flops: float, n_bytes: float, machine: Machine) -> Bound:
