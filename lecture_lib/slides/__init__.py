@@ -27,7 +27,7 @@ class SlidesError(ValueError):
 
 
 class LiveSlidesExporter(HTMLExporter):
-    """Notebook to deck. Reads `slideshow.slide_type` in a cell's metadata, and the tags hide-input, hide-output, half.
+    """Notebook to deck. Reads `slideshow.slide_type` in a cell's metadata, and the tags fold, hide-output, half.
 
     Raises:
         SlidesError: a widget without saved state or one that needs a kernel, a figure without alternative text, or
