@@ -63,7 +63,7 @@ def faults_of_exercise(cells, i):
     if after is None or "solution" not in tags(after):
         yield "an exercise is followed by a cell tagged solution"
     elif not after.metadata.get("jupyter", {}).get("source_hidden") or after.metadata.get("cellView") != "form":
-        yield 'a solution is hidden: jupyter={"source_hidden": true} and cellView="form"'
+        yield "a solution is folded: its first line is '# @title Solution', and build.py does the rest"
 
 
 def faults(nb):
@@ -223,15 +223,17 @@ display({{"image/png": "{PNG}"}}, raw=True, metadata={{"image/png": {{"alt": "A 
 # %% tags=["exercise"]
 five = ...
 
-# %% cellView="form" jupyter={{"source_hidden": true}} tags=["solution"]
+# %% tags=["solution"]
+# @title Solution
 five = 5
 five
 '''
 
 
 @pytest.fixture
-def project(tmp_path):
+def project(tmp_path, monkeypatch):
     """A folder laid out as this project, with one source and a library that the kernel can import."""
+    monkeypatch.setattr(build, "FIRST_EDITION", {"00_demo"})
     (tmp_path / "notebooks/source").mkdir(parents=True)
     (tmp_path / "notebooks/lecture_lib.py").touch()
     (tmp_path / "notebooks/source/00_demo.py").write_text(SOURCE)
@@ -273,8 +275,8 @@ def test_a_good_notebook_has_no_faults(once):
         (lambda nb: nb.cells[5].update(source="Exercise 1, ★☆☆"), "how many 'min'"),
         (lambda nb: nb.cells[5].update(source="Exercise 1, 5 min"), "its difficulty"),
         (lambda nb: nb.cells.pop(7), "followed by a cell tagged solution"),
-        (lambda nb: nb.cells[7].metadata.pop("cellView"), "a solution is hidden"),
-        (lambda nb: nb.cells[7].metadata.pop("jupyter"), "a solution is hidden"),
+        (lambda nb: nb.cells[7].metadata.pop("cellView"), "a solution is folded"),
+        (lambda nb: nb.cells[7].metadata.pop("jupyter"), "a solution is folded"),
     ],
 )
 def test_a_broken_promise_is_found(once, break_it, fault):
@@ -390,7 +392,9 @@ def test_nothing_to_do_changes_nothing(executed, no_kernel, once):
         lambda project: edit(project, '# %% tags=["exercise"]\nfive = ...\n\n', ""),
         lambda project: change_notebook(project, lambda nb: nb.metadata.pop("lecture")),
         lambda project: change_notebook(project, lambda nb: nb.metadata.lecture.update(executed="0" * 16)),
-        lambda project: change_notebook(project, lambda nb: nb.cells[-1].update(source="five = 6\nfive")),
+        lambda project: change_notebook(
+            project, lambda nb: nb.cells[-1].update(source="# @title Solution\nfive = 6\nfive")
+        ),
         lambda project: change_notebook(project, lambda nb: nb.cells[-1].update(outputs=[])),
         lambda project: change_notebook(project, lambda nb: nb.cells[-1].outputs[0].data.update({"text/plain": "6"})),
         lambda project: (project / "notebooks/00_demo.ipynb").unlink(),
@@ -586,7 +590,7 @@ def test_check_finds_drift(executed):
 
 def test_check_finds_code_that_was_changed_in_both_and_not_executed(executed):
     edit(executed, "five = 5", "five = 6")
-    change_notebook(executed, lambda nb: nb.cells[-1].update(source="five = 6\nfive"))
+    change_notebook(executed, lambda nb: nb.cells[-1].update(source="# @title Solution\nfive = 6\nfive"))
     with pytest.raises(
         build.BuildError, match=r"^00_demo\.ipynb has code or outputs that are not those of its execution\n`make"
     ):

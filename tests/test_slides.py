@@ -38,6 +38,35 @@ def cell(source, kind="-", *tags, code=False):
     return made
 
 
+PREDICTION = """\
+**Predict.** Thirty-two experts, two of them for each token: what does a token cost, measured in experts of $D^2$?
+
+<details><summary>A. as much as one expert</summary>
+
+**No.** Two are run, and each costs as much as one alone; the router is small beside them, as long as $E < H$.
+
+</details>
+
+<details><summary>B. as much as two experts, and a little for the router</summary>
+
+**Yes.** Two experts are run, each costs the same, and the router adds $E D$ to them: a hundredth for `D = 64`.
+
+</details>
+
+<details><summary>C. as much as 32 experts</summary>
+
+**No.** That is what a dense layer of the same size would cost, sixteen times as much; here 30 experts stay idle.
+
+</details>
+
+<details><summary>D. it depends on the token</summary>
+
+**Nearly.** With top-k it does not; with expert choice, which comes next, it does, from nothing at all to all of them.
+
+</details>
+"""
+
+
 def small_notebook():
     """One of everything that a notebook of the lecture shows."""
     metadata = {"image/png": {"alt": "a <black> dot", "width": 300}}
@@ -52,18 +81,21 @@ def small_notebook():
                 "slide",
             ),
             cell("It costs `$5`.", "fragment"),
-            cell("hidden_source = 1; print('printed <once>')", "-", "hide-input", code=True),
+            cell("hidden_source = 1; print('printed <once>')", "-", "fold", code=True),
             cell("## Code", "subslide"),
             cell("def shown_source(x):  # </script>\n    return x  # a comment", code=True),
             cell("print('never shown')", "-", "hide-output", code=True),
             cell("print('skipped')", "skip", code=True),
             cell("## A figure", "slide"),
             cell("text beside it", "-", "half"),
-            cell(figure, "-", "hide-input", "half", code=True),
+            cell(figure, "-", "fold", "half", code=True),
             cell("## A widget", "slide"),
-            cell(widget, "-", "hide-input", code=True),
+            cell(widget, "-", "fold", code=True),
             cell("## The same widget again", "slide"),
-            cell("w", "-", "hide-input", code=True),
+            cell("w", "-", "fold", code=True),
+            cell("## A guess", "slide"),
+            cell(PREDICTION),
+            cell("print('the output')  # its code can be read before", "-", "guess", code=True),
             cell("## A table\n\n| a | b |\n|---|---|\n| 1 | 2 |", "slide"),
         ]
     )
@@ -104,7 +136,7 @@ def test_deck_is_small_and_refers_to_nothing_outside(small, soup):
 
 def test_deck_follows_the_slide_types(soup):
     slides = soup.select_one(".slides").find_all("section", recursive=False)
-    assert [len(slide.find_all("section")) for slide in slides] == [0, 2, 0, 0, 0, 0]
+    assert [len(slide.find_all("section")) for slide in slides] == [0, 2, 0, 0, 0, 0, 0]
     assert "It costs" in soup.select_one(".fragment").text
     assert "What is said" in soup.select_one("aside.notes").text
     assert len(soup.select(".row > .cell")) == 2
@@ -390,6 +422,7 @@ class Deck:
             "Reveal.getSlides().map((s) => { const i = Reveal.getIndices(s); return [i.h, i.v ?? 0] })"
         ):
             page.evaluate("([h, v]) => Reveal.slide(h, v, 99)", [h, v])
+            page.evaluate("document.querySelectorAll('details').forEach((answer) => { answer.open = true; })")
             yield f"{self.name}, slide {h + 1}.{v + 1}"
 
 
@@ -494,6 +527,41 @@ def test_keys_turn_slides_also_after_a_slider_was_used(chromium, small, tmp_path
 
 
 @pytest.mark.browser
+def test_the_next_key_answers_a_prediction_and_then_shows_what_came_out(chromium, small, tmp_path):
+    path = tmp_path / "guess.html"
+    path.write_text(small, "utf-8")
+    deck = Deck(path, chromium)
+    page = deck.page
+    page.evaluate("Reveal.slide(5, 0)")
+    choices, output = page.locator("section.present details"), page.get_by_text("the output", exact=True)
+
+    def seen():
+        page.evaluate("new Promise(requestAnimationFrame)")
+        return choices.evaluate_all("all => all.map((one) => +one.open).join('')"), output.is_visible()
+
+    assert choices.count() == 4 and all(choice.is_visible() for choice in choices.all())
+    assert page.get_by_text("print('the output')").is_visible(), "what is asked can be read before"
+    states = [("0000", False), ("0100", False), ("0100", True)]
+    for state in states:
+        assert seen() == state
+        page.keyboard.press("ArrowRight")
+    assert page.evaluate("Reveal.getIndices().h") == 6
+    for state in reversed(states):
+        page.keyboard.press("ArrowLeft")
+        assert seen() == state
+    summary = choices.nth(2).locator("summary")
+    summary.press("Enter")
+    assert seen() == ("0010", False), "a choice opens by the keyboard"
+    summary.press("Space")
+    assert seen() == ("0000", False), "and closes"
+    choices.nth(0).locator("summary").click()
+    assert seen() == ("1000", False), "and opens by a click"
+    size = "all => Math.min(...all.map((e) => parseFloat(getComputedStyle(e).fontSize)))"
+    assert choices.locator("summary, p, code").evaluate_all(size) >= 18
+    page.context.close()
+
+
+@pytest.mark.browser
 def test_arrow_keys_skip_no_slide_of_the_talk(chromium, lectures):
     path = lectures / "talk.html"
     path.write_text(export(talk(lectures), "talk"), "utf-8")
@@ -527,11 +595,15 @@ def test_handout_has_a_page_for_each_slide(chromium, small, tmp_path):
     page.wait_for_selector(".pdf-page")
     page.emulate_media(media="print")
     assert page.locator("h2").first.bounding_box()["x"] == 76
+    output, page_box = page.get_by_text("the output", exact=True), page.locator(".pdf-page:has(details)").bounding_box()
+    end = output.bounding_box()["y"] + output.bounding_box()["height"]
+    assert page.locator("details[open]").count() == 4 and output.is_visible(), "a handout has all answers"
+    assert end < page_box["y"] + page_box["height"], "and they fit the page"
     assert all(image.bounding_box()["height"] > 100 for image in page.locator("img").all())
     page.close()
     pdf = handout.write_handout(chromium, path).read_bytes()
-    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 7
-    assert pdf.count(b"/Dest") == 7, "the outline has an entry for each heading"
+    assert len(re.findall(rb"/Type\s*/Page\b", pdf)) == 8
+    assert pdf.count(b"/Dest") == 8, "the outline has an entry for each heading"
     assert b"/S /Figure" in pdf and b"/Alt (a <black> dot)" in pdf, "figures are tagged, with their text"
 
 

@@ -10,6 +10,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
+from jinja2 import pass_context
 from nbconvert.exporters.html import HTMLExporter
 from traitlets import default
 
@@ -27,7 +28,7 @@ class SlidesError(ValueError):
 
 
 class LiveSlidesExporter(HTMLExporter):
-    """Notebook to deck. Reads `slideshow.slide_type` in a cell's metadata, and the tags hide-input, hide-output, half.
+    """Notebook to deck. Reads `slideshow.slide_type` in a cell's metadata, and the tags fold, guess, hide-output, half.
 
     Raises:
         SlidesError: a widget without saved state or one that needs a kernel, a figure without alternative text, or
@@ -52,6 +53,12 @@ class LiveSlidesExporter(HTMLExporter):
     @default("embed_images")
     def _embed_images_default(self):
         return True
+
+    @pass_context
+    def markdown2html(self, context, source):
+        # nbconvert parses each piece of HTML alone, and so ends <details> before its answer; a comment passes as it is
+        source = re.sub(r"^(<details>.*|</details>)$", r"<!--\1-->", source, flags=re.M)
+        return re.sub(r"<!--(</?details>.*?)-->", r"\1", super().markdown2html(context, source))
 
     def from_filename(self, filename, resources=None, **kw):
         try:

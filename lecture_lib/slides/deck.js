@@ -30,6 +30,18 @@ addEventListener(
 );
 const pressing = (event) => [" ", "Enter"].includes(event.key) && document.activeElement?.closest("button, summary, a");
 
+// A prediction: the next key opens the right answer, as a fragment, and the key back closes it. A handout shows all.
+const printing = /print-pdf/i.test(location.search);
+for (const answer of document.querySelectorAll(".slides details:not(aside details)")) {
+  answer.open = printing;
+  if (answer.querySelector("p strong")?.textContent !== "Yes.") continue;
+  answer.classList.add("fragment", "custom"); // custom: reveal.js does not hide it before its turn
+  if (printing) continue;
+  new MutationObserver(() => {
+    answer.open = answer.classList.contains("visible");
+  }).observe(answer, { attributeFilter: ["class"] });
+}
+
 // In print reveal.js leaves all slides but one hidden from assistive technology, and so from a PDF's tags and outline.
 Reveal.on("pdf-ready", () =>
   document.querySelectorAll(".slides section").forEach((slide) => {

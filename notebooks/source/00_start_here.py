@@ -42,7 +42,7 @@ data = digits()
 #
 # $$y = \sum_k z_k \, f_k(x) \qquad z = \text{choice}(g(x))$$
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.2))
 ax.imshow(data.test_x[3], cmap="gray_r", extent=(0, 1.2, 1.0, 2.2))
 ax.text(0.6, 0.85, "input $x$", ha="center", va="top")
@@ -117,7 +117,7 @@ print(f"FLOPs      {flops[1]:12,} → {flops[64]:12,}   {promise_1['FLOPs']:5.2f
 print(f"seconds    {seconds[1]:12.4f} → {seconds[64]:12.4f}   {promise_1['seconds']:5.2f} ×")
 assert size[64] > 60 * size[1] and promise_1["FLOPs"] < 1.1 and promise_1["seconds"] < 20
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 2.4))
 ratios = [size[64] / size[1], promise_1["FLOPs"], promise_1["seconds"]]
 bar = ax.barh(["parameters", "FLOPs", "seconds"], ratios, color=["C7", "C0", "C1"])
@@ -179,7 +179,7 @@ costs = [count_flops(EarlyExitNet(blocks[:k], heads[:k]), image[:1]) for k in (1
 whole = nn.Sequential(*blocks, heads[-1])
 full = [right[-1].float().mean().item(), count_flops(whole, image[:1]), wall_time(whole, image)]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 milliseconds = [1e3 * t for t in times]  # for all test digits
 demand = Exits(
     thresholds,
@@ -276,7 +276,7 @@ assert promise_3 > 0.25 and abs(mean["eight modules"] - mean["shared, 8 × FLOPs
 #
 # **Predict:** one network of the same cost, told which task it is. How good is it?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.3))
 labels = ["eight\nmodules", "shared,\nsame FLOPs", "shared,\n8 × FLOPs"]
 for ax, values, label, fmt in (
@@ -327,7 +327,7 @@ for name in ninth:
 assert old["eight modules"] == mean["eight modules"] and promise_4 > 0.5
 assert min(ninth.values()) > 0.85 and ninth["shared, 8 × FLOPs"] > ninth["eight modules"]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.0))
 groups = ["eight old tasks, before", "eight old tasks, after", "the new task"]
 series = {
@@ -429,7 +429,7 @@ def run_what_is_chosen(x, z, modules):
 
 check("run_what_is_chosen", run_what_is_chosen)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def run_what_is_chosen_solution(x, z, modules):
     y = 0
@@ -446,7 +446,7 @@ check("run_what_is_chosen", run_what_is_chosen_solution)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Four promises, four numbers
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 numbers = {
     "1  cost": (f"{ratios[1]:.2f} ×", f"the FLOPs\n{ratios[2]:.1f} × the time\nwith 64 × parameters"),
     "2  demand": (f"{promise_2:.0%}", f"of the FLOPs\n{100 * kept:+.1f} points\nof accuracy"),

@@ -37,7 +37,7 @@ data = digits()
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A decision inside a network
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.1))
 ax.imshow(data.test_x[3], cmap="gray_r", extent=(0.1, 1.3, 1.1, 2.3))
 ax.text(0.7, 0.98, "input x", ha="center", va="top")
@@ -90,7 +90,7 @@ z
 #
 # Three options: read the **top**, the **middle** or the **bottom** of a digit. Only one may be read.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(2, 6, figsize=(10, 3.9))
 for i, ax in enumerate(axes.flat):
     image, top, name = data.test_x[[3, 8, 11, 20][i // 3]], 2 * (i % 3), ("top", "middle", "bottom")[i % 3]
@@ -157,7 +157,7 @@ with torch.no_grad():
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## What a good decision would be worth
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 worth = {
     "always\ntop": right[:, 0],
     "always\nmiddle": right[:, 1],
@@ -207,7 +207,7 @@ nudges = 1e-8 * torch.eye(3)  # 2. finite differences, 20 random scorers, 540 im
 slopes = torch.stack([(cost(scores + nudge) - cost(scores)) / 1e-8 for nudge in nudges])
 print(f"{slopes.numel():,} slopes, {(slopes == 0).double().mean():.0%} exactly zero")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 before = [p.detach().clone() for p in glance.parameters()]  # 3. training, through argmax
 fit(
     glance,
@@ -244,7 +244,7 @@ slope = ((stairs.mean(0)[110] - stairs.mean(0)[90]) / 0.2).item()
 print(f"slope of the mean loss: {slope:+.3f}")
 assert slope < -0.05
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.9))
 jumps = (stairs[:, 0] - stairs[:, -1]).abs()
 shown = [i for i in range(0, 10800, 7) if 0.4 < jumps[i] < 3][:4]
@@ -300,7 +300,7 @@ def surprise(images):
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Sixteen gates: 65,536 ways to look
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 image = data.test_x[3]
 score = surprise(image.unsqueeze(0))[0] - surprise(data.train_x).median()  # a score by rule of thumb
 keep = argmax(keep_or_discard(score)).weights[:, 0].reshape(4, 4).repeat_interleave(2, 0).repeat_interleave(2, 1)
@@ -360,7 +360,7 @@ def stack(ax, title, patches_on, blocks_on, parts_on):
     return ax
 
 
-# %% slideshow={"slide_type": "-"} tags=["figure:three_sparsities", "hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["figure:three_sparsities", "fold"]
 every, parts = [1] * 16, [[1] * 8] * 4
 some = [[1, 0, 0, 1, 0, 1, 1, 0], [0, 1, 1, 0, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0, 1, 0]]
 fig, axes = plt.subplots(1, 3, figsize=(10, 4.1))
@@ -552,7 +552,7 @@ assert flops["dense"] - flops["layer"] == 2 * per_block == flops["dense"] - flop
 assert flops["input"] < flops["layer"]  # half of the patches are less than half of the work: attention is quadratic
 assert times["block"] > 1.25 * max(times["input"], times["layer"])
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.7))
 plots.bars(left, list(ways), {"": [1e-6 * f for f in flops.values()]})
 plots.bars(right_panel, list(ways), {"": [1e3 * t for t in times.values()]}, fmt="{:.1f}")
@@ -595,7 +595,7 @@ print("accuracy with a random half:", {name: f"{a:.2f}" for name, a in half.item
 assert max(half["input"], half["layer"]) < 0.65 * np.mean(dense)
 assert max(half["input"], half["layer"]) < half["block"] < 0.8 * np.mean(dense)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.8))
 plots.curves(ax, shares, {f"{name} sparsity": a for name, a in at_random.items()})
 ax.axhline(0.1, color="0.4", lw=1, ls=":")
@@ -634,7 +634,7 @@ assert np.mean(by_rule["most ink"]) < np.mean(by_rule["at random"]) + 0.1
 assert ((by_pair.max(0) - by_pair.min(0)) > 0.4).all()  # in each of the three networks
 assert by_pair.mean(-1).max() > 0.7 * np.mean(dense) and by_pair.mean(-1).min() < 0.3
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
 names = [f"{a + 1}, {b + 1}" for a, b in pairs]
 for ax, labels, values in ((left, list(by_rule), np.array(list(by_rule.values()))), (right_panel, names, by_pair)):
@@ -692,7 +692,7 @@ versions = {
 # MLP, convolution, attention: **the same number of parameters**. Which learns best from 300 digits?
 # **Predict** for each data set:
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(2, 9, figsize=(10, 3))
 for i, (name, change) in enumerate(versions.items()):
     for ax, image in zip(axes[:, 3 * i : 3 * i + 3].flat, change(data.test_x, 0)[[3, 8, 11, 20, 0, 5]], strict=True):
@@ -757,7 +757,7 @@ assert (mean["attention"] < mean["MLP"]).all()
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## A bias is a bet on the data
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 4.1))
 labels = [f"{name}: {1e-3 * size[name]:.1f} k parameters, {1e-3 * work[name]:.0f} k FLOPs" for name in networks]
 plots.bars(ax, list(versions), {label: mean[name] for label, name in zip(labels, networks, strict=True)}, fmt="")
@@ -905,7 +905,7 @@ with torch.no_grad():
     by_kind = {"easy": count_flops(small, pixels[:1]), "hard": count_flops(large, pixels[:1])}
 assert counted == (~hard).sum() * by_kind["easy"] + hard.sum() * by_kind["hard"]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 print(f"mix_sparse: {(~hard).sum()} easy x {by_kind['easy']:,} + {hard.sum()} hard x {by_kind['hard']:,} FLOPs")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -935,7 +935,7 @@ own, others = swap.diagonal(), swap[~np.eye(4, dtype=bool)]
 print(f"own head {own.mean():.2f}, another's head {others.mean():.2f} (from {others.min():.2f} to {others.max():.2f})")
 assert own.min() > 0.93 and others.mean() < 0.25 and others.max() < 0.5
 
-# %% slideshow={"slide_type": "-"} tags=["half", "hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["half", "fold"]
 fig, ax = plt.subplots(figsize=(5, 3.9))
 ax.imshow(swap, cmap="Blues", vmin=0, vmax=1.15)
 for i, j in np.ndindex(4, 4):
@@ -1003,7 +1003,7 @@ def scan(step, state, xs):
 
 check("scan", scan)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def scan_solution(step, state, xs):
     states = []
@@ -1034,7 +1034,7 @@ def block_flops(n_tokens, d_model):
 
 check("block_flops", block_flops)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def block_flops_solution(n_tokens, d_model):
     linear = 2 * n_tokens * d_model * (3 * d_model + d_model + 4 * d_model + 4 * d_model)

@@ -69,7 +69,7 @@ slope = (cost(argmax(s + nudges).weights) - cost(argmax(s).weights)) / 1e-3
 assert (slope == 0).all()  # whichever score is nudged, the cost does not move
 slope
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 grid = torch.linspace(-1.5, 3.5, 400)
 scores = s.repeat(400, 1)
 scores[:, 2] = grid  # only the score of c moves
@@ -107,7 +107,7 @@ g = -torch.empty(100_000, 3).exponential_().log()  # Gumbel noise
 picks = (s + g).argmax(-1)
 shares = picks.bincount() / len(picks)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 2.4))
 heights = {"softmax(s)": s.softmax(-1).tolist(), "share of 100,000 picks": shares.tolist()}
 plots.bars(ax, ["a", "b", "c"], heights, fmt="{:.3f}")
@@ -204,7 +204,7 @@ print(f"share of samples in a box against the density's integral: {worst:.4f} ap
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The equation against 200,000 samples
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.1))
 inside = z_grid[..., 2] > 0
 x, y = plots.on_triangle(z_grid[inside][::7]).T
@@ -226,7 +226,7 @@ show(
 # **Predict, then move the slider:** as the temperature falls, which of the two numbers below the triangle moves, and
 # which does not?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:temperature_widget"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:temperature_widget"]
 Temperature(s, temperature=1.0)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -300,7 +300,7 @@ for name, way in ways.items():
     spread[name] = [e.var(0).sum().sqrt().item() for e in estimates]
 score_function = gradients(sample)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9))
 plots.curves(left, temperatures, {name: [values] for name, values in bias.items()})
 plots.curves(right, temperatures, {name: [values] for name, values in spread.items()}, legend=False)
@@ -341,7 +341,7 @@ data = digits()
 test = find_the_digit(data.test_x, data.test_y, n_scenes=1080, generator=torch.Generator().manual_seed(99))
 test.patches.shape, test.label[:4].tolist()
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.4))
 for ax, patches in zip(axes, test.patches, strict=False):
     tiles = F.pad(patches, (1, 1, 1, 1), value=float("nan")).reshape(3, 3, 10, 10)
@@ -462,7 +462,7 @@ assert abs(last("softmax (soft attention)", "accuracy, all nine") - last("softma
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Who learns where to look?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:find_the_digit_learning"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:find_the_digit_learning"]
 steps = [row["step"] for row in runs["random"][0][1]]
 fig, ax = plt.subplots(figsize=(10, 4.1))
 accuracy = {name: [[row["accuracy"] for row in history] for _, history in of] for name, of in runs.items()}
@@ -497,7 +497,7 @@ print({t: f"{np.mean(accuracies):.2f}" for t, accuracies in final.items()})
 assert np.mean(final[2.0]) > np.mean(final[0.1]) + 0.2
 assert np.mean(final[2.0]) > np.mean(final[30.0]) + 0.05
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.8))
 plots.curves(ax, list(final), {"Gumbel-Softmax": np.array(list(final.values())).T}, legend=False)
 ax.set(xscale="log", xlabel="temperature", ylabel="test accuracy, looking once", ylim=(0, 1))
@@ -521,7 +521,7 @@ show(
 #
 # Solid frame: the patch it picked. Dots: the digit. Below each patch its score.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 finder = runs["straight-through"][0][0]
 with torch.no_grad():
     scores = finder.score(test.patches.flatten(2)).squeeze(-1)
@@ -565,7 +565,7 @@ for width, nine, one, slow, fast in rows:
     counted = f"{nine / 1080:13,.0f}{one / 1080:9,.0f}{nine / one:7.1f}"
     print(f"{width:8}{counted}{1e3 * slow:15.2f}{1e3 * fast:9.2f}{slow / fast:7.1f}")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.4))
 groups = [f"classifier {width:,} wide" for width, *_ in rows]
 counted, measured = [nine / one for _, nine, one, *_ in rows], [slow / fast for *_, slow, fast in rows]
@@ -624,7 +624,7 @@ def forbid(scores, allowed):
 
 check("forbid", forbid)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def forbid_solution(scores, allowed):
     return scores.masked_fill(~allowed, -torch.inf)
@@ -647,7 +647,7 @@ def keep(score, temperature, generator):
 
 check("keep_or_discard", keep)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def keep_solution(score, temperature, generator):
     e = torch.empty(2, *score.shape).exponential_(generator=generator)

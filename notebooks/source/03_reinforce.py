@@ -147,7 +147,7 @@ assert spreads.min() < 0.85 * spreads[100]  # less than without a baseline (β =
 assert spreads[0] > 1.8 * spreads[100]  # ... and a bad one makes it much worse
 assert 0.05 < expected - best < 0.3  # the best one is near the expected cost, and not equal to it
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.1))
 ax.plot(grid, spreads, lw=2.5)
 for x, name, marker in ((0, "no baseline", "o"), (best, "the best one", "D"), (expected, "expected cost", "s")):
@@ -175,7 +175,7 @@ show(
 #
 # **Predict, then move:** which sliders move the *mean*, which only the cloud?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:estimators_widget"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:estimators_widget"]
 Estimators(s, worth, 0.9, temperature=0.5)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -263,7 +263,7 @@ for name, (choose, baseline, samples) in bit_ways.items():
     b = 0.25 if "moving" in name else baseline()  # what the moving average settles at, about
     bit[name] = gradient_statistics(choose, bit_cost, at, samples=samples, baseline=b, n_estimates=200_000)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 true = bit["score function"].exact[0]
 print(f"at θ = -1          exact gradient {true:+.4f}")
 print("                             mean of estimates   spread of one")
@@ -324,7 +324,7 @@ for name, p in bits.items():
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Who finds out that 0 is better?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.1), sharey=True)
 for ax, names in zip(axes, (score_like, relaxations), strict=True):
     plots.curves(ax, range(20, 601, 20), {name: bits[name] for name in names})
@@ -460,7 +460,7 @@ assert accuracy_at(curious, 200) > accuracy_at(soft, 200)  # which helps it to s
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## By steps, and by classifications
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 4.1), sharey=True)
 palette = sns.color_palette("colorblind", len(runs))
 for i, (name, values) in enumerate(list(runs.items())[:5]):
@@ -520,7 +520,7 @@ reinforced, pathwise = (np.array(values) for values in relative.values())
 assert 2.8 < reinforced[4] / reinforced[2] < 3.6  # ten times the choices: √10 times the noise over signal
 assert 0.8 < pathwise[-1] / pathwise[0] < 1.25  # does not grow
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.curves(ax, lengths, {name: [values] for name, values in relative.items()})
 ax.plot(lengths, reinforced[2] * np.sqrt(np.array(lengths) / 10) * 0.7, ":", color="0.4", lw=1.5)
@@ -605,7 +605,7 @@ assert black_box[:, -1].min() > 0.8 and black_box[:, -1].mean() > 0.85
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## It learns from right and wrong alone
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.8))
 plots.curves(ax, range(50, 701, 50), {"REINFORCE, one call of the box a scene": black_box}, legend=False)
 for height, name in ((chance, "a random patch"), (ceiling, "always the right patch")):
@@ -663,7 +663,7 @@ def baselines(costs):
 
 check("leave_one_out_baseline", baselines)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def baselines_solution(costs):
     return (costs.sum(0) - costs) / (len(costs) - 1)
@@ -687,7 +687,7 @@ def best_baseline(pi, costs):
 
 check("best_baseline", best_baseline)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def best_baseline_solution(pi, costs):
     v = torch.eye(len(pi)) - pi  # row k: the gradient of log π_k with respect to the scores

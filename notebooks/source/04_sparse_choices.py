@@ -43,7 +43,7 @@ s = torch.tensor([1.3, 0.2, 0.7])  # three options: a, b, c
 alphas = {"softmax": 1, "1.5-entmax": 1.5, "sparsemax": 2}  # one family, and its dial
 weights = {name: entmax(s, alpha).tolist() for name, alpha in alphas.items()}
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.3))
 plots.bars(ax, ["a", "b", "c"], weights)
 ax.set(ylim=(0, 1), ylabel="weight z")
@@ -70,7 +70,7 @@ assert ((20 * s).softmax(-1) > 0).all()  # sharper, and still everything has to 
 #
 # $$\operatorname{sparsemax}(s) = \arg\min_{p \,\in\, \text{simplex}} \|p - s\|^2$$
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9))
 two = [[1.1, 0.5], [0.2, 0.3], [0.2, 1.4], [1.5, 0.1], [0.9, -0.5], [-0.4, 0.8], [0.75, 0.85], [-0.4, 0.1]]
 two = torch.tensor(two)
@@ -145,7 +145,7 @@ by_hand(s)
 # $$p = \arg\max_{p \,\in\, \text{simplex}} \; \langle p, s \rangle + H_\alpha(p) \qquad
 # H_\alpha(p) = \frac{1 - \sum_k p_k^\alpha}{\alpha (\alpha - 1)}$$
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 def entropy(p, alpha):
     """H_α over the last dimension; Shannon's for α = 1, the limit."""
     return torch.special.entr(p).sum(-1) if alpha == 1 else (1 - (p**alpha).sum(-1)) / (alpha * (alpha - 1))
@@ -195,7 +195,7 @@ assert (entmax(ends, 1.5)[:, 1] == 0).tolist() == [False, False, False, True]
 #
 # The plane of all scores: who has a weight, where? The triangle is the simplex.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 x, y = torch.meshgrid(torch.linspace(-1.9, 2.9, 480), torch.linspace(-1.75, 2.45, 420), indexing="xy")
 plane = torch.stack([x, y, torch.ones_like(x)], -1) @ torch.linalg.inv(to_plane).T  # the scores at each point
 centre = np.array([0.5, 3**0.5 / 6])
@@ -235,7 +235,7 @@ show(
 #
 # **Predict, then drag:** how far must c fall until sparsemax drops it?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:sparse_maps_widget"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:sparse_maps_widget"]
 widget = SparseMaps([1.3, 0.2, 0.7, -0.4, 0.9])
 widget
 
@@ -277,7 +277,7 @@ reached = {(name, steps): descend(alpha, leads, steps) for name, alpha in alphas
 wall = {key: leads[cost > 0.5].min().item() for key, cost in reached.items()}
 print("from this lead on it fails:", {f"{name}, {steps} steps": f"{at:.2f}" for (name, steps), at in wall.items()})
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.3))
 lines = {
     "softmax, 100 steps": reached["softmax", 100],
@@ -314,7 +314,7 @@ assert wall["softmax", 1000] > wall["softmax", 100] + 1.5 > 4  # that of softmax
 # $$L_\alpha(s, y) = \max_p \big[ \langle p, s \rangle + H_\alpha(p) \big] - \langle y, s \rangle - H_\alpha(y)
 # \qquad \nabla_s L = p - y$$
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 margin = torch.linspace(-2, 4, 241)
 pair, right_class = torch.stack([margin, torch.zeros_like(margin)], -1), torch.zeros(241, dtype=torch.long)
 losses = {name: fenchel_young_loss(pair, right_class, alpha)[None] for name, alpha in alphas.items()}
@@ -408,7 +408,7 @@ for z, sparse in zip(p["softmax"], p["sparsemax"], strict=True):  # a control: s
     sets.setdefault("softmax, cut", []).append(describe(z, z >= cut))
 table = {name: {what: np.mean([row[what] for row in of]) for what in of[0]} for name, of in sets.items()}
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 print(f"{'mean of 3 seeds':15}" + "".join(f"{what:>14}" for what in table["softmax"]))
 for name, row in table.items():
     print(f"{name:15}" + "".join(f"{'-' if np.isnan(v) else f'{v:.3f}':>14}" for v in row.values()))
@@ -421,7 +421,7 @@ for name in ("1.5-entmax", "sparsemax"):
     assert table[name]["only one"] > 0.5 and table[name]["... and right"] > 0.99 and table[name]["truth named"] > 0.985
 assert abs(table["softmax, cut"]["truth named"] - table["sparsemax"]["truth named"]) < 0.015
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 z = p["sparsemax"][0]
 size = (z > 0).sum(-1)
 named = z[torch.arange(len(z)), data.test_y] > 0
@@ -536,7 +536,7 @@ for name in methods:
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## As accurate, with two patches of nine
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 steps = [row["step"] for row in runs["softmax"][0][1]]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9))
 for ax, what in ((left, "accuracy"), (right, "patches")):
@@ -598,7 +598,7 @@ assert all(row[2] > 3.5 for row in rows)
 assert all(row[3] > 1.3 for row in rows[2:])
 assert all(small[3] < min(small[2], large[3]) for small, large in zip(rows[:2], rows[2:], strict=True))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 groups = [f"{name}\nclassifier {width:,} wide" for width, name, *_ in rows]
 counted, measured = [row[2] for row in rows], [row[3] for row in rows]
@@ -687,7 +687,7 @@ slope_of(partial(top_k, k=2)), slope_of(partial(top_k, k=1))
 #
 # $$P(i \text{ first}, j \text{ second}) = \pi_i \cdot \frac{\pi_j}{1 - \pi_i} \qquad \pi = \operatorname{softmax}(s)$$
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 pi, n = s.softmax(-1), 100_000
 order = gumbel_top_k(s.expand(n, 4), 2).weights.topk(2).indices  # first and second of each draw
 pairs = list(permutations(range(4), 2))
@@ -722,7 +722,7 @@ assert (shares - formula).abs().max() < 0.01 and abs(formula.sum() - 1) < 1e-5
 # **Race:** the first two of four clocks. **Coins:** toss one coin an option, with odds $e^{s_k}$; keep only tosses with
 # exactly two heads. How often is each option in?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 subsets = list(combinations(range(4), 2))
 member = torch.tensor([[float(k in subset) for k in range(4)] for subset in subsets])  # (6, 4)
 race = torch.stack([sum(formula[pairs.index(p)] for p in permutations(subset)) for subset in subsets])
@@ -789,7 +789,7 @@ def entmax_15(s):
 
 check("entmax_15", entmax_15)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def entmax_15_solution(s):
     s = s / 2
@@ -819,7 +819,7 @@ def smallest_lead(alpha):
 
 check("smallest_lead", smallest_lead)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def smallest_lead_solution(alpha):
     # Moving a little weight e to the second option loses lead · e, and earns the slope of the entropy, e / (alpha - 1)

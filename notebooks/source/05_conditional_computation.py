@@ -156,7 +156,7 @@ generator = torch.Generator().manual_seed(1000 + seed)
 test_x, test_y = wander(data.test_x, generator), data.test_y
 train_x = wander(data.train_x, generator)  # a fixed set, to measure budgets on
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 def picture(ax, image, keep=None):
     """An image with its 16 patches; discarded ones are crossed out."""
     ax.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(0, 4, 4, 0))
@@ -298,7 +298,7 @@ print(f"share kept: {in_training:.2f} in training (expected), {at_half:.2f} at t
 # The usage loss asks for 30 %, the task asks for more: training ends between. Without the noise, $s > 0$ keeps yet
 # another share. So put the threshold where *training images* meet the budget.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 bins = np.linspace(scores.min(), scores.max(), 50)
 for mask, style in ((~has_ink, {"label": "empty patches"}), (has_ink, {"label": "with ink", "hatch": "//"})):
@@ -355,7 +355,7 @@ for budget in budgets:
 dense_flops = count_flops(dense, test_x) / len(test_x)
 assert seen[0.5][0] > full - 0.03 and seen[0.3][0] > full - 0.08
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 for budget, (right, keep, flops) in seen.items():
     print(f"budget {budget:4.0%}   kept {keep.float().mean():4.0%}", end="   ")
     print(f"FLOPs {flops / dense_flops:4.0%}   accuracy {right:.3f}   (dense {full:.3f})")
@@ -363,7 +363,7 @@ for budget, (right, keep, flops) in seen.items():
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Which patches does it keep?
 
-# %% slideshow={"slide_type": "-"} tags=["figure:kept_patches", "hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["figure:kept_patches", "fold"]
 fig, axes = plt.subplots(2, 6, figsize=(10, 3.6))
 for row, budget in zip(axes, (0.5, 0.3), strict=True):
     for ax, image, keep in zip(row, test_x, seen[budget][1], strict=False):
@@ -413,7 +413,7 @@ ways["relaxed"] = look(meet(branch(gumbel_softmax, 3), 0.3))[0]
 ways["five fixed\npatches"] = accuracy(branch(crop, 4, by_loss_alone, at_test=crop))
 ways["chance"] = accuracy(branch(chance, 5, by_loss_alone, at_test=chance))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.bars(ax, list(ways), {"accuracy": list(ways.values())}, fmt="{:.3f}")
 ax.axhline(full, color="0.4", lw=1.5, ls=":")
@@ -447,7 +447,7 @@ for width, layers in ((16, 2), (20, 2), (32, 1)):
     train(small, plain(small), (550, 120), 6)  # as many steps as both phases together
     static[f"width {width}, {layers} layer{'s' * (layers > 1)}"] = (count_flops(small, test_x) / 540, accuracy(small))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.8))
 shares = [flops / dense_flops for _, _, flops in seen.values()]
 ax.plot(shares, [a for a, *_ in seen.values()], "o-", lw=2.2, label="chooses patches")
@@ -495,7 +495,7 @@ with torch.no_grad():
         sparse, whole = zip(*turns, strict=True)
         clock[f"width {width}"] = flops, min(sparse) / min(whole)  # the quiet moments of a busy machine
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 counted, measured = zip(*clock.values(), strict=True)
 plots.bars(ax, list(clock), {"FLOPs, counted": counted, "time, measured": measured})
@@ -528,7 +528,7 @@ def milliseconds(net):
 turns = [[milliseconds(dense), *(milliseconds(meet(net, budget)) for budget in budgets)] for _ in range(3)]
 full_ms, *ms = np.min(turns, axis=0).tolist()
 
-# %% slideshow={"slide_type": "-"} tags=["figure:savings_widget", "hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["figure:savings_widget", "fold", "varies"]
 Savings(
     budgets, [seen[b][0] for b in budgets], [seen[b][2] for b in budgets], ms, full=(full, dense_flops, full_ms),
     images=test_x[:10], kept=torch.stack([seen[b][1][:10] for b in budgets]), setting=0.4,
@@ -583,7 +583,7 @@ for name, layer, dense_layer in (
         sparse, whole = zip(*(one_turn(partial(layer, x), partial(dense_layer, x)) for _ in range(3)), strict=True)
     skipped[name] = flops, min(sparse) / min(whole)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.2))
 counted, measured = zip(*skipped.values(), strict=True)
 plots.bars(ax, list(skipped), {"FLOPs, counted": counted, "time, measured": measured})
@@ -648,7 +648,7 @@ assert abs(counted - (share.mean().item() * blocks + gates + outside)) < 1e-3 * 
 print(f"accuracy {ada_accuracy:.3f} with {share.mean():.2f} of the blocks' FLOPs; dense {full:.3f}")
 assert ada_accuracy > full - 0.06 and share.mean() < 0.8
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.4))
 used = {
     "block 1": [decisions.kept[0, :, 1:].mean(), decisions.heads[0].mean(), decisions.run[0].mean()],
@@ -724,7 +724,7 @@ for name, make_block in kinds.items():
 assert block_flops["half of them"] < 0.5 * block_flops["every token"] and block_flops["none"] == 0
 assert bits["every token", True] + 0.05 < bits["half of them", True] < bits["none", True] - 0.02
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.3))
 share = block_flops["half of them"] / block_flops["every token"]
 names = ["every token", f"top half\n{share:.0%} of the FLOPs", "half, as foreseen", "none"]
@@ -765,7 +765,7 @@ print(f"the predictor agrees with the top half on {agree:.0%} of the tokens")
 print(f"logits before the change move by up to {top:.2f} with the top half, {causal:.0e} with the predictor")
 assert agree > 0.7 and top > 0.1 and causal < 1e-3
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, axes = plt.subplots(4, 1, figsize=(10, 3.2))
 for ax, line, mask in zip(axes, held_out[20:], chosen[20:], strict=False):
     for t, (byte, inside) in enumerate(zip(line[:48].tolist(), mask[:48].tolist(), strict=True)):
@@ -802,7 +802,7 @@ def my_share(kept, tokens, width):
 
 check("share_left", my_share)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def share_left(kept, tokens, width):
     def block(n):
@@ -825,7 +825,7 @@ def my_mask(scores, budget):
 
 check("batch_budget", my_mask)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def batch_budget(scores, budget):
     n = round(budget * scores.numel())

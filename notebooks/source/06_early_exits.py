@@ -39,7 +39,7 @@ seed = setup(0)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A classifier after every block
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.4))
 plots.arrow(ax, (0.0, 0.5), (0.5, 0.5))
 ax.text(-0.05, 0.5, "x", ha="right", va="center")
@@ -94,7 +94,7 @@ def stream(size=32):
         yield noisy(images, generator)[0], labels
 
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(2, 6, figsize=(10, 3.9))
 for ax, i in zip(axes.flat, sigma[:540].argsort()[:: 540 // 11], strict=False):
     ax.imshow(x[i, 0], cmap="gray_r", vmin=-0.3, vmax=1.3)
@@ -166,7 +166,7 @@ print(f"{1 - unsure.float().mean():.0%} of the digits leave at exit 1")
 assert flops[2] > 1.3 * flops[1]
 assert accuracy[1] > accuracy[2] - 0.02 and accuracy[1] > accuracy[0]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 2.1))
 names = ["exit 1 alone", "leave early", "no exit"]
 for ax, values, label, fmt in (
@@ -192,7 +192,7 @@ show(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Does the first exit know what it knows?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 entropy = torch.special.entr(first.softmax(-1)).sum(-1)
 right = first.argmax(-1) == y
 fig, ax = plt.subplots(figsize=(10, 3.5))
@@ -311,7 +311,7 @@ for name, accuracy in per_exit.items():
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## How good is each exit?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 per_cent = {name: [100 * a for a in accuracy] for name, accuracy in per_exit.items()}
 plots.bars(ax, [f"exit {k}" for k in range(1, K + 1)], per_cent, fmt="{:.1f}")
@@ -417,7 +417,7 @@ assert by_rule["patience"][0][1] > 0.5  # two blocks at least
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The rule matters less than one hopes
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 full_accuracy = per_exit["joint"][-1]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 for (name, rows), marker, line in zip(by_rule.items(), "osD^", ["-", "--", "-.", ":"], strict=True):
@@ -483,7 +483,7 @@ for t in (0.8, 0.9):
         assert share < (0.45 if t == 0.8 else 0.55)  # less than half of the work ...
         assert lost < (0.02 if t == 0.8 else 0.01)  # ... for hardly any accuracy
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:early_exits", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:early_exits", "varies"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.9), sharey=True)
 styles = {"joint": "o-", "layer-wise": "s--", "separate": "D-.", "static": "^:"}
 for name, style in styles.items():
@@ -529,7 +529,7 @@ assert abs(two_blocks - at_half) < 0.025
 #
 # **Predict:** where does accuracy begin to fall?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 logits = recorded["joint"][:, :540]  # each test digit once
 confidence, said = logits.softmax(-1).max(-1)
 right = said == y[:540]
@@ -554,7 +554,7 @@ Exits(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Who leaves where
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 k = exited.exit_index
 fig, axes = plt.subplots(K, 11, figsize=(10, 3.7), width_ratios=[2.6] + [1] * 10)
 for row in range(K):
@@ -593,7 +593,7 @@ for name, logits in recorded.items():
     assert shares[0] > 0.005 and shares[1] > shares[0]  # it is there; depth helps more often than it hurts
     assert shares[2] > shares[3] + 0.005  # what an oracle could gain
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 said = recorded["joint"].argmax(-1)
 shown = over["joint"].nonzero().squeeze(-1)[:6]
 fig, axes = plt.subplots(1, 6, figsize=(10, 2.5))
@@ -651,7 +651,7 @@ def recursion(f, g):  # predictions (K, N, C), gates (K-1, N)
         y = stop * f[k] + (1 - stop) * y
     return y
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 z = stick_breaking(torch.tensor([0.5, 0.4, 0.6]).logit()).weights  # three gates, four exits
 fig, ax = plt.subplots(figsize=(10, 1.8))
 for k, (start, width) in enumerate(zip(z.cumsum(0) - z, z, strict=True)):
@@ -739,7 +739,7 @@ for kind, (prices, _) in kinds.items():
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Doubt sends each digit to its own exit
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 accuracy, work = np.array(by_rule["confidence"]).T
 ax.plot(100 * work, 100 * accuracy, "o-", color="0.6", lw=2, label="a threshold on confidence, after training")
@@ -806,7 +806,7 @@ def patience_exit(said, patience):
 
 check("patience_exit", patience_exit)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def patience_exit_solution(said, patience):
     count = torch.zeros_like(said[0])
@@ -834,7 +834,7 @@ def mean_flops(exit_index, block, head):
 
 check("mean_flops", mean_flops)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def mean_flops_solution(exit_index, block, head):
     return (exit_index + 1).float().mean() * (block + head)

@@ -78,7 +78,7 @@ print("measured, a sample of them:  ", [round(b, 3) for b in bits])
 assert bits[-1] < 0.85 * bits[0]  # depth matters
 assert max(np.diff(bits)) < 0.02  # and no layer makes it worse
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 packers = made["bits_per_byte_of"]
 names = [f"exit {k}" for k in range(1, n_exits + 1)]
@@ -111,7 +111,7 @@ with torch.no_grad():
 agrees = best == best[-1]  # does this exit predict what the last one does?
 same = agrees.float().mean((1, 2))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 kinds = token_kinds(held_out)[1 : len(sample) + 1][: 100 * 256].view(100, 256)  # of the byte that is predicted
 settled = agrees.flip(0).cumprod(0).flip(0).bool()  # agrees from here on
 depth = n_exits + 1 - settled.sum(0)  # (windows, 256): how many layers an oracle would run
@@ -218,7 +218,7 @@ curve = {name: tradeoff(c) for name, c in record_of.items()}
 at_three = {name: float(np.interp(3, *map(np.array, zip(*sorted(zip(*xy, strict=True)), strict=True))))
             for name, xy in curve.items()}
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 for (name, xy), dash, mark in zip(curve.items(), ["-", "--", "-.", ":"], "os^D", strict=True):
     ax.plot(*xy, ls=dash, marker=mark, ms=5, lw=2, label=name)
@@ -275,7 +275,7 @@ flops_at = [(k + 1) * (layer_flops + head_flops) for k in range(n_exits)]
 counted = count_flops(generate, model, windows[:1, :1], 1)
 assert counted == n_exits * layer_flops + head_flops + n_exits * 4 * D  # by hand, with attention: equal
 
-# %% slideshow={"slide_type": "-"} tags=["figure:exit_text_widget", "hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["figure:exit_text_widget", "fold"]
 ExitText(function.encode(), margin, guesses == guesses[:, -1:], flops_at, threshold=0.8)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -290,7 +290,7 @@ ExitText(function.encode(), margin, guesses == guesses[:, -1:], flops_at, thresh
 #
 # To the one that it left with, **copied upwards**. Layer 4 makes its own keys and values of it.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.3))
 leaves = {3: 4, 4: 3, 5: 2, 6: 4}  # token: the layer it leaves after
 for token, last in leaves.items():
@@ -349,7 +349,7 @@ for level in (0.2, 0.3, 0.5, 0.7, 0.9, 0.97):
 online_layers, online_agreement, online_accuracy, online_bits = zip(*online.values(), strict=True)
 recorded = np.interp(online_layers, *curve["margin"])  # at as many layers, no state copied
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 ax.plot(*curve["margin"], "-", lw=2, label="margin, recorded: nobody left")
 ax.plot(online_layers, online_agreement, "--", marker="s", lw=2, label="margin, for real: states copied")
@@ -397,7 +397,7 @@ for level, share in zip(levels, shares, strict=True):
     layers = torch.cat(write(softmax_margin, level)).float().mean().item() + 1
     rows.append((level, layers, (count_flops(write, softmax_margin, level) - reading) / full_flops, share))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 names = [f"threshold {level}\n{layers:.1f} layers" for level, layers, _, _ in rows]
 plots.bars(ax, names, {"FLOPs, counted": [row[2] for row in rows], "time, measured": [row[3] for row in rows]})
@@ -482,7 +482,7 @@ p_values = [hoeffding_bentkus_p_value(r, len(drawn), tolerance) for r in drawn.m
 by_hand = next((i for i, p in enumerate(p_values) if p > error), len(p_values)) - 1
 assert by_hand == learn_then_test(drawn, tolerance, error)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.3))
 left.plot(thresholds, risk, "k-", lw=1.5, label="true risk")
 left.plot(thresholds, drawn.mean(0), "C0o", ms=4, label="measured on 60 texts")
@@ -532,7 +532,7 @@ for level in levels:
 lost = torch.stack(lost, -1).numpy()  # (prompts, levels)
 calibration, test = lost[:160], lost[160:]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 index = learn_then_test(calibration, tolerance=0.15, error=0.1)
 fig, ax = plt.subplots(figsize=(10, 3.5))
 names = [f"{level}\n{mean:.1f} layers" for level, mean in zip(levels, layers, strict=True)]
@@ -583,7 +583,7 @@ static = (full_logits.argmax(-1) == answers).float().mean((1, 2)).tolist()  # cu
 full_seconds, shares = in_turns(picked)
 full_cost = static[-1], n_exits * layer_flops + head_flops, 1e3 * full_seconds
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 accuracy, flops = zip(*points, strict=True)
 Savings(budgets, accuracy, flops, 1e3 * full_seconds * shares, control="layers per byte", full=full_cost, setting=3)
 
@@ -628,7 +628,7 @@ def my_oracle(predictions):
 
 check("oracle_exit", my_oracle)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def oracle(predictions):
     agrees = predictions == predictions[-1]  # (L, T)
@@ -649,7 +649,7 @@ def my_fixed_sequence(p_values, error):
 
 check("fixed_sequence", my_fixed_sequence)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def fixed_sequence(p_values, error):
     passed = None

@@ -62,7 +62,7 @@ p = s.softmax(-1)
 best = p.argmax(-1)
 print("probability of the best:", [f"{'abc'[e]} {v:.2f}" for e, v in zip(best, p.max(-1).values, strict=True)])
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 order, colours = best.argsort(stable=True).tolist(), ["C0", "C1", "C2"]
 for i in range(6):
@@ -115,7 +115,7 @@ torch.testing.assert_close(y, layer(x, choice)[0])
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict:** only one expert runs. What if its weight were scaled to 1?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 slopes = {}
 for name, choose in {"its probability": switch, "scaled to 1": partial(top_k, k=1)}.items():
     layer.choose = choose
@@ -154,7 +154,7 @@ print("  milliseconds " + ", ".join(f"{ratio:.1f} × for {tokens:,} tokens" for 
 assert parameters[64] > 60 * parameters[1] and flops[64, 2048] < 1.1 * flops[1, 2048]
 assert max(slower[16], slower[256]) > 1.2 * slower[2048]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.7))
 lines = {"parameters": [parameters[n] / parameters[1] for n in experts]}
 lines["FLOPs a token"] = [flops[n, 2048] / flops[1, 2048] for n in experts]
@@ -197,7 +197,7 @@ assert touched[16] >= 8 and touched[256] >= 50 and intensity[2048] > 6 * intensi
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## A calculator
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 calculator = ExpertCalculator(d_model=256, d_hidden=1024, n_experts=8, k=1, capacity_factor=1.25, n_tokens=4096)
 calculator
 
@@ -291,7 +291,7 @@ for name, runs in on_digits.items():
     loads = [max_over_mean(history) for _, history, _ in runs]
     print(f"{name:26} accuracy {accuracy:.3f}, largest load / mean " + ", ".join(f"{load:.1f}" for load in loads))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
 for ax, name in zip(axes, list(on_digits)[:2], strict=True):
     history = on_digits[name][0][1]
@@ -328,7 +328,7 @@ assert max(final.values()) - min(final.values()) < 0.03
 #
 # Sixteen codes, each with its own names for the digits. Given: an image and the number of the code.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9), width_ratios=[1, 2.4])
 example = (data.test_y == 7).nonzero()[0, 0]
 left.imshow(data.test_x[example], cmap="gray_r")
@@ -430,7 +430,7 @@ assert max(uneven[name] for name in ("balance loss", "balance loss × 100", "bia
 #
 # Two runs each. **Predict:** where is routing at random?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:experts_cures"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:experts_cures"]
 fig, ax = plt.subplots(figsize=(10, 4.1))
 for i, (name, runs) in enumerate(cured.items()):
     x, y = [max_over_mean(history) for _, history, _ in runs], [history[-1]["quality"] for _, history, _ in runs]
@@ -465,7 +465,7 @@ show(
 #
 # **Predict, then scrub:** is the final winner ahead from the start?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "figure:routing_widget"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:routing_widget"]
 Routing(
     {
         name: {key: [row[key] for row in cured[name][0][1]] for key in ("step", "load", "dropped", "quality")}
@@ -513,7 +513,7 @@ at = {name: values[6] for name, values in drops.items()}  # at a factor of 1.25
 print("dropped at a capacity factor of 1.25:", {name: f"{value:.0%}" for name, value in at.items()})
 assert at["left alone"] > at["balance loss"] + 0.2 and at["uniform, in theory"] < 0.08
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.3))
 plots.curves(ax, factors, {name: [values] for name, values in drops.items()})
 ax.set(xlabel="capacity factor", ylabel="dropped, of 256 tokens", ylim=(0, 1), xlim=(0.5, 4))
@@ -621,7 +621,7 @@ loads = {name: np.mean([collapse(text["choice"]).max_over_mean for text in of]) 
 for name in texts:
     print(f"{name:22} {bits[name]:.3f} bits a byte, largest load / mean {loads[name]:.1f}")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5))
 for ax, values, fmt, title in (
     (left, bits, "{:.2f}", "bits a byte: less is better"),
@@ -681,7 +681,7 @@ assert own["cosine"][0] > 1.5 * own["linear"][0]  # ... as it started higher,
 assert abs(math.log(same["cosine"][1] / same["linear"][1])) < math.log(1.5)  # and by the same ruler they are alike
 assert bits["cosine router"] > bits["balance loss"]  # nor does it help the task, here
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 4, figsize=(10, 3.5), width_ratios=[1, 1, 1.15, 1.15])
 trained = texts["balance loss"][0]
 for ax, text, title in zip(axes, (trained["start"], trained), ("start", "trained"), strict=False):
@@ -754,7 +754,7 @@ for name, (trained, untrained, shuffled) in learnt.items():
     print(f"  {name:13} {trained:.3f}, a random router on the same tokens {untrained:.3f}, shuffled {shuffled:.3f}")
 print(f"  hash of the last byte {told:.3f}")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.0), width_ratios=[1.6, 1])
 fig.get_layout_engine().set(wspace=0.06)
 table = torch.stack([(F.one_hot(kinds, 7).float()[expert == e]).mean(0) for e in expert.unique()])
@@ -825,7 +825,7 @@ assert np.mean(accuracy[16]) > np.mean(accuracy[1]) + 0.07
 assert np.mean(accuracy[64]) < np.mean(accuracy[16]) + 0.03  # four experts a code bring nothing
 assert work[64] - work[1] == 2 * 32 * 63  # what grows is the router
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.curves(ax, counts, {"balance loss": np.array([accuracy[n] for n in counts]).T}, legend=False)
 ax.axhline(quality["told the code"], color="0.4", ls=":", lw=1)
@@ -876,7 +876,7 @@ def balance_loss(scores):
 
 check("balance_loss", balance_loss)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def balance_loss_solution(scores):
     n_experts = scores.shape[-1]
@@ -902,7 +902,7 @@ def dropped_by_chance(n_tokens, n_experts, room):
 
 check("dropped_by_chance", dropped_by_chance)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def dropped_by_chance_solution(n_tokens, n_experts, room):
     from math import comb

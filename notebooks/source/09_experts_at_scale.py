@@ -107,7 +107,7 @@ assert step["w[e] in the loop"][-1] > 1.5 * step["w.unbind()"][-1]
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Slow going backward
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
 for ax, times, title in zip(axes, (forward, step), ("forward", "forward and backward"), strict=True):
     plots.curves(ax, numbers, {name: [[1e3 * t for t in values]] for name, values in times.items()}, legend=False)
@@ -152,7 +152,7 @@ torch.testing.assert_close(sorted_y, experts(x[order], counts))
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## One call, a product for each group
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.6))
 colours, names = ["C0", "C1", "C2", "C3"], "abcd"
 starts = [0, *ends.tolist()[:-1]]
@@ -212,7 +212,7 @@ for name, s in scores.items():
 assert 0.01 < lost["by dice"][2] < 0.06 and lost["unequal"][2] > 5 * lost["by dice"][2]
 assert lost["unequal"][3] > 0.1 and needed["by dice"] < 1.5 and needed["unequal"] > 2.5
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.3), sharey=True)
 for ax, name in zip(axes, scores, strict=True):
     plots.curves(ax, factors, {"dropped": [lost[name]], "padding": [empty[name]]})
@@ -296,7 +296,7 @@ assert binds[1, 4096] == binds[1, 256] == "compute" and binds[128, 256] == "memo
 assert all(binds[n, 16] == "memory" for n in shown[1:]) and 7 < points[1, 16][0] < 8
 assert points[128, 16][1] < 0.5 * points[1, 4096][1]  # measured: few tokens, many experts, far below the roof
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 4.0))
 reach = np.geomspace(0.25, 250, 200)
 roof = np.minimum(machine.matmul_rate, reach * machine.copy_rate) / 1e9
@@ -338,7 +338,7 @@ show(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The same FLOPs, from 1 to 128 experts
 
-# %% slideshow={"slide_type": "-"} tags=["figure:roofline_widget", "hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["figure:roofline_widget", "fold", "varies"]
 Roofline(
     machine,
     sizes,
@@ -377,7 +377,7 @@ assert abs(intensity_of(20, WIDTH, HIDDEN) / 10 - 1) < 0.15  # t / 2
 stored = 16 * sum(w.numel() for w in Experts(128, WIDTH, HIDDEN).parameters()) / 1e6
 print(f"128 experts in training: {stored:.0f} MB, 16 bytes a parameter")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.2))
 plots.curves(ax, t, {"our layer, float32": [here], "D = 4096, H = 14336, bfloat16": [there]})
 for i, (name, goal) in enumerate(ridges.items()):
@@ -406,7 +406,7 @@ show(
 #
 # Each process has half of the tokens and half of the experts. Tokens travel.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 wanted = {0: "acba", 1: "dbcc"}  # the tokens of two ranks, by the expert that each wants
 where = dict(zip("abcd", [0, 0, 1, 1], strict=True))
@@ -602,7 +602,7 @@ np.testing.assert_allclose(wide[0], 4 * away * RATE / (18 * 8192 * 14336 * 450e9
 np.testing.assert_allclose([b / a for a, b in zip(wide, fine, strict=True)], 14336 / 1408)
 assert wide[0] < 0.05 and wide[1] < 0.3 and wide[3] > 5 and fine[1] > 2
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 ax.axvspan(1, 400, color="0.93", lw=0)
 for i, (name, values) in enumerate(ratio.items()):
@@ -679,7 +679,7 @@ def groups(chosen, n_experts):
 
 check("groups", groups)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def groups_solution(chosen, n_experts):
     k = chosen.shape[1]
@@ -705,7 +705,7 @@ def intensity(n_tokens, n_experts, width, hidden):
 
 check("intensity", intensity)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def intensity_solution(n_tokens, n_experts, width, hidden):
     flops = 2 * 2 * n_tokens * width * hidden

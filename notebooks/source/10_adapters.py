@@ -55,7 +55,7 @@ seed = setup(0)
 #
 # $$y = W x + b + \tfrac{\alpha}{r} B A x \qquad W \text{ stays}, \; A \text{ and } B \text{ learn}$$
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.6))
 plots.box(ax, 0, 1.3, 0.35, 2.4, "x", colour="0.4")
 plots.box(ax, 2.2, 2.1, 2.4, 2.4, "W, frozen\n\n64 × 64:\n4,096 weights", colour="0.5")
@@ -103,7 +103,7 @@ torch.testing.assert_close(lora(x), W(x), rtol=0, atol=0)  # it starts as W
 lora.A.data, lora.B.data = A.data, B.data
 torch.testing.assert_close(lora(x), y)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 base_flops, lora_flops = count_flops(W, x), count_flops(lora, x)
 trained = sum(w.numel() for w in lora.parameters() if w.requires_grad)
 print(f"trained weights: {trained} of {sum(w.numel() for w in lora.parameters()):,}")
@@ -149,7 +149,7 @@ torch.testing.assert_close(both.change(x), 0.5 * lora.change(x) + 2 * other.chan
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Six tasks, made of the digits
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 tasks = digit_tasks()
 names = list(tasks)
 example = (tasks["class"].test_y == 6).nonzero()[0, 0]
@@ -248,7 +248,7 @@ for t in views:
           f"unadapted: {accuracy(reader, [t])[0]:.2f}")  # fmt: skip
 print("inverted, 600 steps:", ", ".join(f"rank {r}: {longer[r]:.2f}" for r in ranks))
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.curves(ax, ranks, {names[t]: [[by_rank[t, r] for r in ranks]] for t in views}, legend=False)
 ax.plot(ranks, list(longer.values()), "v:", color="C2", lw=2.2, label="inverted, 600 steps")
@@ -307,7 +307,7 @@ for k, adapter in enumerate(layer.adapters):
 
 torch.testing.assert_close(layer(x, by_task(task, 5))[0], y)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 one, every = count_flops(layer, x, by_task(task, 5)), count_flops(layer, x, softmax(layer.router(x)))
 print(f"FLOPs against the base: {one / count_flops(base, x):.2f} × with one adapter each, "
       f"{every / count_flops(base, x):.2f} × with all five")  # fmt: skip
@@ -410,7 +410,7 @@ assert guess[:3].min() > 0.1 and guess[:3].mean() > 0.25 and guess[4] < 0.05
 print({f"gap at width {width}, of which is left with adapters": (round(gap[width], 3), round(left_over[width], 3))
        for width in sizes})  # fmt: skip
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
 for ax, width in zip(axes, sizes, strict=True):
     for i, kind in enumerate(("separate", "adapters", "shared", "learnt router")):
@@ -478,7 +478,7 @@ with torch.no_grad():
 measured = {kind: min(times[kind] for times in rounds) for kind in runs}  # the quietest of ten rounds
 slower = measured["five tasks, adapters"] / measured["one plain network"]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.0), sharey=True)
 for ax, values, title in zip(axes, (counted, measured), ("counted: FLOPs", "measured: seconds"), strict=True):
     relative = [values[kind] / values["one plain network"] for kind in runs]
@@ -524,7 +524,7 @@ print(f"new weights: {extra}; a network of its own: {parameters['shared', 32]:,}
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Fine-tuning forgets, adapters cannot
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 heights = {"shared, before": [*scores["shared", 32], 0], "shared, fine-tuned": accuracy(tuned, range(6)),
            "adapters, added": accuracy(grown, range(6))}  # fmt: skip
@@ -599,7 +599,7 @@ for name, told_bits in {"task": about_task, "digit": about_digit}.items():
           f"by chance {told_bits.by_chance:.3f}, p = {told_bits.p_value:.2f}")  # fmt: skip
 print(f"a random router on the same tokens tells {untrained:.2f} bits of the task")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 def table(ax, values, rows, columns, fmt="{:.0%}", cmap="Blues", limits=(0, 1)):
     """Numbers on coloured fields."""
     ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
@@ -660,7 +660,7 @@ specialists = [specialist(t) for t in old]
 full = accuracy(experts, old)
 cut = np.stack([accuracy(small, old) for small in specialists])
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 kept = [len(small.moe.experts) for small in specialists]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 rows = [*(f"{names[t]}: {n} of 8" for t, n in zip(old, kept, strict=True)), "all eight"]
@@ -732,7 +732,7 @@ print(f"expert {c + 1} alone learns on, for class: outputs changed, accuracy gai
       {names[t]: f"{moved[t]:.0%}, {gain[t]:+.2f}" for t in old})  # fmt: skip
 assert (np.abs(gain) <= moved.numpy() + 1e-6).all() and moved[0] > 0.1 and moved[3] > 0.05 and gain[0] > -0.02
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1, 1.15])
 plots.bars(left, [names[t] for t in old], {"outputs changed": noticed.tolist(), "accuracy lost": drop.clip(0)},
            fmt="{:.0%}")  # fmt: skip
@@ -764,7 +764,7 @@ show(
 #
 # “Very good fit for multi-modal and multi-task problems.” Is it?
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.6))
 seven = draw_images(digits().train_x[digits().train_y == 7][:1], torch.tensor([31]))[0]
 ax.imshow(seven, cmap="gray_r", vmin=0, vmax=1, extent=(-0.3, 1.1, 2.5, 3.9))
@@ -813,7 +813,7 @@ pairs = draw_pairs(data.test_x, data.test_y, size=256, generator=generator)
 print([caption(31, template) for template in TEMPLATES])
 print(encode([caption(31)], length=18)[0].tolist())
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 6, figsize=(10, 2.3))
 for ax, image, kind in zip(axes, pairs.images, pairs.kind.tolist(), strict=False):
     ax.imshow(image, cmap="gray_r", vmin=0, vmax=1)
@@ -900,7 +900,7 @@ steps = made["history"]["step"]  # curves: (seeds, steps, layers, 2)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Without the global loss, images collapse
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
 for m, (ax, modality) in enumerate(zip(axes, ("image", "text"), strict=True)):
     plots.curves(ax, steps, {way: values[:, :, :, m].mean(2) for way, values in curves.items()}, legend=m == 0)
@@ -967,7 +967,7 @@ theirs = text.gather(-1, images.argmax(-1, keepdim=True)).flatten()
 print("local only: the images' expert has, of the text tokens,", [f"{value:.0%}" for value in theirs])
 assert images.amax(-1).min() > 0.9 and theirs.min() < 0.1 and 0.3 < theirs.max() < 0.8
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(2, 3, figsize=(10, 3.7), sharex=True, sharey=True)
 for column, way in zip(axes.T, ("local only", "no losses", "both losses"), strict=True):
     share = torch.tensor(made["history"]["modality_share"][way])[0, :, -1]  # (steps, 2, E): seed 0, last layer
@@ -1018,7 +1018,7 @@ assert (hits["both losses"][:, 0] > hits["dense"][:, 0]).all()
 #
 # Hidden layers of 16, 300 steps of training.
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 order = ["both losses", "no losses", "local only", "dense"]
 plots.bars(ax, order, {"image → text: best of 40": [mean[w][0] for w in order],
@@ -1036,7 +1036,7 @@ show(
     + "; ".join(f"{w} {mean[w][0]:.2f} and {mean[w][1]:.2f}" for w in order) + ".",
 )
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "small", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "small", "varies"]
 a, b = models["both losses"][0], models["dense"][0]
 flops = [count_flops(model, pairs.images, pairs.captions) for model in (a, b)]
 seconds = [wall_time(model, pairs.images[:64], pairs.captions[:64]) for model in (a, b)]
@@ -1108,7 +1108,7 @@ assert min(by_letter) > 0.9 and max(right["no losses", "letter"]) < min(by_lette
 assert min(by_look) > 0.45 and max(by_digit) < 0.42 and min(by_look) > max(by_digit) + 0.08
 assert 0.15 < min(busiest) and max(busiest) < 0.35
 
-# %% slideshow={"slide_type": "-"} tags=["figure:modalities_widget", "hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["figure:modalities_widget", "fold"]
 share = torch.stack(shares[:2])  # both losses, seed 0: (layers, 2, E)
 Modalities(inputs, chosen, share / share.sum(-1, keepdim=True), layers=["2", "4"], titles=titles)
 
@@ -1159,7 +1159,7 @@ assert (order < heard - 0.02).all() and (order > 0.5).all() and (heard - 0.15 < 
 assert (the < order - 0.08).all() and (our < order - 0.08).all() and (the > 0.1).all() and (the < abc).all()
 assert drawn_to[-1][2:4].sum() > 0.35 > 0.27 > drawn_to[0][2:4].sum() and drawn_to[-2][4] > 0.22 > drawn_to[0][4] + 0.05
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.0))
 plots.bars(ax, list(asked), {"image → text": right[:, 0], "text → image": right[:, 1]})
 ax.set(ylim=(0, 1.2), yticks=[])
@@ -1212,7 +1212,7 @@ hits = {company: [((u @ v.T).argmax(-1) == pairs.kind).float().mean().item() for
         for company, of_seeds in found.items()}  # fmt: skip
 moved, dropped = 1 - (found["in one batch"][0][0] * found["one by one"][0][0]).sum(-1), found["one by one"][0][2]
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 print("images whose best caption of 40 is right, mean of three seeds")
 for company, values in hits.items():
     print(f"  {company:12}  {np.mean(values):.2f}   (" + ", ".join(f"{value:.2f}" for value in values) + ")")
@@ -1263,7 +1263,7 @@ def two_in_one(first, second, w):
 
 check("two_in_one", two_in_one)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def two_in_one_solution(first, second, w):
     (A1, B1), (A2, B2) = first, second
@@ -1289,7 +1289,7 @@ def expert_bits(expert, label):
 
 check("expert_bits", expert_bits)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def expert_bits_solution(expert, label):
     joint = torch.zeros(int(expert.max()) + 1, int(label.max()) + 1)

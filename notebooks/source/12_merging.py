@@ -117,7 +117,7 @@ for name, some in {"each from its own start": pairs, "100 steps together, then 2
 (own, apart), (_, together) = bars.values()
 assert own > 0.92 and apart < own - 0.2 and together > own - 0.03
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.4))
 plots.bars(ax, ["A and B, each alone", "their average, (A + B) / 2"], bars)
 ax.set(ylabel="test accuracy", ylim=(0, 1.45), yticks=[0, 0.5, 1])
@@ -144,7 +144,7 @@ before = F.relu(x @ W1.T + b1) @ W2.T
 after = F.relu(x @ W1[order].T + b1[order]) @ W2[:, order].T
 torch.testing.assert_close(before, after)  # the same function, other weights
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 2.5))
 names = ["edge", "loop", "bar", "dot"]
 for left, some, title in ((0, [0, 1, 2, 3], "network A"), (5.2, [2, 0, 3, 1], "network B: A in another order")):
@@ -195,7 +195,7 @@ similarity = [F.cosine_similarity(A["0.weight"], state["0.weight"]).mean().item(
 print(f"cosine of what the units of A and B read: {similarity[0]:.2f}, matched {similarity[1]:.2f}")
 assert found[3] > found[2] and similarity[1] > similarity[0] + 0.2
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(3, 16, figsize=(10, 2.4))
 best_first = F.cosine_similarity(A["0.weight"], matched["0.weight"]).argsort(descending=True)
 for row, (name, state) in zip(axes, {"A": A, "B": B, "B matched": matched}.items(), strict=True):
@@ -249,7 +249,7 @@ print(f"half way, the plain average of these units has length {short:.2f} of tha
 assert short < 0.85 and long > short + 0.05
 torch.testing.assert_close(lines[0][0][-1], lines[1][0][-1])  # at the right end, the same function
 
-# %% slideshow={"slide_type": "-"} tags=["figure:interpolation_widget", "hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["figure:interpolation_widget", "fold"]
 Interpolation(STOPS, *(torch.stack(some) for some in zip(*lines, strict=True)), reads)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -292,7 +292,7 @@ assert matched[:, 3:].max() < 0.15 and lost[:, 3:].mean(0).max() < 0.04  # from 
 assert matched[:, -1].max() < 0.12 and matched[:, 0].mean() > 0.2 and lost[:, 0].mean() > 0.08
 assert 0.3 < plain[:, -1].mean() < plain[:, 0].mean()
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.6))
 plots.curves(ax, widths, {"plain": plain, "matched": matched})
 ax.axhline(np.log(10), color="0.4", ls=":", lw=1)
@@ -407,7 +407,7 @@ assert abs(q["soup of all eight"] - q["all eight vote"]) < 0.025
 assert abs(q["soup of all eight"] - q["greedy soup"]) < 0.025
 assert q["soup of strangers"] < q["the eight, mean"] - 0.15
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.3))
 colours = ["0.7", "0.7", "0.7", "C0", "C0", "C1", "C3"]
 drawn = ax.barh(list(q), list(q.values()), color=colours)
@@ -548,7 +548,7 @@ means = {name: result[:, five].mean().item() for name, result in means.items()}
 for name, value in means.items():
     print(f"{name:16} {value:.3f}")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 for k, (way, some) in enumerate(curves.items()):
     heights = np.array([values.mean().item() for values in some])
@@ -623,7 +623,7 @@ cosines = torch.stack([F.normalize(some) @ F.normalize(some).T for some in flat]
 print(f"cosines of two task vectors: up to {cosines[~torch.eye(6, dtype=torch.bool)].abs().max():.2f}")
 assert cosines[~torch.eye(6, dtype=torch.bool)].abs().max() < 0.2
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.curves(ax, range(1, 7), {"sum": 100 * shares.numpy()}, legend=False)
 ax.axhline(0, color="0.5", lw=1)
@@ -675,7 +675,7 @@ f, g = nn.Sequential(*a[:2]), nn.Sequential(*b[2:])
 print(f"A {reads_digits(*a):.2f}, B {reads_digits(*b):.2f}")
 print(f"g after f {reads_digits(f, g):.2f}")
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 def halves(between):
     """The bottom of A and the top of B, and what is between them."""
     fig, ax = plt.subplots(figsize=(10, 2.2))
@@ -727,7 +727,7 @@ print(f"g after the stitch after f: {reads_digits(stitch):.2f}")
 # %% slideshow={"slide_type": "skip"}
 assert reads_digits(stitch) > (reads_digits(*a) + reads_digits(*b)) / 2 - 0.04
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 show(halves("stitch"), f"{alt}, through a stitch.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -763,7 +763,7 @@ assert means["stitch"].min() > own.mean() - 0.04
 control = means["stitch, random bottom"]
 assert control[0] > own.mean() - 0.1 and control[-1] < means["stitch"][-1] - 0.08
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 plots.curves(ax, cuts, glue, legend=False)
 for name, place in {"nothing": 0, "units matched": -0.05, "stitch": 0.04, "stitch, random bottom": 0.05}.items():
@@ -810,7 +810,7 @@ print(f"CKA with B's same layer: trained {similar[0].mean():.2f}, random {simila
 assert abs(rank) < 0.6 and joined.mean(0).min() > own.mean() - 0.05
 assert similar[0].mean() > similar[1].mean() + 0.15
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.9))
 panels = ((cka, "linear CKA before the stitch", 0.7), (joined, "accuracy after it", 0.8))
 for ax, (values, title, low) in zip(axes, panels, strict=True):
@@ -871,7 +871,7 @@ def elect_and_merge(tau):
 
 check("elect_and_merge", elect_and_merge)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def elect_and_merge_solution(tau):
     agrees = tau * tau.sum(0).sign() > 0  # dropped entries agree with nobody
@@ -894,7 +894,7 @@ def soup_members(alone, score):
 
 check("soup_members", soup_members)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def soup_members_solution(alone, score):
     first, *others = sorted(range(len(alone)), key=lambda i: -alone[i])

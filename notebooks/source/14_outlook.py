@@ -260,7 +260,7 @@ assert never_drawn < curves["width"][0][0] - 0.25
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One set of weights, four dials
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.9))
 styles = {"patches": "o-", "exit": "s--", "width": "^-.", "depth": "D:"}
 for dial, points in curves.items():
@@ -426,7 +426,7 @@ assert expert_ms > static_ms[1]  # 16 × 2 with experts, and without
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Everything on one plot
 
-# %% slideshow={"slide_type": "-"} tags=["figure:everything_on_one_plot", "hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["figure:everything_on_one_plot", "fold", "varies"]
 def share(points):
     return [100 * flops / full_flops for _, flops in points]
 
@@ -511,7 +511,7 @@ assert right["elastic"] > alone - 0.01 and abs(right["elastic"] - right["all fou
 assert weights[-1] > 1.3 * weights[0]
 assert max(fixed["16 × 1"][1], min(flops for _, flops in table)) < 0.125 * full_flops  # both kinds can always answer
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(2, 1, figsize=(10, 4.0), sharex=True)
 for ax, values, fmt, label in (
     (axes[0], [100 * value for value in right.values()], "{:.0f}", "right, %"),
@@ -562,7 +562,7 @@ for k, (accuracy, _) in zip(patches, dialled, strict=True):
 assert dialled[3][0] > full - 0.03 and dialled[3][0] > dialled[1][0] + 0.05
 assert min(leave[k] for k in patches if k >= 4) > max(0.45, leave[2] + 0.1)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 Savings(
     patches, *zip(*dialled, strict=True), dial_ms, full=(full, full_flops, full_ms),
     control="patches", images=test_x[:8], kept=kept, setting=4,
@@ -605,7 +605,7 @@ assert single[0] > 3 * batched[0]  # the same FLOPs
 assert single[1] > 0.6 * single[0] and single[2] < 0.9 * single[1]  # on a quiet machine about 1 and 0.5
 assert single[1] > 1.5 * batched[0]  # lean, but one at a time: dearer than in full, but in batches
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input", "varies"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, ax = plt.subplots(figsize=(10, 3.2))
 plots.bars(ax, list(contenders), {how: [e / 1e3 for e in energy] for how, energy in joules.items()}, fmt="{:.1f}")
 ax.set(ylabel="kilojoules, estimated", ylim=(0, 1.3 * max(single) / 1e3))
@@ -642,7 +642,7 @@ show(fig, f"Bars: estimated kilojoules for a million digits, in {', '.join(bills
 tasks = digit_tasks()
 names, T = list(tasks), len(tasks)
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(2, T, figsize=(10, 3.6))
 for column, (name, task) in zip(axes.T, tasks.items(), strict=True):
     for ax, n in zip(column, (7, 12), strict=True):
@@ -811,7 +811,7 @@ print(f"all at once    in the end {in_the_end['all at once']:.3f}", np.array(joi
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What is left of each task
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 4, figsize=(10, 3.5), sharey=True)
 for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
     sns.heatmap(
@@ -860,7 +860,7 @@ for name in ("ink", "inverted"):  # where adapters were behind, with seed 0: doe
     print(f"{name:8} rank 4: {rank_4:.3f}, rank 32: {rank_32:.3f}, a fresh module: {own:.3f}")
 assert rank_32 < own - 0.03  # of inverted
 
-# %% slideshow={"slide_type": "-"} tags=["hide-input"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, (left, right_) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=(1, 1.25))
 labels = [f"{name} · {kilobytes[name]:.0f} kB" for name in in_the_end]
 bars = left.barh(labels, [100 * value for value in in_the_end.values()], color=["C3", "C2", "C0", "C1", "0.7"])
@@ -964,7 +964,7 @@ def pareto_front(cost, accuracy):
 
 check("pareto_front", pareto_front)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def pareto_front_solution(cost, accuracy):
     no_dearer = cost[:, None] <= cost  # (S, S): row i is no dearer than column j
@@ -989,7 +989,7 @@ def random_budget(cost, accuracy, budgets):
 
 check("random_budget", random_budget)
 
-# %% cellView="form" jupyter={"source_hidden": true} slideshow={"slide_type": "skip"} tags=["solution"]
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def random_budget_solution(cost, accuracy, budgets):
     fits = cost <= budgets[:, None]  # (N, S)
