@@ -62,21 +62,6 @@ if importlib.util.find_spec("lecture_lib") is None:
     # %pip install --quiet --no-deps git+https://github.com/OWNER/REPO
 
 """
-FIRST_EDITION = (
-    "00_start_here",
-    "01_discrete_decisions",
-    "02_gumbel_softmax",
-    "03_reinforce",
-    "04_sparse_choices",
-    "05_conditional_computation",
-    "06_early_exits",
-    "07_adaptive_language_model",
-    "08_mixture_of_experts",
-    "09_experts_at_scale",
-    "10_adapters",
-    "12_merging",
-    "14_outlook",
-)  # until they are rewritten
 REPO = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+"
 
 # Not yet in the second edition's form: they have no head, and tests/test_form.py passes them over.
