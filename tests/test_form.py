@@ -71,9 +71,8 @@ fig, ax = plt.subplots()
 #
 # </details>
 
-# %% tags=["guess"]
-# the larger of the two
-
+# %% tags=["fold", "guess"]
+# @title Open this after your guess
 claim("the second is larger", numbers[1] > numbers[0], second=numbers[1])
 
 # %% [markdown]
@@ -111,10 +110,10 @@ HEAD = """\
 
 | Exercise | Difficulty | Minutes | |
 |---|---|---|---|
-| [add *two* numbers](#Exercise:-add-two-numbers-%E2%98%85%E2%98%86%E2%98%86-5-min) | ★☆☆ | 5 | core |
-| [multiply](#Exercise:-multiply-%E2%98%85%E2%98%85%E2%98%86-10-min-%C2%B7-optional) | ★★☆ | 10 | optional |
-| [divide](#Exercise:-divide-%E2%98%85%E2%98%86%E2%98%86-4-min) | ★☆☆ | 4 | core |
-| [subtract](#Exercise:-subtract-%E2%98%85%E2%98%85%E2%98%85-6-min) | ★★★ | 6 | core |"""
+| [add *two* numbers](#exercise-1) | ★☆☆ | 5 | core |
+| [multiply](#exercise-2) | ★★☆ | 10 | optional |
+| [divide](#exercise-3) | ★☆☆ | 4 | core |
+| [subtract](#exercise-4) | ★★★ | 6 | core |"""
 
 
 def tags(cell):
@@ -165,6 +164,9 @@ def test_the_head_says_what_takes_how_long():
     assert [tags(cell) for cell in nb.cells[:3]] == [[], ["head"], []]
     assert nb.cells[1].source == HEAD
     assert nb.cells[1].metadata.slideshow.slide_type == "skip"
+    headings = [cell.source.split("\n")[0] for cell in nb.cells if "### Exercise" in cell.source]
+    assert headings[1] == '### Exercise: multiply ★★☆ 10 min · optional <a id="exercise-2"></a>'
+    assert [heading[-7:] for heading in headings] == [f'{number}"></a>' for number in (1, 2, 3, 4)]
     assert build.drift(SOURCE, nb) == ""
 
 
@@ -294,6 +296,7 @@ def test_the_head_follows_the_source_without_execution(project):
     [
         lambda nb: nb.cells[1].update(source=HEAD.replace("26 min", "12 min")),
         lambda nb: nb.cells.pop(1),
+        lambda nb: nb.cells[8].update(source=nb.cells[8].source.replace(' <a id="exercise-1"></a>', "")),
         lambda nb: nb.cells.insert(3, nbformat.from_dict({**nb.cells[1], "id": "another"})),
         lambda nb: tagged(nb, "fold")[0].metadata.pop("jupyter"),
         lambda nb: tagged(nb, "fold")[0].metadata.pop("cellView"),
@@ -335,6 +338,8 @@ def faults_of_code(cell):
     nodes = list(ast.walk(tree))
     if is_folded(cell) and not re.match(r"# @title \S", cell.source):
         yield "what is folded begins with '# @title what is inside'"
+    if "guess" in tags(cell) and not is_folded(cell):
+        yield "what shows the answer to a guess is tagged fold, too: else JupyterLab shows its first line"
     if not is_folded(cell):
         if (lines := cell.source.count("\n") + 1) > LIMIT_LINES:
             yield f"{lines} lines of code that is not folded, more than {LIMIT_LINES}"
@@ -413,7 +418,7 @@ def test_a_notebook_in_the_form_has_no_faults():
     assert list(faults(convert(), "99_form")) == []
 
 
-CHOICES = SOURCE[SOURCE.index("# <details><summary>A") : SOURCE.index('\n# %% tags=["guess"]')]
+CHOICES = SOURCE[SOURCE.index("# <details><summary>A") : SOURCE.index('\n# %% tags=["fold", "guess"]')]
 
 
 @pytest.mark.parametrize(
@@ -421,6 +426,7 @@ CHOICES = SOURCE[SOURCE.index("# <details><summary>A") : SOURCE.index('\n# %% ta
     [
         ("# @title Set-up of the experiment\n", "", "what is folded begins with"),
         ("# @title Solution\n", "", "what is folded begins with"),
+        ('["fold", "guess"]', '["guess"]', "tagged fold, too"),
         ("six = 6", "six = 6\n" * 16, "more than 15"),
         ("six = 6", "import matplotlib.pyplot as plt\n\nplt.plot([6])", r"plotting \(plt\)"),
         ("six = 6", "plots.bars(ax, six)", r"plotting \(ax, plots\)"),
@@ -430,8 +436,8 @@ CHOICES = SOURCE[SOURCE.index("# <details><summary>A") : SOURCE.index('\n# %% ta
         ('claim("the second is larger"', 'claim(f"the {second} is larger"', "first argument of claim"),
         ('claim("the second is larger"', 'claim(" "', "first argument of claim"),
         ("second=numbers[1]", "clock=True", "about seconds"),
-        ("# word word word\n", "# word word word\n\n# %%\nseven = 7\n", "1 of 8 cells of code have no text"),
-        ("# Four words stand here: `import`.", "# ## Four words", "1 of 7 cells of code have no text"),
+        ("# word word word\n", "# word word word\n\n# %%\nseven = 7\n", "1 of 7 cells of code have no text"),
+        ("# Four words stand here: `import`.", "# ## Four words", "1 of 6 cells of code have no text"),
         ("%% [markdown]\n# **Predict", '%% [markdown] slideshow={"slide_type": "notes"}\n# **Predict', "on the slide"),
         ("**Predict.** Which", "**Predict:** which", "not of the form"),
         ("# **Predict.** Which", "# Read.\n#\n# **Predict.** Which", "not of the form"),
