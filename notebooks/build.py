@@ -13,7 +13,7 @@ Two executions on one machine give the same bytes: what a cell tagged `varies` s
 notebook that is there, until its code changes or it is deleted.
 
 What the tags `fold`, `solution` and `guess` fold in JupyterLab and Colab stands in the notebook only, and so does the
-head of a notebook of the second edition: its minutes and its exercises.
+head of a notebook of the second edition: its minutes, and links to its exercises.
 """
 
 import argparse
@@ -27,7 +27,6 @@ import tempfile
 import time
 from pathlib import Path
 from queue import Empty
-from urllib.parse import quote
 
 import jupytext
 import nbformat
@@ -86,6 +85,7 @@ OPTIONAL = " · optional"
 EXERCISE = re.compile(
     rf"### Exercise: (?P<name>\S.*) (?P<stars>★[★☆]☆|★★★) (?P<minutes>\d+) min(?P<optional>{OPTIONAL})?"
 )
+ANCHOR = ' <a id="exercise-{}"></a>'  # what the head links to: JupyterLab follows no link to a heading with stars in it
 
 
 class BuildError(Exception):
@@ -102,6 +102,10 @@ def convert(text, name=None):
     for cell in nb.cells:
         cell.metadata.update(folds(cell))
     if name and name not in FIRST_EDITION:
+        rows = plan(nb, name)["exercises"]
+        for k, row in enumerate(rows, start=1):
+            line, *rest = nb.cells[row["cell"]].source.split("\n")
+            nb.cells[row["cell"]].source = "\n".join([line + ANCHOR.format(k), *rest])
         nb.cells.insert(title(nb) + 1, head(nb, name))
     return nb
 
@@ -120,6 +124,7 @@ def drift(text, nb):
     nb = nbformat.reads(text_of(nb), 4)  # as its file has it: keys in order
     nb.cells = [cell for cell in nb.cells if not has(cell, "head")]
     for cell in nb.cells:
+        cell.source = without_anchor(cell) if cell.cell_type == "markdown" else cell.source
         for key in folds(cell):
             cell.metadata.pop(key, None)
     nb.metadata = nbformat.from_dict({"jupytext": {"notebook_metadata_filter": "-all"}})
@@ -143,6 +148,11 @@ def folds(cell):
     return form | ({"jupyter": hidden} if hidden else {})
 
 
+def without_anchor(cell):
+    """A cell's source as it is edited: without what the head links to."""
+    return re.sub(rf"\A(### .*){ANCHOR.format('[0-9]+')}$", r"\1", cell.source, flags=re.M)
+
+
 def title(nb):
     """The index of the title cell: the first of Markdown that `stamp` did not make."""
     return next((i for i, cell in enumerate(nb.cells) if cell.cell_type == "markdown" and not is_colab(cell)), -1)
@@ -153,7 +163,7 @@ def exercise(nb, i, name):
     wanted = [("exercise", i + 1), ("solution", i + 2)]
     if missing := [tag for tag, k in wanted if k >= len(nb.cells) or not has(nb.cells[k], tag)]:
         raise BuildError(f"{name}, cell {i}: an exercise's text is followed by a cell tagged {missing[0]}")
-    line = nb.cells[i].source.partition("\n")[0]
+    line = without_anchor(nb.cells[i]).partition("\n")[0]
     if nb.cells[i].cell_type != "markdown" or not (found := EXERCISE.fullmatch(line)):
         raise BuildError(
             f"{name}, cell {i}: the cell before an exercise begins with a line such as "
@@ -214,11 +224,9 @@ def head(nb, name):
         "| Exercise | Difficulty | Minutes | |",
         "|---|---|---|---|",
     ]
-    for row in found["exercises"]:
-        anchor = nb.cells[row["cell"]].source.partition("\n")[0].lstrip("# ")
-        anchor = quote(re.sub(r"[*`]", "", anchor).replace(" ", "-"), safe=":,;!()'")  # as JupyterLab names a heading
+    for k, row in enumerate(found["exercises"], start=1):
         kind = "optional" if row["optional"] else "core"
-        text.append(f"| [{row['name']}](#{anchor}) | {row['stars']} | {row['minutes']} | {kind} |")
+        text.append(f"| [{row['name']}](#exercise-{k}) | {row['stars']} | {row['minutes']} | {kind} |")
     return nbformat.v4.new_markdown_cell(
         "\n".join(text), metadata={"slideshow": {"slide_type": "skip"}, "tags": ["head"]}
     )

@@ -1,16 +1,46 @@
 """The second edition's form: what build.py makes of tags and headings, and the rules that its notebooks keep."""
 
+import ast
+import re
+from pathlib import Path
+
 import nbformat
 import pytest
 
 from notebooks import build
 
+ROOT = Path(__file__).parents[1]
+SECOND_EDITION = [path for path in sorted((ROOT / "notebooks").glob("*.ipynb")) if path.stem not in build.FIRST_EDITION]
+MINUTES = {"core": 35, "core_exercises": 15, "whole": 90}
+LIMIT_LINES, LIMIT_WITHOUT_TEXT, EXERCISES = 15, 0.1, range(4, 7)
+PLOTTING = {"plt", "fig", "figure", "ax", "axes", "axs", "plots", "show"}
+CHOICE = re.compile(
+    r"<details><summary>(?P<letter>[A-Z])\. [^\n`*]+</summary>\n\n"
+    r"\*\*(?P<answer>Yes|No|Nearly)\.\*\* \S((?!</?details).)*\n\n</details>(\n\n|$)",
+    re.S,
+)
+
 # A notebook in the form, as short as the rules let it be.
-SOURCE = """\
-# %% [markdown] slideshow={"slide_type": "slide"}
+EXERCISE = """\
+# %% [markdown]
+# ### Exercise: {} min{}
+#
+# A short one.
+
+# %% tags=["exercise"]
+a = ...
+
+# %% tags=["solution"]
+# @title Solution
+a = 1
+b = 2
+
+"""
+SOURCE = f"""\
+# %% [markdown] slideshow={{"slide_type": "slide"}}
 # # A notebook in the form
 
-# %% [markdown] slideshow={"slide_type": "skip"}
+# %% [markdown] slideshow={{"slide_type": "skip"}}
 # Four words stand here: `import`.
 
 # %%
@@ -24,14 +54,14 @@ from lecture_lib.notebook import check, claim
 # %% tags=["fold"]
 # @title Set-up of the experiment
 numbers = [1, 2]
-numbers
+fig, ax = plt.subplots()
 
 # %% [markdown]
 # **Predict.** Which is larger?
 #
 # <details><summary>A. the first</summary>
 #
-# **No.** It is 1.
+# **No.** It is 1, and $1 < 2$.
 #
 # </details>
 #
@@ -41,10 +71,9 @@ numbers
 #
 # </details>
 
-# %% tags=["guess"]
-# the larger of the two
-
-max(numbers)
+# %% tags=["fold", "guess"]
+# @title Open this after your guess
+claim("the second is larger", numbers[1] > numbers[0], second=numbers[1])
 
 # %% [markdown]
 # ### Exercise: add *two* numbers ★☆☆ 5 min
@@ -66,16 +95,9 @@ five = 5
 # %%
 six = 6
 
-# %% [markdown]
-# ### Exercise: multiply ★★☆ 10 min · optional
-
-# %% tags=["exercise"]
-ten = ...
-
-# %% tags=["solution"]
-# @title Solution
-ten = 10
-
+{EXERCISE.format("multiply ★★☆ 10", " · optional")}\
+{EXERCISE.format("divide ★☆☆ 4", "")}\
+{EXERCISE.format("subtract ★★★ 6", "")}\
 # %% [markdown]
 # This is core again.
 #
@@ -84,12 +106,14 @@ ten = 10
 # - Euclid, *Elements*.
 """
 HEAD = """\
-**Time.** Core: 1 min of reading and 5 min of exercises. With all that is optional: 16 min.
+**Time.** Core: 1 min of reading and 15 min of exercises. With all that is optional: 26 min.
 
 | Exercise | Difficulty | Minutes | |
 |---|---|---|---|
-| [add *two* numbers](#Exercise:-add-two-numbers-%E2%98%85%E2%98%86%E2%98%86-5-min) | ★☆☆ | 5 | core |
-| [multiply](#Exercise:-multiply-%E2%98%85%E2%98%85%E2%98%86-10-min-%C2%B7-optional) | ★★☆ | 10 | optional |"""
+| [add *two* numbers](#exercise-1) | ★☆☆ | 5 | core |
+| [multiply](#exercise-2) | ★★☆ | 10 | optional |
+| [divide](#exercise-3) | ★☆☆ | 4 | core |
+| [subtract](#exercise-4) | ★★★ | 6 | core |"""
 
 
 def tags(cell):
@@ -140,6 +164,9 @@ def test_the_head_says_what_takes_how_long():
     assert [tags(cell) for cell in nb.cells[:3]] == [[], ["head"], []]
     assert nb.cells[1].source == HEAD
     assert nb.cells[1].metadata.slideshow.slide_type == "skip"
+    headings = [cell.source.split("\n")[0] for cell in nb.cells if "### Exercise" in cell.source]
+    assert headings[1] == '### Exercise: multiply ★★☆ 10 min · optional <a id="exercise-2"></a>'
+    assert [heading[-7:] for heading in headings] == [f'{number}"></a>' for number in (1, 2, 3, 4)]
     assert build.drift(SOURCE, nb) == ""
 
 
@@ -185,29 +212,14 @@ def test_minutes_are_words_and_unfolded_lines(cells, core, whole):
     assert found["whole"] == pytest.approx(whole)
 
 
-EXERCISE = """\
-# %% [markdown]
-# ### Exercise: {} min{}
-
-# %% tags=["exercise"]
-a = ...
-
-# %% tags=["solution"]
-# @title Solution
-a = 1
-b = 2
-
-"""
-
-
 def test_an_exercise_takes_its_minutes_and_ends_with_its_solution():
     first, second = EXERCISE.format("one ★☆☆ 5", ""), EXERCISE.format("two ★★★ 7", " · optional")
     found = plan(TITLE + first + second + "# %% [markdown]\n# core\n")
     names = [(one["name"], one["stars"], one["minutes"], one["optional"]) for one in found["exercises"]]
     assert names == [("one", "★☆☆", 5, False), ("two", "★★★", 7, True)]
-    assert found["core"] == pytest.approx(4 / 130 + 1 / 130)  # an exercise's text is read, too; stars are no word
+    assert found["core"] == pytest.approx(7 / 130 + 1 / 130)  # an exercise's text is read, too; stars are no word
     assert found["core_exercises"] == 5
-    assert found["whole"] == pytest.approx(10 / 130 + 5 + 7)
+    assert found["whole"] == pytest.approx(16 / 130 + 5 + 7)
     inside = "# %% [markdown]\n# ## Optional things · optional\n\n" + first
     assert [one["optional"] for one in plan(TITLE + inside)["exercises"]] == [True]
 
@@ -275,15 +287,16 @@ def test_the_head_follows_the_source_without_execution(project):
     build.execute(root=project)
     build.check(project)
     after = nbformat.read(project / "notebooks/99_form.ipynb", 4)
-    assert "| ★★★ | 8 | core |" in after.cells[1].source and "8 min of exercises" in after.cells[1].source
+    assert "| ★★★ | 8 | core |" in after.cells[1].source and "18 min of exercises" in after.cells[1].source
     assert [cell.id for cell in after.cells] == [cell.id for cell in before.cells]
 
 
 @pytest.mark.parametrize(
     "change_it",
     [
-        lambda nb: nb.cells[1].update(source=HEAD.replace("16 min", "12 min")),
+        lambda nb: nb.cells[1].update(source=HEAD.replace("26 min", "12 min")),
         lambda nb: nb.cells.pop(1),
+        lambda nb: nb.cells[8].update(source=nb.cells[8].source.replace(' <a id="exercise-1"></a>', "")),
         lambda nb: nb.cells.insert(3, nbformat.from_dict({**nb.cells[1], "id": "another"})),
         lambda nb: tagged(nb, "fold")[0].metadata.pop("jupyter"),
         lambda nb: tagged(nb, "fold")[0].metadata.pop("cellView"),
@@ -310,3 +323,157 @@ def test_stamps_come_and_go_around_the_head(project):
     assert [tags(cell) for cell in nb.cells[:4]] == [["colab"], ["colab"], [], ["head"]]
     build.stamp("", project)
     assert path.read_text("utf-8") == before
+
+
+# ---- the rules
+
+
+def is_folded(cell):
+    return "fold" in tags(cell) or "solution" in tags(cell)
+
+
+def faults_of_code(cell):
+    """What is wrong with one code cell and what it shows."""
+    tree = ast.parse(cell.source)
+    nodes = list(ast.walk(tree))
+    if is_folded(cell) and not re.match(r"# @title \S", cell.source):
+        yield "what is folded begins with '# @title what is inside'"
+    if "guess" in tags(cell) and not is_folded(cell):
+        yield "what shows the answer to a guess is tagged fold, too: else JupyterLab shows its first line"
+    if not is_folded(cell):
+        if (lines := cell.source.count("\n") + 1) > LIMIT_LINES:
+            yield f"{lines} lines of code that is not folded, more than {LIMIT_LINES}"
+        if drawn := sorted({node.id for node in nodes if isinstance(node, ast.Name)} & PLOTTING):
+            yield f"plotting ({', '.join(drawn)}) that is not folded"
+    if any(isinstance(node, ast.Assert) for node in nodes):
+        yield "a bare assert: say it with claim, or assert_close"
+    for call in (node for node in nodes if isinstance(node, ast.Call)):
+        if getattr(call.func, "attr", getattr(call.func, "id", "")) == "claim":
+            text = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+            if not isinstance(text, str) or not text.strip():
+                yield f"line {call.lineno}: the first argument of claim is its text, in quotation marks"
+            if "clock" in {word.arg for word in call.keywords} and "varies" not in tags(cell):
+                yield f"line {call.lineno}: a claim about seconds in a cell that is not tagged varies"
+    shown = "".join(str(output.get("text", "")) for output in cell.outputs)
+    if "did not hold" in shown and "varies" not in tags(cell):
+        yield f"a claim that did not hold: {shown.strip()}"
+
+
+def faults_of_prediction(cell):
+    """What is wrong with a prediction, if the cell is one."""
+    if "**Predict" not in cell.source and "<details" not in cell.source:
+        return
+    if cell.metadata.get("slideshow", {}).get("slide_type") in ("notes", "fragment"):
+        yield "a prediction is on the slide, or in the notebook only"
+    question, begin, rest = cell.source.partition("<details")
+    choices = list(CHOICE.finditer(begin + rest))
+    if not re.fullmatch(r"\*\*Predict\.\*\* \S.*\n\n", question, re.S) or CHOICE.sub("", begin + rest):
+        yield f"a prediction that is not of the form in CONTRIBUTING.md: {CHOICE.sub('', begin + rest)[:60]!r}"
+        return
+    if not 2 <= len(choices) <= 4 or [choice["letter"] for choice in choices] != list("ABCD")[: len(choices)]:
+        yield "a prediction has two to four choices, A to D"
+    if [choice["answer"] for choice in choices].count("Yes") != 1:
+        yield "a prediction has one choice whose answer is Yes"
+
+
+def faults(nb, name):
+    """Every rule of the form that a notebook breaks, as sentences."""
+    cells = [cell for cell in nb.cells if not build.has(cell, "head", "colab")]
+    for i, cell in enumerate(cells):
+        of_kind = {"code": faults_of_code, "markdown": faults_of_prediction}[cell.cell_type]
+        yield from (f"cell {i}: {fault}" for fault in of_kind(cell))
+    code = [i for i, cell in enumerate(cells) if cell.cell_type == "code" and not is_folded(cell)]
+    bare = [i for i in code if not has_text(cells[i - 1])]
+    if len(bare) > LIMIT_WITHOUT_TEXT * len(code):
+        yield f"{len(bare)} of {len(code)} cells of code have no text right before them, the cells {bare}"
+    try:
+        plan = build.plan(nbformat.v4.new_notebook(cells=cells), name)
+    except build.BuildError as error:
+        yield str(error)
+        return
+    for which, limit in MINUTES.items():
+        if plan[which] > limit:
+            yield f"{which}: {plan[which]:.1f} minutes, more than {limit}"
+    places = [row["cell"] for row in plan["exercises"]]
+    if len(places) not in EXERCISES:
+        yield f"{len(places)} exercises, not four to six"
+    elif places[0] > len(cells) / 2:
+        yield "no exercise before the middle: they stand where their idea is"
+
+
+def has_text(cell):
+    """Whether a cell is of Markdown, and not a heading alone."""
+    return cell.cell_type == "markdown" and bool(re.search(r"^(?!#+ )\s*\S", cell.source, re.M))
+
+
+@pytest.mark.parametrize("path", SECOND_EDITION, ids=lambda path: path.stem)
+def test_a_notebook_of_the_second_edition_keeps_the_form(path):
+    assert list(faults(nbformat.read(path, 4), path.stem)) == []
+
+
+# ---- the rules' own test: each is broken once
+
+
+def test_a_notebook_in_the_form_has_no_faults():
+    assert list(faults(convert(), "99_form")) == []
+
+
+CHOICES = SOURCE[SOURCE.index("# <details><summary>A") : SOURCE.index('\n# %% tags=["fold", "guess"]')]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("# @title Set-up of the experiment\n", "", "what is folded begins with"),
+        ("# @title Solution\n", "", "what is folded begins with"),
+        ('["fold", "guess"]', '["guess"]', "tagged fold, too"),
+        ("six = 6", "six = 6\n" * 16, "more than 15"),
+        ("six = 6", "import matplotlib.pyplot as plt\n\nplt.plot([6])", r"plotting \(plt\)"),
+        ("six = 6", "plots.bars(ax, six)", r"plotting \(ax, plots\)"),
+        ("six = 6", "assert six == 6", "bare assert"),
+        ("five = 5", "five = 5\nassert five == 5", "bare assert"),
+        ('claim("the second is larger"', "claim(words", "first argument of claim"),
+        ('claim("the second is larger"', 'claim(f"the {second} is larger"', "first argument of claim"),
+        ('claim("the second is larger"', 'claim(" "', "first argument of claim"),
+        ("second=numbers[1]", "clock=True", "about seconds"),
+        ("# word word word\n", "# word word word\n\n# %%\nseven = 7\n", "1 of 7 cells of code have no text"),
+        ("# Four words stand here: `import`.", "# ## Four words", "1 of 6 cells of code have no text"),
+        ("%% [markdown]\n# **Predict", '%% [markdown] slideshow={"slide_type": "notes"}\n# **Predict', "on the slide"),
+        ("**Predict.** Which", "**Predict:** which", "not of the form"),
+        ("# **Predict.** Which", "# Read.\n#\n# **Predict.** Which", "not of the form"),
+        ("<summary>A. the first", "<summary>The first", "not of the form"),
+        ("<summary>A. the first", "<summary>A. the *first*", "not of the form"),
+        ("<details><summary>A.", "<details open><summary>A.", "not of the form"),
+        ("the first</summary>\n#\n", "the first</summary>\n", "not of the form"),
+        ("**No.** It is 1,", "It is 1,", "not of the form"),
+        ("**No.** It is 1, and $1 < 2$.", "**No.**", "not of the form"),
+        (CHOICES, "# Think.\n", "not of the form"),
+        ("<summary>B.", "<summary>C.", "two to four choices"),
+        (CHOICES, CHOICES[: CHOICES.index("#\n# <details><summary>B")].replace("**No.**", "**Yes.**"), "two to four"),
+        ("**No.** It is 1", "**Yes.** It is 1", "one choice whose answer is Yes"),
+        ("**Yes.** It is 2", "**Nearly.** It is 2", "one choice whose answer is Yes"),
+        ("# word word word", "# " + 10_000 * "word ", "whole: .* more than 90"),
+        ("# This is core again", "# " + 5_000 * "word ", "^core: .* more than 35"),
+        ("divide ★☆☆ 4 min", "divide ★☆☆ 5 min", "core_exercises: 16.0 minutes, more than 15"),
+        (EXERCISE.format("divide ★☆☆ 4", ""), "", "3 exercises"),
+        ("# # A notebook in the form\n", "# # A\n" + 20 * "\n# %% [markdown]\n# More\n", "before the middle"),
+    ],
+)
+def test_a_broken_rule_is_found(old, new, fault):
+    assert old in SOURCE
+    nb = build.convert(SOURCE.replace(old, new))
+    assert any(re.search(fault, found) for found in faults(nb, "99_form")), list(faults(nb, "99_form"))
+
+
+def test_an_exercise_that_cannot_be_read_is_a_fault():
+    nb = build.convert(SOURCE.replace("### Exercise: divide", "### Exercise 3: divide"))
+    assert any("### Exercise: its name" in found for found in faults(nb, "99_form"))
+
+
+def test_a_claim_that_did_not_hold_is_a_fault_unless_its_cell_varies():
+    nb = convert()
+    (cell,) = tagged(nb, "guess")
+    cell.outputs = [nbformat.v4.new_output("stream", text="✗ did not hold here: the second is larger: second 1\n")]
+    assert [found for found in faults(nb, "99_form") if "a claim that did not hold" in found]
+    cell.metadata.tags.append("varies")
+    assert list(faults(nb, "99_form")) == []

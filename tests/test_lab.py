@@ -15,6 +15,7 @@ from pathlib import Path
 import browser
 import nbformat
 import pytest
+import test_form
 from nbformat.sign import NotebookNotary
 
 from notebooks import build
@@ -202,6 +203,34 @@ def test_sliders_are_live_and_python_sees_them(local_browser, lab, path, tmp_pat
         for move in moves(slider):
             move_and_compare(slider, move)
     page.screenshot(path=tmp_path / f"{path.stem}.png")
+    page.close()
+
+
+def test_a_guess_comes_before_its_answer_and_the_head_leads_to_the_exercises(local_browser, lab, tmp_path):
+    nb = build.number(test_form.convert())
+    (guess,) = test_form.tagged(nb, "guess")
+    guess.outputs = [nbformat.v4.new_output("stream", text="the answer\n")]
+    nb.cells[10:10] = [nbformat.v4.new_markdown_cell("word\n\n" * 100)]
+    path = tmp_path / "form.ipynb"
+    path.write_text(build.text_of(nb), "utf-8")
+    page = open_in_lab(local_browser, lab, path)
+
+    def seen(text):
+        return page.get_by_text(text).filter(visible=True).count() > 0
+
+    assert [seen(text) for text in ("@title Set-up", "numbers = [1, 2]", "a = 1")] == [True, False, False]
+    assert [seen(text) for text in ("A. the first", "and 2 > 1", "the answer")] == [True, False, False]
+    page.get_by_text("B. the second", exact=True).click()
+    assert seen("and 2 > 1")
+    page.get_by_text("# @title Open this").filter(visible=True).click()
+    page.locator(".jp-OutputPlaceholder").get_by_title("Click to expand").click()
+    assert page.locator(".jp-OutputArea-output").get_by_text("the answer").is_visible()
+    exercise = page.get_by_role("heading", name="Exercise: subtract")
+    assert exercise.bounding_box()["y"] > 1600
+    page.get_by_role("link", name="subtract").click()
+    page.wait_for_timeout(500)
+    assert 0 < exercise.bounding_box()["y"] < 1600
+    page.screenshot(path=tmp_path / "form.png")
     page.close()
 
 
