@@ -1,6 +1,7 @@
 """What a notebook calls: a first line, figures that can be read without eyes, claims, exercises with their checks."""
 
 import contextlib
+import html
 import io
 import os
 from collections.abc import Callable
@@ -43,6 +44,8 @@ def setup(seed: int = 0) -> int:
 def show(fig: Figure, alt: str) -> None:
     """Display a figure as PNG with alternative text, and close it.
 
+    JupyterLab and nbconvert read no such text: it stands once more below the figure, folded, and on no slide.
+
     Args:
         alt: what the picture says, for those who do not see it: the message, not the kind of plot alone.
     """
@@ -58,6 +61,8 @@ def show(fig: Figure, alt: str) -> None:
         metadata={"image/png": {"alt": alt, "width": width, "height": height}},
         raw=True,
     )
+    folded = f"<details><summary>What the figure shows</summary>{html.escape(alt, quote=False)}</details>"
+    display({"text/html": folded}, metadata={"text/html": {"describes": "figure"}}, raw=True)
 
 
 def claim(text: str, holds: object, *, clock: bool = False, **numbers: object) -> None:

@@ -325,13 +325,18 @@ def normalise(nb, name):
     links = [i for i, model in state.items() if model["model_name"] in ("LinkModel", "DirectionalLinkModel")]
     order = reachable(views, state)
     order = reachable(order + [i for i in links if state[i]["state"]["source"][0][-32:] in order], state)
-    ids = {old: f"{new:032x}" for new, old in enumerate(order, start=1)}
+    ids = {old: f"{new:032x}" for new, old in enumerate((i for i in order if not is_ours(state[i])), start=1)}
     nb.metadata = nbformat.from_dict(METADATA)
-    if ids:
+    if order:
         kept = {i: state[i] for i in order}
         nb.metadata["widgets"] = {STATE: {"state": kept, "version_major": 2, "version_minor": 0}}
     text = re.sub(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])", lambda m: ids.get(m[0], m[0]), json.dumps(nb))
     return number(nbformat.reads(text, 4))
+
+
+def is_ours(model):
+    """Whether a widget's model is of the package: its id comes from its place, and is the same in every run."""
+    return model["state"].get("_anywidget_id", "").startswith("lecture_lib.")
 
 
 def reachable(ids, state):
@@ -411,9 +416,9 @@ def refresh(nb, name):
     """
     old = []
     for model in states(nb).values():
-        home, _, kind = model["state"].get("_anywidget_id", "").rpartition(".")
-        if not home.startswith("lecture_lib."):
+        if not is_ours(model):
             continue
+        kind = model["state"]["_anywidget_id"].rpartition(".")[2]
         from lecture_lib import widgets  # not above: it imports torch
 
         if not (widget := getattr(widgets, kind, None)):

@@ -234,6 +234,57 @@ def test_a_guess_comes_before_its_answer_and_the_head_leads_to_the_exercises(loc
     page.close()
 
 
+NEXT_DAY = """\
+# %%
+import matplotlib.pyplot as plt
+from lecture_lib.notebook import show
+from lecture_lib.widgets import Temperature
+
+show(plt.figure(figsize=(1, 1)), "Nothing < something")
+
+# %%
+display(Temperature(), Temperature([2, 1, 0]))
+
+# %%
+later = Temperature([1, 2, 3])
+
+# %%
+later
+"""
+SHUTDOWN = "jupyterapp.serviceManager.sessions.shutdownAll()"
+
+
+def test_a_notebook_that_was_run_and_saved_has_its_widgets_the_next_day(local_browser, lab, tmp_path):
+    path, saved = tmp_path / "next_day.ipynb", lab[0] / "next_day.ipynb"
+    path.write_text(build.text_of(build.executed(build.convert(NEXT_DAY), "next_day", ROOT)), "utf-8")
+    page = open_and_run(local_browser, lab, path)
+    page.evaluate("jupyterapp.commands.execute('notebook:run-all-cells')")  # the same ids twice in one kernel
+    for slider in all_sliders(page, path):
+        move_and_compare(slider, lambda slider=slider: slider.press("End"))
+    told = page.locator("details", has_text="Nothing < something")
+    folded = told.bounding_box()["height"]
+    told.locator("summary").click()
+    assert told.bounding_box()["height"] > 1.5 * folded
+    page.evaluate("jupyterapp.commands.execute('docmanager:save')")
+    for day in ("the same, in another window", "the next"):
+        page.close()
+        page = local_browser.new_page(viewport={"width": 1280, "height": 1600})
+        page.goto(f"{lab[1]}/doc/tree/{saved.name}?token={lab[2]}&reset")
+        page.wait_for_function(READY, timeout=120_000)
+        sliders = all_sliders(page, saved)
+        assert len(sliders) == 3 and page.get_by_text("model not found").count() == 0, day
+        for slider in sliders:
+            drawn = picture(slider)
+            slider.press("Home")
+            assert picture(slider) != drawn
+        page.evaluate(SHUTDOWN)
+    page.close()
+    views = [
+        o.data[build.VIEW]["model_id"] for c in nbformat.read(saved, 4).cells for o in c.outputs if build.VIEW in o.data
+    ]
+    assert set(views) <= set(build.states(nbformat.read(path, 4)))
+
+
 def test_an_error_in_a_cell_fails(local_browser, lab, tmp_path):
     path = tmp_path / "broken.ipynb"
     path.write_text(build.text_of(build.convert("# %%\n1 / 0\n")))

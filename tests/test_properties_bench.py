@@ -152,9 +152,10 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
         shown = []
         patch.setattr(notebook, "display", lambda *args, **options: shown.append((*args, options)))
         notebook.show(figure, f"{n} by {k}")
-    [(content, options)] = shown
+    (content, options), (folded, _) = shown
     assert content["image/png"].startswith(b"\x89PNG") and content["text/plain"] == f"{n} by {k}"
     assert options["metadata"]["image/png"]["alt"] == f"{n} by {k}" and not plt.fignum_exists(figure.number)
+    assert folded["text/html"].endswith(f"</summary>{n} by {k}</details>")
     for alt in ("", "  "):
         refuses("alt", notebook.show, figure, alt)
 

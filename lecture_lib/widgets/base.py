@@ -1,14 +1,18 @@
 """What the widgets share: their module of JavaScript, checked traits, and what stands in where no JavaScript runs."""
 
+import hashlib
 import html
 import operator
+import re
 import sys
+import weakref
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
 
 import anywidget
 import traitlets
+from IPython import get_ipython
 
 _HERE = Path(__file__).parent
 
@@ -112,6 +116,27 @@ def fallback(what: str, text: str, head: Sequence[str], rows: Sequence[Sequence[
     return f"<p>{said}</p>{body}<table>{names}<tbody>{lines}</tbody></table>"
 
 
+_alive = weakref.WeakValueDictionary()  # the widgets of cells, by their ids
+_count = {"run": None, "made": 0}  # of the widgets that a run of a cell has made
+
+
+def _place() -> str | None:
+    """The id of a widget that is being made: a hash of its cell and of its number there. None outside of a cell.
+
+    A cell that runs again gives the same ids. So the states in a notebook's file still fit after it was run and saved:
+    JupyterLab shows its widgets the next day, before anything runs. With ids drawn anew it would find no state.
+    """
+    shell = get_ipython()
+    parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
+    if "code" not in parent.get("content", {}):
+        return None
+    run, cell = parent["header"]["msg_id"], parent.get("metadata", {}).get("cellId")
+    if not re.fullmatch(r"[\w-]{1,64}", cell or ""):  # no id of the file: as notebooks/build.py makes them
+        cell = hashlib.sha256(f"code\n{parent['content']['code']}\n1".encode()).hexdigest()[:12]
+    _count.update(run=run, made=_count["made"] + 1 if _count["run"] == run else 1)
+    return hashlib.sha256(f"{cell}\n{_count['made']}".encode()).hexdigest()[:32]
+
+
 class Widget(anywidget.AnyWidget):
     """What the widgets share: the look, and what stands in for the picture where no JavaScript runs.
 
@@ -120,6 +145,14 @@ class Widget(anywidget.AnyWidget):
 
     _css = style()
     _ipython_display_ = None  # ipywidgets 7 would display by it, without the fallback
+
+    def __init__(self, **traits):
+        if place := _place():
+            if place in _alive:  # the cell runs again: its first widget must not go, one day, with the second's id
+                _alive[place].close()
+            traits["model_id"] = place
+            _alive[place] = self
+        super().__init__(**traits)
 
     def _repr_mimebundle_(self, **kwargs):
         data, metadata = super()._repr_mimebundle_(**kwargs)
