@@ -110,8 +110,9 @@ def check(name: str, answer: object) -> None:
     try:
         if answer is None or answer is ...:
             raise exercises.NotAttempted
-        if not callable(answer):
-            raise exercises.Wrong("hand over the function itself, not what it returns.")
+        if callable(answer) == hasattr(checks[name], "on_paper"):
+            what = "a number" if callable(answer) else "the function itself, not what it returns"
+            raise exercises.Wrong(f"hand over {what}.")
         praise = checks[name](answer)
     except exercises.NotAttempted:
         print("○ Not attempted yet. Replace the three dots, then run this cell again.")

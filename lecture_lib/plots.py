@@ -103,3 +103,60 @@ def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], *, col
     way = {"arrowstyle": "-|>", "color": colour, "lw": 1.8, "shrinkA": 0, "shrinkB": 0, "mutation_scale": 15}
     ax.annotate("", end, start, arrowprops=way | {"connectionstyle": f"arc3,rad={bend}"})
     return ax
+
+
+def dispatch(ax: Axes, p: np.ndarray) -> Axes:
+    """How a layer of experts handles N tokens by their best expert: probabilities (N, E) in.
+
+    Tokens in their order, sorted by expert, and each expert with its group.
+    """
+    n, n_experts = p.shape
+    best = p.argmax(1)
+    order = best.argsort(kind="stable").tolist()
+    for i, e in enumerate(best):
+        y, y_sorted = n - 1 - i, n - 1 - order.index(i)
+        for x, height in ((0, y), (4.2, y_sorted)):
+            box(ax, x, height, 1.1, 0.8, f"token {i}", colour=f"C{e}")
+        arrow(ax, (1.15, y + 0.4), (4.15, y_sorted + 0.4), colour=f"C{e}")
+        ax.text(-0.15, y + 0.4, f"$\\pi_{e}$ = {p[i, e]:.2f}", ha="right", va="center", color="0.25")
+    for e in range(n_experts):
+        places = [n - 1 - order.index(i) for i in range(n) if best[i] == e]
+        if not places:
+            continue
+        low, high = min(places), max(places) + 0.8
+        box(ax, 6.6, low, 2.3, high - low, f"expert {e}: $f_{e}$", colour=f"C{e}")
+        arrow(ax, (5.35, (low + high) / 2), (6.55, (low + high) / 2), colour=f"C{e}")
+    for x, text, side in ((-0.15, "the largest", "right"), (2.65, "dispatch: sort by expert", "center"),
+                          (7.75, "one product a group", "center")):  # fmt: skip
+        ax.text(x, n + 0.05, text, ha=side)
+    ax.text(9.05, n / 2, "combine:\n× probability,\nin the\nold order", va="center")
+    ax.set(xlim=(-1.3, 10.7), ylim=(-0.1, n + 0.4))
+    ax.axis("off")
+    return ax
+
+
+def expert_block(ax: Axes, n_experts: int = 4, chosen: int = 1) -> Axes:
+    """A transformer block, from left to right, whose feed-forward network is a layer of experts."""
+    mid, y_in = 1.5, -0.8
+    for x, width, text in ((0.6, 1.0, "norm"), (2.0, 1.5, "attention"), (5.0, 1.0, "norm"), (6.4, 1.1, "router")):
+        box(ax, x, mid - 0.4, width, 0.8, text, colour="C2" if text == "router" else "C0")
+    for x in (4.2, 11.4):
+        ax.text(x, mid, "+", ha="center", va="center", fontsize="x-large")
+    steps = [(-0.2, 0.55), (1.65, 1.95), (3.55, 3.95), (4.4, 4.95), (6.05, 6.35), (11.65, 12.3)]
+    for start, end in steps:
+        arrow(ax, (start, mid), (end, mid))
+    heights = np.linspace(-0.1, 3.1, n_experts)[::-1]
+    for e, y in enumerate(heights):
+        on = e == chosen
+        box(ax, 8.6, y - 0.32, 1.5, 0.64, f"expert {e}", on=on, colour="C1")
+        if on:
+            arrow(ax, (7.55, mid), (8.55, y), colour="C1")
+            arrow(ax, (10.15, y), (11.15, mid + 0.05), colour="C1")
+    for start, end in ((0.1, 4.2), (4.65, 11.4)):  # what goes around
+        ax.plot([start, start, end], [mid, y_in, y_in], color="0.3", lw=1.5)
+        arrow(ax, (end, y_in), (end, mid - 0.3))
+    ax.text(8.0, y_in - 0.2, "residual stream", ha="center", va="top", color="0.3", fontsize="small")
+    ax.text(9.35, 3.7, "in place of one feed-forward network", ha="center", fontsize="small")
+    ax.set(xlim=(-0.3, 12.4), ylim=(-1.4, 4.1))
+    ax.axis("off")
+    return ax

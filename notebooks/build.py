@@ -73,7 +73,6 @@ FIRST_EDITION = {
     "05_conditional_computation",
     "06_early_exits",
     "07_adaptive_language_model",
-    "08_mixture_of_experts",
     "09_experts_at_scale",
     "10_adapters",
     "12_merging",

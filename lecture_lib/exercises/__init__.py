@@ -15,7 +15,14 @@ from lecture_lib.exercises.early_exits import mean_flops, patience_exit
 from lecture_lib.exercises.experts_at_scale import groups, intensity
 from lecture_lib.exercises.gumbel_softmax import forbid, keep_or_discard
 from lecture_lib.exercises.merging import elect_and_merge, soup_members
-from lecture_lib.exercises.mixture_of_experts import balance_loss, dropped_by_chance
+from lecture_lib.exercises.mixture_of_experts import (
+    balance_loss,
+    below_one,
+    dropped_by_chance,
+    equal_cost,
+    half_loads,
+    read_the_loss,
+)
 from lecture_lib.exercises.outlook import pareto_front, random_budget
 from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baseline
 from lecture_lib.exercises.sparse_choices import entmax_15, smallest_lead

@@ -129,3 +129,21 @@ def judge(
 def exercise(cases: list[tuple], **more: object) -> Callable[[Callable], Callable[[Answer], str]]:
     """Make a check of a function as `judge` wants it."""
     return lambda solve: functools.wraps(solve)(lambda answer: judge(answer, solve, cases, **more))
+
+
+def number(praise: str, wanted: float, hints: dict[str, float], tolerance: float = 0.01) -> Callable[[object], str]:
+    """Make a check of a number that was found on paper; a mistake is named if it leads to the number given."""
+
+    def judge_number(answer: object) -> str:
+        given = tensor_of(answer, "one number").detach()
+        if given.numel() != 1:
+            raise Wrong(f"the result should be one number, it is of shape {tuple(given.shape)}.")
+        for hint, value in {"": wanted, **hints}.items():
+            if abs(given.item() - value) <= tolerance:
+                if hint:
+                    raise Wrong(hint)
+                return praise
+        raise Wrong(f"it should not be {show(given.item())}. Write down each step, and check the last one first.")
+
+    judge_number.on_paper = True
+    return judge_number

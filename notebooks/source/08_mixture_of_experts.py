@@ -3,39 +3,32 @@
 #
 # **Notebook 08** · *Designing efficient and modular neural networks*
 #
-# Sixty-four networks side by side, and each token runs one of them.
-# A router decides which. Left alone, it sends everybody to the same.
+# Many networks of one shape, the *experts*. For each token a *router* chooses one of them, or a few. Only those run.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **What you will be able to do.** Route tokens to experts by hand, and with a layer that runs only what was chosen; see
-# routing collapse, and cure it; tell which cures hurt; say what a layer of experts costs, counted and measured; test
-# with numbers, not with anecdotes, what the experts have specialised in. You need: softmax, backpropagation, notebook
-# 02 or 04 for choices with a gradient. About 45 minutes with the two exercises. Everything below runs on a laptop in
-# about a minute.
+# **What you will be able to do.** Write a layer of experts: router, top-k, dispatch, combine. Compute its balance loss,
+# and know what the value does not say. Recognise collapsed routing, and choose a cure. Compare experts with a dense
+# network of equal cost. Measure, with controls, what an expert specialises in. You need: softmax and backpropagation,
+# and notebook 02 or 04 for choices with a gradient.
 
-# %% slideshow={"slide_type": "skip"}
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Imports, the seed, and two records
 import math
-import time
 from functools import partial
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from sklearn.metrics import mutual_info_score
 from torch import nn
 
-from lecture_lib import plots
-from lecture_lib.choice import argmax, top_k
+from lecture_lib import plots, recorded
+from lecture_lib.choice import top_k
 from lecture_lib.cost import count_flops, wall_time
-from lecture_lib.data import KINDS, batches, digits, python_sources, token_kinds
+from lecture_lib.data import KINDS, digits, python_sources, token_kinds
 from lecture_lib.moe import (
-    BalanceBias,
-    CosineRouter,
     MoE,
-    collapse,
     expert_choice,
-    expert_load,
     hashed,
     load_balance_loss,
     representation_collapse,
@@ -43,285 +36,386 @@ from lecture_lib.moe import (
     switch,
     within_capacity,
 )
-from lecture_lib.notebook import check, setup, show
-from lecture_lib.training import fit
+from lecture_lib.notebook import check, claim, setup, show
+from lecture_lib.recorded import mixture_of_experts as sixteen_codes
+from lecture_lib.recorded import mixture_of_experts_hash as next_byte
 from lecture_lib.widgets import ExpertCalculator, Routing
 
 seed = setup(0)
+torch.set_printoptions(precision=2, sci_mode=False)
+record, text_record = recorded.load("mixture_of_experts"), recorded.load("mixture_of_experts_hash")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Six tokens, three experts
 #
-# $$y = \sum_e z_e \, f_e(x) \qquad z = [0.5, 0, 0]: \text{ only } f_a \text{ runs}$$
+# $$y = \sum_e z_e \, f_e(x) \qquad z = [0.53, 0, 0]: \text{ only } f_0 \text{ runs}$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** How can a layer hold many networks, and run few of them?
+#
+# **Idea.** A *token* is one vector $x$ of width $D$: a word, a patch, a byte. $N$ tokens pass the layer together.
+#
+# - The **experts** $f_0, \dots, f_{E-1}$ are $E$ networks of one shape, with weights of their own. Here: two matrices
+#   with a ReLU between them, and $H$ hidden units.
+# - The **router** is one matrix $W$ of $D \times E$. It gives each expert a score, $s = xW$, and with softmax a
+#   probability, $\pi = \mathrm{softmax}(s)$.
+# - **Top-k**: the $k$ experts of largest probability are chosen; here $k = 1$. Their weight is $z_e = \pi_e$; all
+#   other weights are 0.
+# - **Dispatch**: sort the tokens by expert. An expert takes all its tokens at once, in one matrix product.
+# - **Combine**: multiply each result by its weight, and put it back in the old order.
+#
+# The cell computes $\pi$ for six tokens. Row 0 has the scores of the talk. Look for the largest number of each row.
 
 # %% slideshow={"slide_type": "skip"}
 s = torch.tensor(
     [[1.3, 0.2, 0.7], [0.1, 1.5, 0.3], [2.0, 0.4, 0.1], [0.2, 0.3, 1.1], [0.9, 0.8, 0.1], [0.0, 0.6, 1.9]]
-)  # scores of the experts a, b, c, for six tokens; the first row is the talk's
-p = s.softmax(-1)
-best = p.argmax(-1)
-print("probability of the best:", [f"{'abc'[e]} {v:.2f}" for e, v in zip(best, p.max(-1).values, strict=True)])
+)  # (N, E)
+pi = s.softmax(-1)
+print(pi, pi.argmax(-1), sep="\n")
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Picture: dispatch and combine
 fig, ax = plt.subplots(figsize=(10, 3.5))
-order, colours = best.argsort(stable=True).tolist(), ["C0", "C1", "C2"]
-for i in range(6):
-    e, place = best[i].item(), order.index(i)
-    y, y_sorted = 5 - i, 5 - place
-    for x, height in ((0, y), (4.2, y_sorted)):
-        plots.box(ax, x, height, 1.1, 0.8, f"token {i + 1}", colour=colours[e])
-    plots.arrow(ax, (1.15, y + 0.4), (4.15, y_sorted + 0.4), colour=colours[e])
-    ax.text(-0.15, y + 0.4, f"{'abc'[e]} {p[i, e]:.2f}", ha="right", va="center", color="0.25")
-for e in range(3):
-    places = [5 - order.index(i) for i in range(6) if best[i] == e]
-    low, high = min(places), max(places) + 0.8
-    plots.box(ax, 6.6, low, 2.3, high - low, f"expert {'abc'[e]}: $f_{'abc'[e]}$", colour=colours[e])
-    plots.arrow(ax, (5.35, (low + high) / 2), (6.55, (low + high) / 2), colour=colours[e])
-ax.text(-0.15, 6.05, "best", ha="right")
-ax.text(2.65, 6.05, "sort by expert", ha="center")
-ax.text(7.75, 6.05, "one product a group", ha="center")
-ax.text(9.05, 3, "× probability,\nback to the\nold order", va="center")
-ax.set(xlim=(-1.0, 10.5), ylim=(-0.1, 6.4))
-ax.axis("off")
+plots.dispatch(ax, pi.numpy())
 show(
     fig,
-    "Six tokens with the expert that each prefers and its probability. Arrows sort them by expert: three go to expert "
-    "a, one to b, two to c. Each expert is one box that takes its group at once.",
+    "Six tokens with the expert of largest probability. Arrows sort them by expert: tokens 0, 2 and 4 go to expert 0, "
+    "token 1 to expert 1, tokens 3 and 5 to expert 2. Each expert takes its group at once; the results are multiplied "
+    "by the probability and put back in the old order.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Row by row: softmax over the experts, keep the largest, forget the others. The talk's scores give expert a a weight of
-# about 0.5. Experts are networks of one shape, usually the feed-forward part of a transformer block, so tokens that go
-# to the same expert can go **together**: sort by expert, one matrix product a group, put everything back.
-#
-# This is the same equation as in every notebook before, with z from a top-1 choice and many more options. What is new
-# is only the scale: there may be hundreds of experts, thousands of tokens, and no time to run what was not chosen.
+# Row by row: softmax over the experts, keep the largest, forget the others. The talk's scores give expert 0 a weight of
+# about 0.5. Tokens of one expert go **together**: sort by expert, one matrix product for each group, put everything
+# back. It is the equation of all notebooks, with z from a top-1 choice. New is the scale: there may be hundreds of
+# experts, thousands of tokens, and no time to run what was not chosen.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ## By hand: sort, multiply, put back
+# ## A layer of experts, written out
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** How much code is that?
+#
+# **Code.** First the shape of an expert. Then the whole layer, for any $k$: each line of `forward` is one of the steps
+# above. Look at the loop. It goes over experts, not over tokens, and an expert runs on its own tokens only.
+
+
+# %% slideshow={"slide_type": "skip"}
+def network(D, H):
+    return nn.Sequential(nn.Linear(D, H, bias=False), nn.ReLU(), nn.Linear(H, D, bias=False))
+
 
 # %% slideshow={"slide_type": "-"}
-layer = MoE(d_model=4, d_hidden=8, n_experts=3, choose=switch)
-x = torch.randn(6, 4)  # six tokens
+class Layer(nn.Module):
+    def __init__(self, D, H, E, k):
+        super().__init__()
+        self.k, self.router = k, nn.Linear(D, E, bias=False)
+        self.experts = nn.ModuleList(network(D, H) for _ in range(E))
 
-order = best.argsort(stable=True)
-groups = x[order].split(best.bincount(minlength=3).tolist())
-out = torch.cat([f(group) for f, group in zip(layer.experts, groups, strict=True)])
-y = torch.zeros_like(x).index_copy(0, order, out) * p.max(-1, keepdim=True).values
+    def forward(self, x):  # (N, D)
+        weight, expert = self.router(x).softmax(-1).topk(self.k)  # both (N, k)
+        y = torch.zeros_like(x)
+        for e, f in enumerate(self.experts):
+            token, place = (expert == e).nonzero(as_tuple=True)  # dispatch: who chose e
+            y = y.index_add(0, token, weight[token, place, None] * f(x[token]))  # combine
+        return y
 
-choice = switch(s)  # z: the probability of the best expert, else 0
-torch.testing.assert_close(y, layer(x, choice)[0])
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The library's layer is `lecture_lib.moe.MoE`. Its experts' weights lie in two tensors, `w_in` (E, D, H) and `w_out`
+# (E, H, D), and `switch` is the choice by top-k of $\pi$. The cell gives both layers the same weights. If
+# `assert_close` prints nothing, they agree, here with two experts a token.
+
+# %% slideshow={"slide_type": "skip"}
+mine, x = Layer(D=4, H=8, E=3, k=2), torch.randn(6, 4)
+library = MoE(d_model=4, d_hidden=8, n_experts=3, choose=partial(switch, k=2), activation=F.relu)
+with torch.no_grad():
+    library.router.weight.copy_(mine.router.weight)
+    library.experts.w_in.copy_(torch.stack([f[0].weight.T for f in mine.experts]))
+    library.experts.w_out.copy_(torch.stack([f[2].weight.T for f in mine.experts]))
+y, choice = library(x)
+torch.testing.assert_close(mine(x), y)
+print("chosen by the six tokens:", *[row.nonzero().flatten().tolist() for row in choice.weights])
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# What the library adds: other ways to choose, one grouped product in place of the loop, a capacity (below), experts
+# that all tokens share, and errors that say what is wrong.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Why is the weight a probability?
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict:** only one expert runs. What if its weight were scaled to 1?
+# **Predict.** With $k = 1$ only one expert runs. Its weight is its probability, about 0.5. What if it were scaled to 1?
+#
+# <details><summary>A. Better: the output is not made smaller</summary>
+#
+# **No.** Its size is not the problem: the experts learn any scale.
+#
+# </details>
+#
+# <details><summary>B. The router learns nothing</summary>
+#
+# **Yes.** The weight is the only way from the loss to the router. The constant 1 has no gradient.
+#
+# </details>
+#
+# <details><summary>C. No difference</summary>
+#
+# **No.** The output differs by a factor only, but the gradient of the router does not.
+#
+# </details>
 
-# %% slideshow={"slide_type": "-"} tags=["fold"]
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The cell computes the gradient of the router's matrix, once with each weight. `top_k` with $k = 1$ is a softmax over
+# the one that is kept: always 1.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title The gradient of the router, with each weight
 slopes = {}
 for name, choose in {"its probability": switch, "scaled to 1": partial(top_k, k=1)}.items():
-    layer.choose = choose
-    (slope,) = torch.autograd.grad(layer(x)[0].square().sum(), layer.router.weight, materialize_grads=True)
+    library.choose = choose
+    (slope,) = torch.autograd.grad(library(x)[0].square().sum(), library.router.weight, materialize_grads=True)
     slopes[name] = slope.norm().item()
-    print(f"weight of the best expert: {name:16} gradient of the router: {slopes[name]:.3f}")
-assert slopes["its probability"] > 0 == slopes["scaled to 1"]
+    print(f"weight: {name:16} size of the router's gradient: {slopes[name]:.4f}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claim
+claim(
+    "with weight 1 the router has no gradient, with its probability it has one",
+    slopes["its probability"] > 0 == slopes["scaled to 1"],
+    probability=slopes["its probability"],
+    one=slopes["scaled to 1"],
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Gates, tensor by tensor · optional
+#
+# **Question.** What if the weights should sum to 1, with $k = 2$?
+#
+# **Idea.** Shazeer et al. (2017) keep the $k$ largest *scores*, set the others to $-\infty$, and take the softmax of
+# what is left. While training they first add noise: $s_e + G_e \cdot \mathrm{softplus}((xW_\text{noise})_e)$, with
+# $G_e$ normal. So an expert that is just behind is tried now and then. This is **noisy top-k gating**.
+#
+# **Code.** Two tokens, four experts. Each step is printed: look at where a probability becomes 0.
+
+# %% slideshow={"slide_type": "skip"}
+s = torch.tensor([[2.0, 1.0, 0.9, -1.0], [0.0, 0.1, 0.2, 0.3]])
+spread = F.softplus(torch.full_like(s, -1.0))  # of the noise: learnt, here equal for all
+noisy = s + spread * torch.randn(s.shape, generator=torch.Generator().manual_seed(seed))
+kept = torch.zeros_like(s, dtype=torch.bool).scatter(-1, noisy.topk(2).indices, True)
+masked = noisy.masked_fill(~kept, -math.inf)
+z = masked.softmax(-1)
+for name, tensor in {"scores s": s, "noisy": noisy, "the two best": masked, "weights z": z}.items():
+    print(f"{name:13}", *[[round(v, 2) for v in row] for row in tensor.tolist()])
+print(f"{'of all':13}", *[[round(v, 2) for v in row] for row in (noisy.softmax(-1) * kept).tolist()])
+torch.testing.assert_close(z, top_k(noisy, 2).weights)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** Two weights in each row are exactly 0: those experts need not run. `weights z` sums to 1; the last
+# line, the weights of `switch`, sums to less. With $k = 1$ only the second kind gives the router a gradient, as you
+# have seen. Row 1 has close scores: there noise may change who is chosen. The module with its learnt noise is
+# `moe.NoisyRouter`.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Where the layer sits
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Picture: experts in a transformer block
+fig, ax = plt.subplots(figsize=(10, 3.3))
+plots.expert_block(ax)
+show(
+    fig,
+    "A transformer block from left to right: norm, attention, added to the residual stream; norm, router, one of four "
+    "experts, added to the residual stream. The experts stand where a block has one feed-forward network.",
+)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Four lines, and the library agrees. What it adds: any way to choose, any leading shape, one grouped product in place
-# of the loop, a capacity, gated experts, experts that everybody shares, gradients, and errors that say what is wrong.
-#
-# Why multiply by the probability, when there is only one expert? Because it is the router's only gradient. Scale the
-# weight to 1, and the router never learns.
+# In a transformer the layer takes the place of the feed-forward network of a block, often of every second block.
+# Attention stays dense. Each token is routed at each such layer anew. The residual stream goes around the layer: a
+# token without an expert still passes.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Many parameters, one cost?
 #
-# One to 64 experts, one of them for each token. **Predict:** does the clock agree with the counter?
+# One to 64 experts, one of them for each token.
 
-# %% slideshow={"slide_type": "skip"} tags=["varies"]
-experts, crowds = [1, 4, 16, 64], [16, 256, 2048]
-parameters, flops, times = {}, {}, {}
-for n in experts:
-    layer = MoE(256, 512, n, switch, activation=F.relu)
-    parameters[n] = sum(w.numel() for w in layer.parameters())
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** What do more experts cost?
+#
+# **Idea.** A token runs $k$ experts and the router. A product with a matrix of $a \times b$ takes $2ab$ FLOPs (a
+# multiplication and an addition for each weight). So
+#
+# $$\text{parameters} = DE + 2DH \cdot E \qquad \text{FLOPs a token} = 2DE + 4DH \cdot k$$
+#
+# **Code.** Both are counted for $D = 256$, $H = 512$. Look at which column grows with $E$.
+
+# %% slideshow={"slide_type": "skip"}
+numbers = [1, 4, 16, 64]  # of experts
+layers = {E: MoE(256, 512, E, switch, activation=F.relu) for E in numbers}
+parameters, flops = {}, {}
+for E, layer in layers.items():
+    parameters[E] = sum(w.numel() for w in layer.parameters())
+    with torch.no_grad():
+        flops[E] = count_flops(layer, torch.randn(2048, 256)) / 2048
+    print(f"{E:3} experts: {parameters[E]:10,} parameters, {flops[E]:9,.0f} FLOPs a token")
+    torch.testing.assert_close(flops[E], 2 * 256 * E + 4 * 256 * 512.0)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Does the clock agree with the count, for 64 experts against one?
+#
+# <details><summary>A. Yes, for any number of tokens</summary>
+#
+# **No.** For few tokens 64 experts take several times as long.
+#
+# </details>
+#
+# <details><summary>B. Only for many tokens</summary>
+#
+# **Yes.** With 2,048 tokens, each expert has about 32 of them. With 16, almost every token needs an expert of its own.
+#
+# </details>
+#
+# <details><summary>C. No, 64 experts take 64 times as long</summary>
+#
+# **No.** What was not chosen does not run.
+#
+# </details>
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Counted, and measured
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess", "varies"]
+# @title Measure seconds, and plot them beside the counts
+crowds = [16, 256, 2048]
+times = {}
+for E, layer in layers.items():
     for tokens in crowds:
-        x = torch.randn(tokens, 256)
         with torch.no_grad():
-            flops[n, tokens] = count_flops(layer, x) / tokens
-            times[n, tokens] = wall_time(layer, x, min_seconds=0.1)
+            times[E, tokens] = wall_time(layer, torch.randn(tokens, 256), min_seconds=0.1)
 slower = {tokens: times[64, tokens] / times[1, tokens] for tokens in crowds}
-print("64 experts against 1:")
-print(f"  parameters {parameters[64] / parameters[1]:.0f} ×, FLOPs {flops[64, 2048] / flops[1, 2048]:.2f} ×")
-print("  milliseconds " + ", ".join(f"{ratio:.1f} × for {tokens:,} tokens" for tokens, ratio in slower.items()))
-assert parameters[64] > 60 * parameters[1] and flops[64, 2048] < 1.1 * flops[1, 2048]
-assert max(slower[16], slower[256]) > 1.2 * slower[2048]
-
-# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.7))
-lines = {"parameters": [parameters[n] / parameters[1] for n in experts]}
-lines["FLOPs a token"] = [flops[n, 2048] / flops[1, 2048] for n in experts]
-plots.curves(left, experts, {name: [values] for name, values in lines.items()})
+lines = {"parameters": [[parameters[E] / parameters[1] for E in numbers]]}
+lines["FLOPs a token"] = [[flops[E] / flops[1] for E in numbers]]
+plots.curves(left, numbers, lines)
 left.set(title="counted")
-relative = {f"{tokens:,} tokens": [[times[n, tokens] / times[1, tokens] for n in experts]] for tokens in crowds}
-plots.curves(right, experts, relative)
+relative = {f"{tokens:,} tokens": [[times[E, tokens] / times[1, tokens] for E in numbers]] for tokens in crowds}
+plots.curves(right, numbers, relative)
 right.set(title="measured: seconds")
 for ax in (left, right):
     ax.set(xscale="log", yscale="log", xlabel="experts", ylim=(0.5, 100))
-    ax.set_xticks(experts, experts)
+    ax.set_xticks(numbers, numbers)
     ax.set_yticks([1, 10, 100], ["1 ×", "10 ×", "100 ×"])
     ax.minorticks_off()
-left.set_ylabel("against one expert")
+left.set_ylabel("against one expert (log)")
 show(
     fig,
     "Against the number of experts, relative to one. Left: parameters grow 64 times, FLOPs hardly. Right, the "
     f"time with 64: {slower[16]:.1f} times for 16 tokens, {slower[256]:.1f} for 256, {slower[2048]:.1f} for 2,048.",
 )
+claim(
+    "64 experts have more than 60 times the parameters of one, and less than 1.1 times its FLOPs",
+    parameters[64] > 60 * parameters[1] and flops[64] < 1.1 * flops[1],
+    parameters=parameters[64] / parameters[1],
+    FLOPs=flops[64] / flops[1],
+)
+claim(
+    "64 experts are slower than one by a larger factor for 256 tokens than for 2,048",
+    slower[256] > slower[2048],
+    clock=True,
+    for_256=slower[256],
+    for_2048=slower[2048],
+)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The talk's motivation, "computational cost can be independent of the number of parameters", is true for the **count**.
-# What is added to the FLOPs is the router's own product: one column for each expert.
-#
-# The clock agrees only while there are many tokens for each expert. With 16 tokens and 64 experts, almost every token
-# drags a whole expert out of memory for itself: the weights are read once and used once. With 256, almost all 64
-# experts are read, for four tokens each. The time goes into *bytes*, not into FLOPs. With 2,048 tokens each expert
-# serves about 32, and reading it pays. So experts like big batches; and a chat with one user, one token at a time, pays
-# for the memory of every expert that it touches. Notebook 09 draws the line between the two regimes.
-
-# %% slideshow={"slide_type": "skip"}
-expert_bytes, touched, intensity = 4 * 2 * 256 * 512, {}, {}
-for tokens in crowds:
-    with torch.no_grad():
-        touched[tokens] = (expert_load(layer(torch.randn(tokens, 256))[1]) > 0).sum().item()
-    intensity[tokens] = flops[64, tokens] * tokens / (touched[tokens] * expert_bytes)
-    print(f"{tokens:5,} tokens: {touched[tokens]} of 64 experts read, {intensity[tokens]:4.1f} FLOPs a byte of them")
-assert touched[16] >= 8 and touched[256] >= 50 and intensity[2048] > 6 * intensity[256]
+# The talk's motivation, "computational cost can be independent of the number of parameters", is true for the count:
+# only the router's product grows, one column for each expert. The clock agrees only while there are many tokens for
+# each expert. With few tokens, many experts are read from memory for a token or two each. Notebook 09 measures this.
+# Also, all experts must be kept in memory, chosen or not.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## A calculator
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title The calculator
 calculator = ExpertCalculator(d_model=256, d_hidden=1024, n_experts=8, k=1, capacity_factor=1.25, n_tokens=4096)
 calculator
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **Try.** Double the experts: total parameters double, FLOPs stay. Double k: FLOPs double. Many tokens, capacity factor
-# 1.25: next to nothing is dropped, *if* routing is uniform. Now few tokens: chance alone overfills some expert.
-# The router that we train next is worse than chance.
+# **Try.** Double the experts: parameters double, FLOPs hardly change. Double $k$: FLOPs nearly double. The last
+# numbers, of dropped tokens, belong to the capacity: an expert has room for so many tokens only.
 
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Left alone, routing collapses
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: a dense layer of equal cost ★★☆ 3 min
 #
-# The digits, eight experts, the task's loss and nothing else.
+# $D = 32$, $H = 8$, 64 experts, $k = 1$. A dense layer, one network without a router, is to cost the same FLOPs a
+# token. How many hidden units has it? Give the number.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+hidden_units = ...
+
+check("equal_cost", hidden_units)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+hidden_units_solution = (2 * 32 * 64 + 4 * 32 * 8) / (4 * 32)  # (router + expert) / FLOPs of a hidden unit
+
+check("equal_cost", hidden_units_solution)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## An expert has room for so many
+#
+# $$\text{room} = \left\lceil c \cdot \frac{kN}{E} \right\rceil \qquad c: \text{capacity factor}$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** What if all tokens want the same expert?
+#
+# **Idea.** On real machines tensors have fixed sizes, so each expert has a fixed room: the mean number of its tokens,
+# times the *capacity factor* $c$. Who comes too late is **dropped**: $y = 0$ for this token, and only the residual
+# stream carries it on. First choices queue before second ones, and tokens in their order.
+#
+# **Code.** Four tokens, two experts, $c = 1$, so the room is 2. Three tokens want expert 0. `within_capacity` sets the
+# weights of dropped tokens to 0. Look at which of the three is dropped, in the order of tokens, and with *batch
+# priority* (Riquelme et al. 2021), where the tokens of largest probability queue first.
 
 # %% slideshow={"slide_type": "skip"}
-data = digits()
-N_CODES = 16
-names = torch.stack([torch.randperm(10, generator=torch.Generator().manual_seed(code)) for code in range(N_CODES)])
-names[0] = torch.arange(10)  # code 0 calls a 7 a 7
-
-
-class Reader(nn.Module):
-    """An image and a code in, the digit's name in that code out: one hidden layer, with experts beside it."""
-
-    def __init__(self, choose, d_model, d_hidden, n_experts, normalise=False):
-        super().__init__()
-        self.pixels, self.code = nn.Linear(64, d_model), nn.Embedding(N_CODES, d_model)
-        self.norm = nn.LayerNorm(d_model) if normalise else nn.Identity()
-        self.told = choose is None  # one expert for each code, by decree
-        self.moe = MoE(d_model, d_hidden, n_experts, choose, activation=F.relu)
-        self.head = nn.Linear(d_model, 10)
-
-    def forward(self, image, code):
-        h = F.relu(self.pixels(image.flatten(1)) + self.code(code))
-        decree = argmax(F.one_hot(code, N_CODES).float()) if self.told else None
-        y, choice = self.moe(self.norm(h), decree)
-        return self.head(h + y), choice
-
-
-def lessons(codes, run):
-    """Endless batches of images, digits and codes."""
-    generator = torch.Generator().manual_seed(1000 * seed + run)
-    for image, digit in batches(data.train_x, data.train_y, size=128, generator=generator):
-        yield image, digit, torch.randint(codes, (len(image),), generator=generator)
-
-
-# %% slideshow={"slide_type": "skip"}
-def dropped(choice, capacity_factor=1.25):
-    """The share of tokens that would be dropped."""
-    kept = within_capacity(choice, capacity_factor).weights
-    return 1 - (kept > 0).sum().item() / (choice.weights > 0).sum().item()
-
-
-def train(choose, *, extra=None, normalise=False, codes=N_CODES, size=(32, 8, 16), steps=600, every=25, run=0):
-    torch.manual_seed(1000 * seed + run)
-    model = Reader(choose, *size, normalise)
-    image, digit = data.test_x.repeat(4, 1, 1), data.test_y.repeat(4)
-    code = torch.randint(codes, digit.shape, generator=torch.Generator().manual_seed(0))
-
-    def loss(image, digit, code):
-        logits, choice = model(image, code)
-        if isinstance(choose, BalanceBias):
-            choose.update(choice)
-        return F.cross_entropy(logits, names[code, digit]) + (extra(choice) if extra else 0)
-
-    def measure():
-        logits, choice = model(image, code)
-        right = logits.argmax(-1) == names[code, digit]
-        load = expert_load(choice).tolist()
-        return {"quality": right.float().mean().item(), "load": load, "dropped": dropped(choice)}
-
-    start = time.perf_counter()
-    history = fit(model, loss, lessons(codes, run), steps=steps, measure=measure, every=every, label=f"run {run}")
-    return model, history, (time.perf_counter() - start) / steps
-
-
-def max_over_mean(history):
-    return max(history[-1]["load"]) * len(history[-1]["load"])
-
-
-# %% slideshow={"slide_type": "skip"}
-plain = partial(train, codes=1, steps=300, every=10)
-on_digits = {
-    "eight experts, left alone": [plain(switch, size=(64, 64, 8), run=run) for run in range(2)],
-    "eight experts, balanced": [
-        plain(switch, extra=lambda c: 0.1 * load_balance_loss(c), size=(64, 64, 8), run=run) for run in range(2)
-    ],
-    "one expert": [plain(switch, size=(64, 64, 1), run=run) for run in range(2)],
-}
-for name, runs in on_digits.items():
-    accuracy = np.mean([history[-1]["quality"] for _, history, _ in runs])
-    loads = [max_over_mean(history) for _, history, _ in runs]
-    print(f"{name:26} accuracy {accuracy:.3f}, largest load / mean " + ", ".join(f"{load:.1f}" for load in loads))
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
-for ax, name in zip(axes, list(on_digits)[:2], strict=True):
-    history = on_digits[name][0][1]
-    load = np.array([row["load"] for row in history])
-    ranked = load[:, load[-1].argsort()[::-1]].T
-    ax.stackplot([row["step"] for row in history], ranked, colors=plt.cm.cividis(np.linspace(0.1, 0.95, 8)), ec="w")
-    ax.set(title=f"{name}: {history[-1]['quality']:.1%} right", xlabel="training step", xlim=(10, 300), ylim=(0, 1))
-    ax.text(290, 0.03, "the busiest expert", ha="right", color="w", fontsize="small")
-axes[0].set_ylabel("share of the tokens")
-show(
-    fig,
-    "Shares of eight experts over 300 training steps on the digits. Left alone, one expert soon takes most or "
-    "all of them. With a balance loss, eight bands of similar height. The accuracy is the same.",
-)
-
-# %% slideshow={"slide_type": "skip"}
-final = {name: np.mean([history[-1]["quality"] for _, history, _ in runs]) for name, runs in on_digits.items()}
-assert all(max_over_mean(history) > 5 for _, history, _ in on_digits["eight experts, left alone"])
-assert all(max_over_mean(history) < 2.5 for _, history, _ in on_digits["eight experts, balanced"])
-assert max(final.values()) - min(final.values()) < 0.03
+queue = switch(torch.tensor([[0.2, 0.0], [0.4, 0.0], [3.0, 0.0], [0.0, 1.0]]))
+for name, priority in {"in order": False, "batch priority": True}.items():
+    kept = within_capacity(queue, 1.0, batch_priority=priority).weights
+    print(f"{name:15} {[[round(v, 2) for v in row] for row in kept.tolist()]}")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **The rich get richer.** At the start, all experts are equally bad. Some happen to get more tokens (the inputs of the
-# router have a common part, and whoever likes it is ahead). They learn from more tokens, get better, so the router
-# trusts them more, and they get even more. An expert without tokens has no gradient: it stays where it started, and
-# nobody will ever ask it. This is the talk's "routing can very easily collapse".
+# In order, token 2 is dropped, though it is the surest. With batch priority it is token 0, the least sure. A large $c$
+# drops little and wastes room; a small one drops much.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: dropped by chance ★★☆ 10 min · optional
 #
-# **And on this task it costs nothing.** Collapsed, balanced, or with a single expert from the start: the accuracy is
-# the same. The digits do not need eight experts. Many tutorials stop here, at a picture of a collapse without a price.
-# If we want to see what collapse costs, we need a task for which one expert is not enough.
+# Each of N tokens draws one of E experts at random. An expert has room for C tokens; the rest is dropped. Which share
+# of the tokens is dropped, on average? Write `dropped_by_chance(n_tokens, n_experts, room)`; it should return a
+# number, exact (no simulation). The load of one expert is Binomial(N, 1/E), and `math.comb(n, m)` counts the ways to
+# choose m of n.
+
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+def dropped_by_chance(n_tokens, n_experts, room):
+    return ...
+
+
+check("dropped_by_chance", dropped_by_chance)
+
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+def dropped_by_chance_solution(n_tokens, n_experts, room):
+    from math import comb
+
+    q = 1 / n_experts
+    loads = range(room + 1, n_tokens + 1)  # those that overflow
+    overflow = sum((m - room) * comb(n_tokens, m) * q**m * (1 - q) ** (n_tokens - m) for m in loads)
+    return n_experts * overflow / n_tokens
+
+
+check("dropped_by_chance", dropped_by_chance_solution)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A task for sixteen experts
@@ -329,6 +423,8 @@ assert max(final.values()) - min(final.values()) < 0.03
 # Sixteen codes, each with its own names for the digits. Given: an image and the number of the code.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Picture: the names of a digit
+data, names = digits(), sixteen_codes.codebook()
 fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9), width_ratios=[1, 2.4])
 example = (data.test_y == 7).nonzero()[0, 0]
 left.imshow(data.test_x[example], cmap="gray_r")
@@ -347,527 +443,186 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The codes contradict each other: the same image is a 7 here and a 2 there. One expert of eight hidden units cannot
-# keep sixteen codes apart; sixteen experts, one for each code, could. It is the smallest version of what experts are
-# for, "multi-task problems" in the talk's list. And we know the truth: which expert *should* take which token. The
-# router is not told; it sees image and code mixed in one vector.
-#
-# **Predict:** how much better than a collapsed router is one that sends tokens to *random* experts, in perfect balance?
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Two cures: a loss, or a thermostat
-#
-# **A loss for balance:** 1 if balanced, $E$ if collapsed; its gradient goes through $P$
-#
-# $$L_{\text{balance}} = E \sum_e f_e \, P_e \qquad
-# f_e: \text{share of the tokens}, \quad P_e: \text{mean probability}$$
-#
-# **A bias, no loss:** it changes who is chosen, never with which weight
-#
-# $$e^* = \arg\max_e \,(p_e + b_e) \qquad
-# b_e \leftarrow b_e + u \cdot \operatorname{sign}(\text{mean load} - \text{load}_e)$$
-
-# %% slideshow={"slide_type": "skip"}
-scores = torch.randn(100, 8)
-f = F.one_hot(scores.argmax(-1), 8).float().mean(0)
-P = scores.softmax(-1).mean(0)
-torch.testing.assert_close(8 * (f * P).sum(), load_balance_loss(switch(scores)))
-collapsed = switch(torch.tensor([30.0, 0, 0, 0, 0, 0, 0, 0]).expand(100, 8))
-print(f"at the start {load_balance_loss(switch(scores)):.2f}, collapsed {load_balance_loss(collapsed):.2f}")
-assert load_balance_loss(collapsed) > 7.9
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# $f$ counts, so it has no gradient; $P$ has one, and it is larger where $f$ is large: the busiest expert is pushed down
-# hardest (Fedus et al. 2022, *Switch Transformers*). Written as $\sum_e f_e P_e$ it looks like an agreement of the two,
-# and that is what is penalised.
-#
-# The bias (Wang et al. 2024) is a thermostat: busy experts get a malus, idle ones a bonus, by a small step after each
-# batch. Weights stay the probabilities, so no gradient of balance disturbs the one of the task.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## The cures, as code
-
-# %% slideshow={"slide_type": "-"}
-def at_random(scores):
-    return argmax(torch.rand_like(scores))
-
-
-def balance(strength):
-    return lambda choice: strength * load_balance_loss(choice)
-
-
-cures = {
-    "left alone": lambda: {"choose": switch},
-    "normalised input": lambda: {"choose": switch, "normalise": True},
-    "balance loss": lambda: {"choose": switch, "extra": balance(0.1)},
-    "balance loss × 100": lambda: {"choose": switch, "extra": balance(10)},
-    "bias": lambda: {"choose": BalanceBias(16, rate=0.01)},
-    "at random": lambda: {"choose": at_random},
-    "expert choice": lambda: {"choose": expert_choice},
-    "z-loss": lambda: {"choose": switch, "extra": lambda c: 0.01 * router_z_loss(c)},
-    "told the code": lambda: {"choose": None},
-}
-
-# %% slideshow={"slide_type": "skip"} tags=["varies"]
-cured = {name: [train(**cure(), run=run) for run in range(2)] for name, cure in cures.items()}
-quality = {name: np.mean([history[-1]["quality"] for _, history, _ in runs]) for name, runs in cured.items()}
-uneven = {name: np.mean([max_over_mean(history) for _, history, _ in runs]) for name, runs in cured.items()}
-print("mean of 2 runs       accuracy   largest load / mean   dropped at 1.25   ms a step")
-for name, runs in cured.items():
-    drop, step = np.mean([(history[-1]["dropped"], 1e3 * seconds) for _, history, seconds in runs], 0)
-    print(f"{name:20} {quality[name]:8.3f} {uneven[name]:21.1f} {drop:17.0%} {step:11.2f}")
-
-# %% slideshow={"slide_type": "skip"}
-moderate = ("normalised input", "balance loss", "bias")
-assert all(quality["left alone"] < quality[name] - 0.005 < quality["told the code"] for name in moderate)
-assert quality["expert choice"] > quality["left alone"] - 0.01
-assert max(quality[name] for name in ("at random", "balance loss × 100")) < quality["left alone"] - 0.06
-assert quality["z-loss"] < quality["left alone"] + 0.04 and min(uneven["z-loss"], uneven["left alone"]) > 3
-assert max(uneven[name] for name in ("balance loss", "balance loss × 100", "bias", "at random")) < 2.5
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Which cure helps, which hurts
-#
-# Two runs each. **Predict:** where is routing at random?
-
-# %% slideshow={"slide_type": "-"} tags=["fold", "figure:experts_cures"]
-fig, ax = plt.subplots(figsize=(10, 4.1))
-for i, (name, runs) in enumerate(cured.items()):
-    x, y = [max_over_mean(history) for _, history, _ in runs], [history[-1]["quality"] for _, history, _ in runs]
-    ax.plot(x, y, color=f"C{i}", lw=1)
-    size = 220 if name == "expert choice" else 100  # a star has little area
-    ax.scatter(x, y, s=size, color=f"C{i}", marker="osD^vP*Xh"[i], zorder=3, label=name, ec="0.2", lw=0.6)
-ax.set(xscale="log", xlabel="largest load / mean load", ylabel="accuracy", xlim=(0.92, 17), ylim=(0.62, 0.97))
-ax.set_xticks([1, 2, 4, 8, 16], ["1\nequal", "2", "4", "8", "16\none has all"])
-ax.minorticks_off()
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1))
-show(
-    fig,
-    "Accuracy against the largest load over the mean. Told the code: equal loads, best. Bias, balance loss, "
-    "normalised input: loads of 1 to 4 times the mean, almost as good. Left alone and z-loss: 5 to 11, worse. At "
-    "random and the balance loss times 100: equal loads, and by far the worst.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# **Collapse has a price now**, some points of accuracy, and the moderate cures get them back. But look at the left
-# edge: balance is not the goal. Random routing is in perfect balance and far worse than collapse, as every expert must
-# learn all codes. A balance loss that is 100 times too strong ends next to it. Balance is *necessary* to use all the
-# experts; what is wanted is a router that knows.
-#
-# Surprising: a plain **layer normalisation** before the router does as much as the cures that carry the name. Hidden
-# units after a ReLU are all positive, so tokens look alike to the router, and all prefer the same expert from the first
-# step. Transformers normalise there anyway. The **z-loss** keeps scores small, which is good for rounding errors; it is
-# often listed beside the cures, but balances nothing. **Expert choice** lets each expert take its best tokens: equal by
-# construction, but who is taken depends on the whole batch, at test time too.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Watch it happen
-#
-# **Predict, then scrub:** is the final winner ahead from the start?
-
-# %% slideshow={"slide_type": "-"} tags=["fold", "figure:routing_widget"]
-Routing(
-    {
-        name: {key: [row[key] for row in cured[name][0][1]] for key in ("step", "load", "dropped", "quality")}
-        for name in list(cures)[:6]
-    }
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Recorded from the runs above: step through the training, switch the cure. Left alone, a few experts take over early
-# and keep most of the tokens. With the balance loss, the bars stay near the dashed mean. "Dropped" is what a capacity
-# of 1.25 times the mean would not take.
-
-# %% slideshow={"slide_type": "skip"}
-busiest = {name: np.sort(cured[name][0][1][-1]["load"])[-4:].sum() for name in ("left alone", "balance loss")}
-print("share of the four busiest experts at the end:", {name: f"{share:.0%}" for name, share in busiest.items()})
-assert busiest["left alone"] > 0.55 > busiest["balance loss"] + 0.05
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## A capacity turns imbalance into loss
-#
-# On real machines an expert has room for so many tokens: *capacity factor* × the mean. The others are dropped.
-
-# %% slideshow={"slide_type": "skip"}
-def expected_drop(n_tokens, n_experts, factor):
-    """If each token went to a random expert: E · E[max(load - capacity, 0)] / N, the load is binomial."""
-    room = math.ceil(round(factor * n_tokens / n_experts, 6))
-    q, load = 1 / n_experts, np.arange(n_tokens + 1)
-    binomial = [math.comb(n_tokens, int(m)) * q**m * (1 - q) ** (n_tokens - m) for m in load]
-    return n_experts * (np.maximum(load - room, 0) * binomial).sum() / n_tokens
-
-
-def test_choice(name, tokens=256):
-    """The choice of a trained reader for some test images in random codes."""
-    model = cured[name][0][0].eval()
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        return model(data.test_x[:tokens], torch.randint(N_CODES, (tokens,), generator=generator))[1]
-
-
-factors = np.linspace(0.5, 4, 29)
-measured = {name: test_choice(name) for name in ("left alone", "balance loss", "bias")}
-drops = {name: [dropped(choice, factor) for factor in factors] for name, choice in measured.items()}
-drops["uniform, in theory"] = [expected_drop(256, 16, factor) for factor in factors]
-at = {name: values[6] for name, values in drops.items()}  # at a factor of 1.25
-print("dropped at a capacity factor of 1.25:", {name: f"{value:.0%}" for name, value in at.items()})
-assert at["left alone"] > at["balance loss"] + 0.2 and at["uniform, in theory"] < 0.08
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.3))
-plots.curves(ax, factors, {name: [values] for name, values in drops.items()})
-ax.set(xlabel="capacity factor", ylabel="dropped, of 256 tokens", ylim=(0, 1), xlim=(0.5, 4))
-ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
-show(
-    fig,
-    "Share of dropped tokens against the capacity factor. Left alone, most tokens are dropped up to a factor of 2 and "
-    "more. With the balance loss or the bias little more than by chance.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# A dropped token gets $y = 0$ from the layer: only the residual stream carries it on. Who is dropped is settled by a
-# queue, first choices before second ones and tokens in order, or by *batch priority*: the surest first.
-#
-# The dotted curve is exact: if every token drew an expert by dice, loads would be binomial, and with 16 tokens for each
-# expert some overflow is pure chance. (Exercise 2 asks you for the formula.) A router that balances *on average* drops
-# a little more than that.
-
-# %% slideshow={"slide_type": "skip"}
-queue = switch(torch.tensor([[0.2, 0.0], [0.4, 0.0], [3.0, 0.0], [0.0, 1.0]]))  # three want expert a, one wants b
-for name, priority in {"first come": False, "batch priority": True}.items():
-    kept = within_capacity(queue, 1.0, batch_priority=priority).weights
-    print(f"{name:15} weights {[[round(v, 2) for v in row] for row in kept.tolist()]}")
-first, surest = (within_capacity(queue, 1.0, batch_priority=priority).weights for priority in (False, True))
-assert (first[:, 0] > 0).tolist() == [True, True, False, False]  # room for 2: the third of them is dropped ...
-assert (surest[:, 0] > 0).tolist() == [False, True, True, False]  # ... or the one who is least sure
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Real text: bytes of Python
-#
-# Eight bytes in, the next byte out. Eight experts. The sources of Python's own library.
-
-# %% slideshow={"slide_type": "skip"}
-CONTEXT = 8
-sources = python_sources()
-test = sources.test[: (sources.test[:150_000] == 0).nonzero()[-1, 0]]  # whole files
-kinds = token_kinds(test)
-spots = torch.arange(CONTEXT, len(test) - 1, 7)  # what we test on: every seventh byte, with its kind
-train_bytes, test_bytes, kinds = sources.train.long(), test.long(), kinds[spots]
-
-
-def windows(text, end):
-    return text[end[:, None] + torch.arange(1 - CONTEXT, 1)]
-
-
-class NextByte(nn.Module):
-    """Bytes (B, 8) in, logits of the next (B, 256) out."""
-
-    def __init__(self, router=None, n_experts=8, width=64):
-        super().__init__()
-        self.embed, self.mix = nn.Embedding(256, 16), nn.Linear(16 * CONTEXT, width)
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, 256)
-        self.moe = MoE(width, 64, n_experts, switch, router=router, activation=F.relu)
-
-    def hidden(self, text):
-        h = F.relu(self.mix(self.embed(text).flatten(1)))
-        return h, self.norm(h)
-
-    def forward(self, text, decree=None):
-        h, tokens = self.hidden(text)
-        y, choice = self.moe(tokens, decree)
-        return self.head(h + y), choice
-
-
-# %% slideshow={"slide_type": "skip"}
-def read(*, strength=0.0, router=lambda: None, hashing=False, steps=400, run=0):
-    torch.manual_seed(1000 * seed + run)
-    model, generator = NextByte(router()), torch.Generator().manual_seed(1000 * seed + run)
-
-    def positions():
-        while True:
-            yield (torch.randint(CONTEXT, len(train_bytes) - 1, (256,), generator=generator),)
-
-    def predict(text):
-        return model(text, hashed(text[:, -1], 8) if hashing else None)
-
-    def loss(end):
-        logits, choice = predict(windows(train_bytes, end))
-        if isinstance(model.moe.router, CosineRouter):
-            choice = model.moe.router.at_start_temperature(choice)
-        return F.cross_entropy(logits, train_bytes[end + 1]) + strength * load_balance_loss(choice)
-
-    @torch.no_grad()
-    def look():
-        text = windows(test_bytes, spots)
-        logits, choice = predict(text)
-        bits = F.cross_entropy(logits, test_bytes[spots + 1]).item() / math.log(2)
-        return {"bits": bits, "choice": choice, "expert": choice.weights.argmax(-1), "tokens": model.hidden(text)[1]}
-
-    start = look()
-    fit(model, loss, positions(), steps=steps, every=steps, label=f"run {run}")
-    return look() | {"start": start}
-
-
-# %% slideshow={"slide_type": "skip"}
-readers = {
-    "left alone": partial(read),
-    "balance loss": partial(read, strength=0.01),
-    "cosine router": partial(read, strength=0.01, router=lambda: CosineRouter(64, 8)),
-    "hash of the last byte": partial(read, hashing=True),
-}
-texts = {name: [reader(run=run) for run in range(2)] for name, reader in readers.items()}
-bits = {name: np.mean([text["bits"] for text in of]) for name, of in texts.items()}
-loads = {name: np.mean([collapse(text["choice"]).max_over_mean for text in of]) for name, of in texts.items()}
-for name in texts:
-    print(f"{name:22} {bits[name]:.3f} bits a byte, largest load / mean {loads[name]:.1f}")
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5))
-for ax, values, fmt, title in (
-    (left, bits, "{:.2f}", "bits a byte: less is better"),
-    (right, loads, "{:.1f}", "largest load / mean"),
-):
-    drawn = ax.barh(list(values)[::-1], list(values.values())[::-1], color=["C3", "C2", "C1", "C0"], height=0.6)
-    ax.bar_label(drawn, [fmt.format(value) for value in list(values.values())[::-1]], padding=4)
-    ax.set(title=title, xlim=(0, 1.15 * max(values.values())), xticks=[])
-    ax.spines["bottom"].set_visible(False)
-right.set_yticks([])
-show(
-    fig,
-    "Bars for four routers on Python source. Left alone: the largest load, and the most bits a byte or almost. With "
-    "the balance loss: a little better. Hash of the last byte: fewest bits, by far.",
-)
-
-# %% slideshow={"slide_type": "skip"}
-assert loads["left alone"] > 1.3 * loads["balance loss"] and loads["balance loss"] < 3.2
-assert bits["balance loss"] < bits["left alone"]
-assert bits["hash of the last byte"] < bits["balance loss"] - 0.1
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# On real text, too, most bytes end up with one expert or two, and the price is small: a few hundredths of a bit. The
-# balance loss repairs the load, and gets them back.
-#
-# Then the cold shower: **a hash beats every learned router**. It learns nothing: the last byte alone decides, by a
-# fixed table (Roller et al. 2021). In training this short, our router must find out what to look at while the experts
-# change under it; a hash never changes its mind, and the last byte is a very good thing to look at. Whoever claims that
-# a router has learnt something should compare with a hash.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Representation collapse
-#
-# A linear router scores $\langle x, e \rangle$: it pulls tokens towards experts' embeddings. On a sphere:
-# $\cos(Wx, e) / \tau$.
-
-# %% slideshow={"slide_type": "skip"}
-by_hash = hashed(test_bytes[spots], 8).weights.argmax(-1)
-routers = {"linear": "balance loss", "cosine": "cosine router", "hash": "hash of the last byte"}
-
-
-def spread(text, groups=None):
-    return representation_collapse(text["tokens"], text["expert"] if groups is None else groups).item()
-
-
-own = {r: np.mean([(spread(t["start"]), spread(t)) for t in texts[name]], 0) for r, name in routers.items()}
-same = {
-    r: np.mean([(spread(t["start"], by_hash), spread(t, by_hash)) for t in texts[name]], 0)
-    for r, name in routers.items()
-}
-for ruler, spreads in {"grouped by their own experts": own, "all grouped by the hash": same}.items():
-    print(ruler, {r: f"{start:.0f} → {end:.0f}" for r, (start, end) in spreads.items()})
-assert all(end < 0.9 * start for start, end in [*own.values(), *same.values()])  # it falls, with any router or none,
-assert same["hash"][1] > same["linear"][1]  # if less without
-assert own["cosine"][1] > 1.5 * own["linear"][1]  # the sphere ends higher ...
-assert own["cosine"][0] > 1.5 * own["linear"][0]  # ... as it started higher,
-assert abs(math.log(same["cosine"][1] / same["linear"][1])) < math.log(1.5)  # and by the same ruler they are alike
-assert bits["cosine router"] > bits["balance loss"]  # nor does it help the task, here
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, axes = plt.subplots(1, 4, figsize=(10, 3.5), width_ratios=[1, 1, 1.15, 1.15])
-trained = texts["balance loss"][0]
-for ax, text, title in zip(axes, (trained["start"], trained), ("start", "trained"), strict=False):
-    tokens, expert = text["tokens"][:4000].double(), text["expert"][:4000]
-    means = torch.stack([tokens[expert == e].mean(0) for e in expert.unique()])
-    directions = torch.linalg.svd(means - means.mean(0)).Vh[:2].T  # where the experts differ most
-    x, y = ((tokens - means.mean(0)) @ directions).T
-    ax.scatter(x, y, c=expert, cmap="tab10", vmax=9, vmin=0, s=3, alpha=0.5, rasterized=True)
-    ax.set(title=f"linear, {title}", xticks=[], yticks=[], xlim=(-7, 7), ylim=(-7, 7), aspect="equal")
-    ax.spines[:].set_visible(False)
-for ax, spreads, title in zip(axes[2:], (own, same), ("grouped by own experts", "same groups for all"), strict=True):
-    heights = {"start": [v[0] for v in spreads.values()], "trained": [v[1] for v in spreads.values()]}
-    plots.bars(ax, list(routers), heights, fmt="{:.0f}")
-    ax.set(title=title, yticks=[], ylim=(0, 1.45 * max(v[0] for v in spreads.values())))
-    ax.spines["left"].set_visible(False)
-axes[2].legend(frameon=False, loc="upper left", borderaxespad=0)
-axes[2].set_ylabel("spread within / between")
-axes[3].get_legend().remove()
-show(
-    fig,
-    "Left: tokens in the plane in which their experts differ most, coloured by expert, mixed at the start, in groups "
-    "when trained. Right: spread within groups over spread between. By own experts it falls for linear and cosine "
-    "router and hash, cosine the highest. With the same groups for all, linear and cosine are alike.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Chi et al. (2022) describe a second collapse, of the *tokens*: a linear router pulls them towards its experts'
-# embeddings, so they gather around a few points and lose what made them different. Their measure,
-# $\operatorname{tr}(\Sigma_W \Sigma_B^{+})$, is the spread within an expert's tokens against that between experts;
-# small means collapsed. With the linear router it falls by almost a half.
-#
-# Their remedy (X-MoE): score in few dimensions, by direction only, with a learnt temperature. It ends at a much
-# higher value. A success? Two controls say no. It *started* higher, and fell by no less: the sphere cuts the tokens
-# differently. Measured with the same groups for all, the two routers do not differ. And with a **hash**, which pulls
-# nothing, it falls as well, if less: most of the fall is training itself. Nor are the bits better. Their gains were
-# measured on large multilingual models. At our size the disease is mild, and the cure does not show.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## What has each expert learnt?
-#
-# Python's tokenizer knows the kind of each byte: a ground truth.
-
-# %% slideshow={"slide_type": "skip"}
-def information(a, b):
-    """Mutual information of two lists of labels, in bits: Σ p(a, b) log p(a, b) / (p(a) p(b))."""
-    joint = torch.zeros(int(a.max()) + 1, int(b.max()) + 1).index_put((a, b), torch.tensor(1.0), accumulate=True)
-    joint = joint.double() / len(a)
-    alone = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
-    return (joint[joint > 0] * (joint[joint > 0] / alone[joint > 0]).log2()).sum().item()
-
-
-balanced_text = texts["balance loss"][0]
-expert = balanced_text["expert"]
-assert abs(information(expert, kinds) - mutual_info_score(expert, kinds) / math.log(2)) < 1e-6
-
-
-def about_kinds(text):
-    """Bits that the expert tells about the kind: trained, by a random router on the same tokens, and shuffled."""
-    expert, router = text["expert"], nn.Linear(text["tokens"].shape[1], 8, bias=False)
-    untrained = [information(router.weight.data.normal_().matmul(text["tokens"].T).argmax(0), kinds) for _ in range(10)]
-    return information(expert, kinds), np.mean(untrained), information(expert[torch.randperm(len(expert))], kinds)
-
-
-learnt = {name: np.mean([about_kinds(text) for text in texts[name]], 0) for name in ("left alone", "balance loss")}
-told = information(by_hash, kinds)
-share = torch.bincount(kinds) / len(kinds)
-unknown = torch.special.entr(share).sum().item() / math.log(2)
-print(f"the kind of a byte: {unknown:.2f} bits; of which the expert tells")
-for name, (trained, untrained, shuffled) in learnt.items():
-    print(f"  {name:13} {trained:.3f}, a random router on the same tokens {untrained:.3f}, shuffled {shuffled:.3f}")
-print(f"  hash of the last byte {told:.3f}")
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.0), width_ratios=[1.6, 1])
-fig.get_layout_engine().set(wspace=0.06)
-table = torch.stack([(F.one_hot(kinds, 7).float()[expert == e]).mean(0) for e in expert.unique()])
-image = left.imshow(table, cmap="Blues", vmin=0, vmax=0.8, aspect="auto")
-for row, column in np.ndindex(*table.shape):
-    value = table[row, column].item()
-    left.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=9, color="w" if value > 0.5 else "0.2")
-left.set_xticks(range(7), KINDS, rotation=35, ha="right", rotation_mode="anchor")
-left.set(ylabel="expert", title="kinds of its bytes", yticks=range(len(table)))
-trained, untrained, shuffled = learnt["balance loss"]
-facts = {"shuffled": shuffled, "random\nrouter": untrained, "trained\nrouter": trained, "hash": told}
-drawn = right.barh(list(facts), list(facts.values()), color=["0.7", "0.7", "C1", "C3"])
-right.bar_label(drawn, [f"{value:.2f}" for value in facts.values()], padding=4)
-right.set(title=f"bits about the kind, of {unknown:.1f}", xlim=(0, 1.3 * max(facts.values())), xticks=[])
-right.spines["bottom"].set_visible(False)
-show(
-    fig,
-    "Left: for each expert the shares of seven kinds of bytes; a few rows stand out, most look alike. Right: bits "
-    f"about the kind: shuffled {shuffled:.2f}, random router {untrained:.2f}, trained {trained:.2f}, hash {told:.2f}.",
-)
-
-# %% slideshow={"slide_type": "skip"}
-assert trained > 10 * shuffled  # far from chance ...
-assert untrained > 10 * shuffled and untrained > 0.3 * trained  # ... but so is a router that learnt nothing
-assert 0.6 * trained < told and trained < 0.3 * unknown  # a hash knows as much, and all know little
-codes = torch.arange(N_CODES).repeat_interleave(len(data.test_y))
-with torch.no_grad():
-    reader = cured["bias"][0][0].eval()
-    tokens = F.relu(reader.pixels(data.test_x.repeat(N_CODES, 1, 1).flatten(1)) + reader.code(codes))
-    by_code = information(reader.moe(tokens)[1].weights.argmax(-1), codes)
-    for_free = np.mean([information((tokens @ torch.randn(32, 16)).argmax(-1), codes) for _ in range(10)])
-print(f"the sixteen codes: the expert tells {by_code:.1f} of 4 bits, a random router on the same tokens {for_free:.1f}")
-assert by_code > 2 and by_code > for_free + 0.5
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# "Expert 3 does strings": such stories are easy to tell, as some row of such a table always looks special. So measure:
-# **mutual information** between expert and kind, in bits, beside three controls.
-#
-# *Shuffled* experts: about zero, so what we see is not chance. A *random* router on the same tokens: half as much as
-# the trained one, or more! Tokens that look alike go together under any linear map, so much of the "specialisation"
-# comes for free. And the *hash* knows about as much, since a byte gives a part of its kind away. The router was never
-# asked for kinds; what helps to predict the next byte is something else.
-#
-# On the sixteen codes, where the task needs a division of labour, experts do divide it: the expert tells most of the
-# code, far more than a random router would. Specialisation is real where the loss pays for it.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Are more experts better?
-#
-# The sixteen codes, 1 to 64 experts, the same FLOPs for a token (but for the router).
-
-# %% slideshow={"slide_type": "skip"}
-counts = [1, 4, 16, 64]
-grown = {16: cured["balance loss"]}
-for n in (1, 4, 64):
-    grown[n] = [train(switch, extra=balance(0.1), size=(32, 8, n), every=600, run=run) for run in range(2)]
-accuracy = {n: [history[-1]["quality"] for _, history, _ in grown[n]] for n in counts}
-work, size = {}, {}
-for n in counts:
-    layer = grown[n][0][0].moe
-    size[n] = sum(w.numel() for w in layer.experts.parameters())
-    with torch.no_grad():
-        work[n] = count_flops(layer, torch.randn(1000, 32)) / 1000
-    counted = f"{size[n]:7,} parameters in experts, {work[n]:5,.0f} FLOPs a token, {2 * 32 * n:5,} of them to route"
-    print(f"{n:3} experts: {counted}; accuracy {np.mean(accuracy[n]):.3f}")
-assert np.mean(accuracy[16]) > np.mean(accuracy[4]) > np.mean(accuracy[1]) + 0.01
-assert np.mean(accuracy[16]) > np.mean(accuracy[1]) + 0.07
-assert np.mean(accuracy[64]) < np.mean(accuracy[16]) + 0.03  # four experts a code bring nothing
-assert work[64] - work[1] == 2 * 32 * 63  # what grows is the router
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.5))
-plots.curves(ax, counts, {"balance loss": np.array([accuracy[n] for n in counts]).T}, legend=False)
-ax.axhline(quality["told the code"], color="0.4", ls=":", lw=1)
-ax.text(1, quality["told the code"] + 0.003, "16 experts, told the code", color="0.3", fontsize="small")
-ax.set(xscale="log", xlabel="experts", ylabel="accuracy", ylim=(0.75, 0.96))
-ax.set_xticks(counts, [f"{n}\n{size[n]:,} weights" for n in counts])
-ax.minorticks_off()
-show(
-    fig,
-    "Accuracy against the number of experts. It rises from about 0.79 with one to about 0.91 with 16, as many as there "
-    "are codes, and no further with 64.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# This is the promise kept: from 1 to 16 experts, the FLOPs of the experts stay what they are, and the accuracy climbs
-# by about twelve points. And this is its limit: at 64, four experts for each code, nothing more is gained, and each
-# sees a quarter of the tokens. Parameters help where knowledge is missing. Note the router: at width 32 and 64 experts
-# it costs four times as much as the expert. In a large model it is small change; in a small one it is the bill.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Where experts fail
-#
-# - **They collapse** without a cure; and with too much of one they turn random.
-# - **Memory is not free.** All the experts must be somewhere, and few tokens pay for many bytes.
-# - **They may not be needed.** On the digits, one expert is as good as eight.
-# - **They may not specialise** in anything that you can name: measure, with controls.
-# - **A hash may do as well.** Try it before you praise a router.
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# More that did not fit here is in `lecture_lib.moe`: noisy top-k with its smooth load (Shazeer et al. 2017), GShard's
-# top-2, Sinkhorn and BASE assignments, LIMoE's entropies (notebook 10), Soft MoE, upcycling a dense network. The
-# oldest of all needs nothing new: with `choose=softmax` every expert runs, and you have the adaptive mixture of Jacobs
-# et al. 1991. Notebook 09 makes the layer fast, and spreads it over several processes.
+# The codes contradict each other: the same image is a 7 in one, a 2 in another. Sixteen experts, one for each code,
+# could divide the work. It is a small case of the talk's "multi-task problems", and we know which expert *should*
+# take which token. The router does not: it sees image and code mixed in one vector.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# ## Exercises
+# **The network.** $h = \mathrm{ReLU}(\text{image} \cdot A + \text{code's vector})$ has width $D = 32$. A layer of
+# 16 experts with $H = 8$ stands beside it, $h + \sum_e z_e f_e(h)$, and one matrix gives the ten logits. It is
+# `Readers` in `lecture_lib.recorded.mixture_of_experts`. Training: Adam, 128 images a step, each in a random code, from
+# 1,000 images; 257 others to pick learning rates by; 540 to test.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Left alone, routing collapses
 #
-# ### Exercise 1: the balance loss (★★☆, 10 min)
+# Sixteen experts, sixteen contradicting tasks, and no loss but the task's.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Does a router that only minimises the task's loss use all its experts?
+#
+# **Idea.** The **load** $\ell_e$ of an expert is its share of the tokens; the loads sum to 1. Routing has **collapsed**
+# if few experts have most of the load.
+#
+# **Code.** Six methods, each trained once for 600 steps; its loads on test images are kept every 25 steps. The
+# learning rate, 0.01, is the best of three for nearly all of them in longer runs (below). Look at the busiest expert
+# over the mean: 1 is equal, 16 is one expert for all.
+
+# %% slideshow={"slide_type": "skip"}
+strength = {"balance loss": 0.1, "balancing bias": 0.01}
+shown = ["left alone", "balance loss", "balancing bias", "layer normalisation", "expert choice", "at random"]
+live = {}
+for name in shown:
+    setting = (seed, 0.01, strength.get(name, 0.0))  # seed, learning rate, strength of the cure
+    _, (live[name],) = sixteen_codes.train(sixteen_codes.METHODS[name], [setting], 600, every=25, n_codes=4)
+    end = live[name][-1]
+    print(f"{name:20} accuracy {end['test']:.3f}, busiest expert over the mean {16 * max(end['load']):4.1f}")
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: the load of each expert, left alone and with a balance loss
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
+for ax, name in zip(axes, ("left alone", "balance loss"), strict=True):
+    load = np.array([row["load"] for row in live[name]])
+    ranked = load[:, load[-1].argsort()[::-1]].T
+    steps = [row["step"] for row in live[name]]
+    ax.stackplot(steps, ranked, colors=plt.cm.cividis(np.linspace(0.1, 0.95, 16)), ec="w", lw=0.4)
+    ax.set(title=name, xlabel="training step", xlim=(25, 600), ylim=(0, 1))
+    ax.text(590, 0.03, "the busiest expert", ha="right", color="w", fontsize="small")
+axes[0].set_ylabel("share of the tokens")
+show(
+    fig,
+    "Shares of sixteen experts over 600 training steps. Left alone, a few wide bands take most of the tokens. With a "
+    "balance loss, sixteen bands of similar height.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The usual explanation: **the rich get richer**. At first all experts are equally bad. One gets more tokens by chance,
+# learns from them, becomes better, so the router sends it more. An expert without tokens has no gradient and stays as
+# it is. This is the talk's "routing can very easily collapse". It is not final: the router still moves, and an idle
+# expert can come back.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: how uneven, and who comes back
+four = {name: np.sort(live[name][-1]["load"])[-4:].sum() for name in ("left alone", "balance loss")}
+claim(
+    "left alone, the four busiest of sixteen experts have more of the tokens than with a balance loss",
+    four["left alone"] > four["balance loss"],
+    left_alone=four["left alone"],
+    balance_loss=four["balance loss"],
+)
+load = np.array([row["load"] for row in live["left alone"]])
+idle = load == 0
+back = sum(int((idle[i, e]) and (load[i + 1 :, e] > 0).any()) for e in range(16) for i in [idle[:, e].argmax()])
+claim(
+    "left alone, an expert that had no test token got some again later",
+    back > 0,
+    experts_that_were_idle=int(idle.any(0).sum()),
+    of_them_back=int(back),
+)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Two cures: a loss, or a thermostat
+#
+# **A loss for balance.** Its gradient goes through $\bar\pi$
+#
+# $$L_{\text{balance}} = E \sum_e \ell_e \, \bar\pi_e \qquad
+# \ell_e: \text{load}, \quad \bar\pi_e: \text{mean probability}$$
+#
+# **A bias, no loss.** It changes who is chosen, never with which weight
+#
+# $$e^* = \arg\max_e \,(\pi_e + \beta_e) \qquad
+# \beta_e \leftarrow \beta_e + u \cdot \operatorname{sign}(\text{mean load} - \ell_e)$$
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The load counts, so it has no gradient; the mean probability over the tokens has one, and it is larger where the load
+# is large: the busiest expert is pushed down hardest (Fedus et al. 2022). The bias (Wang et al. 2024) works as a
+# thermostat: after each batch, a busy expert's bias goes down by a small step $u$, an idle one's goes up. The weight of
+# an expert stays its probability, so no gradient of balance disturbs that of the task.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### The balance loss by hand
+#
+# **Question.** Which value is good?
+#
+# **Code.** The formula, for four pairs of loads and mean probabilities. Look at the last one.
+
+
+# %% slideshow={"slide_type": "skip"}
+def by_hand(load, mean_pi):
+    return len(load) * sum(share * mean for share, mean in zip(load, mean_pi, strict=True))
+
+
+print("equal loads          ", by_hand([0.25, 0.25, 0.25, 0.25], [0.25, 0.25, 0.25, 0.25]))
+print("half of the experts  ", by_hand([0.5, 0.5, 0, 0], [0.5, 0.5, 0, 0]))
+print("collapsed            ", by_hand([1, 0, 0, 0], [1, 0, 0, 0]))
+pi = torch.tensor([[0.51, 0.49]] * 8 + [[0.0, 1.0]] * 2)  # eight tokens undecided, two sure
+load, mean_pi = pi.argmax(-1).bincount() / 10, pi.mean(0)
+shares = [[round(v, 3) for v in values.tolist()] for values in (load, mean_pi)]
+print(f"loads {shares[0]}, mean probabilities {shares[1]}: {by_hand(load, mean_pi):.3f}")
+torch.testing.assert_close(by_hand(load, mean_pi), load_balance_loss(switch(pi.log())))
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** If probabilities follow loads, the loss is 1 for equal loads, 2 if half of the experts share all tokens,
+# and $E$ if one has all. But 1 is not the minimum: the last line has loads of 0.8 and 0.2, and a loss below 1. Eight
+# tokens choose expert 0 by a small lead, two choose expert 1 for sure. So its mean probability is the larger one.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Predict.** During training the balance loss is 1.00. Are the loads equal?
+#
+# <details><summary>A. Yes, 1 means balance</summary>
+#
+# **No.** See B.
+#
+# </details>
+#
+# <details><summary>B. Not necessarily</summary>
+#
+# **Yes.** If all $\bar\pi_e = 1/E$, it is $\sum_e \ell_e = 1$, whatever the loads are. Look at the loads as well.
+#
+# </details>
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: two experts idle ★☆☆ 3 min
+#
+# Four experts. Experts 0 and 1 get half of the tokens each, 2 and 3 get none. The mean probabilities are 0.4, 0.4, 0.1,
+# 0.1. Work out the balance loss on paper, and give the number.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+loss_on_paper = ...
+
+check("half_loads", loss_on_paper)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+loss_on_paper_solution = 4 * (0.5 * 0.4 + 0.5 * 0.4 + 0 * 0.1 + 0 * 0.1)
+
+check("half_loads", loss_on_paper_solution)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: the balance loss is 1.3. Is that bad? ★★☆ 4 min
+#
+# A run with $E = 16$ experts and $k = 1$ reports $L_{\text{balance}} = 1.3$. Suppose that the router is sure, so that
+# $\bar\pi_e = \ell_e$. By how much do the loads differ from the mean load 1/16? Give the *coefficient of variation*:
+# their standard deviation (root of the mean squared difference) divided by the mean.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+variation = ...
+
+check("read_the_loss", variation)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+# The mean of (ℓ - 1/E)² is (Σ ℓ²)/E - 1/E². Divided by the squared mean, 1/E², it is E Σ ℓ² - 1 = loss - 1.
+variation_solution = (1.3 - 1) ** 0.5
+
+check("read_the_loss", variation_solution)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: the balance loss ★★☆ 5 min
 #
 # Write `balance_loss(scores)`: scores `(N, E)` of N tokens for E experts in, a scalar out. Each token goes to its best
-# expert. The loss must be 1 when all experts have the same probability, E when one has everything, and its gradient
-# must go through the probabilities.
+# expert. The gradient must go through the probabilities.
+
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 def balance_loss(scores):
@@ -876,54 +631,818 @@ def balance_loss(scores):
 
 check("balance_loss", balance_loss)
 
+
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def balance_loss_solution(scores):
     n_experts = scores.shape[-1]
-    f = scores.argmax(-1).bincount(minlength=n_experts) / len(scores)
-    P = scores.softmax(-1).mean(0)
-    return n_experts * (f * P).sum()
+    load = scores.argmax(-1).bincount(minlength=n_experts) / len(scores)
+    mean_pi = scores.softmax(-1).mean(0)
+    return n_experts * (load * mean_pi).sum()
 
 
 check("balance_loss", balance_loss_solution)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# ### Exercise 2: dropped by chance (★★☆, 10 min)
+# ### Exercise: break it ★★★ 10 min · optional
 #
-# Each of N tokens draws one of E experts by dice. An expert has room for C tokens; the rest is dropped. Which share of
-# the tokens is dropped, on average? Write `dropped_by_chance(n_tokens, n_experts, room)`; it should return a number,
-# exact (no simulation). The load of one expert is Binomial(N, 1/E), and `math.comb(n, m)` counts the ways to choose m
-# of n.
+# Write `below_one(n_tokens, n_experts)`: it returns scores `(N, E)` for which at least three quarters of the tokens
+# go to one expert, and yet the balance loss is below 0.9.
+
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
-def dropped_by_chance(n_tokens, n_experts, room):
+def below_one(n_tokens, n_experts):
     return ...
 
 
-check("dropped_by_chance", dropped_by_chance)
+check("below_one", below_one)
+
 
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
-def dropped_by_chance_solution(n_tokens, n_experts, room):
-    from math import comb
+def below_one_solution(n_tokens, n_experts):
+    scores = torch.zeros(n_tokens, n_experts)
+    scores[:, 0] = 0.01  # a small lead: chosen, with hardly more than 1/E
+    sure = torch.arange(n_tokens // 4)  # a quarter is sure of the others, in turn
+    scores[sure, 1 + sure % (n_experts - 1)] = 20.0
+    return scores
 
-    q = 1 / n_experts
-    loads = range(room + 1, n_tokens + 1)  # those that overflow
-    overflow = sum((m - room) * comb(n_tokens, m) * q**m * (1 - q) ** (n_tokens - m) for m in loads)
-    return n_experts * overflow / n_tokens
+
+check("below_one", below_one_solution)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Watch it happen
 
 
-check("dropped_by_chance", dropped_by_chance_solution)
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:routing_widget"]
+# @title The loads of six methods, step by step
+def dropped(load, factor=1.25):
+    """The share of the tokens beyond each expert's room, for top-1 routing."""
+    return sum(max(share - factor / len(load), 0) for share in load)
+
+
+Routing(
+    {
+        name: {
+            "step": [row["step"] for row in rows],
+            "load": [row["load"] for row in rows],
+            "dropped": [dropped(row["load"]) for row in rows],
+            "quality": [row["test"] for row in rows],
+        }
+        for name, rows in live.items()
+    }
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Recorded from the runs above: step through the training, switch the method. Left alone, a few experts take over early
+# and keep most of the tokens. With the balance loss, the bars stay near the dashed mean. "Dropped" is what a capacity
+# factor of 1.25 would not take.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# With top-1 routing a capacity factor of $c$ drops $\sum_e \max(\ell_e - c/E,\, 0)$ of the tokens: what is above the
+# room, $c/E$. The plot shows it for the loads at the end, against $c$.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Plot: imbalance becomes dropped tokens
+factors = np.linspace(0.5, 4, 29)
+drops = {
+    name: [dropped(live[name][-1]["load"], c) for c in factors]
+    for name in ("left alone", "balance loss", "balancing bias")
+}
+fig, ax = plt.subplots(figsize=(10, 3.3))
+plots.curves(ax, factors, {name: [values] for name, values in drops.items()})
+ax.set(xlabel="capacity factor c", ylabel="dropped tokens", ylim=(0, 1), xlim=(0.5, 4))
+ax.yaxis.set_major_formatter(lambda value, _: f"{value:.0%}")
+show(
+    fig,
+    "Share of dropped tokens against the capacity factor. Left alone, many are dropped even at a factor of 2; with "
+    "the balance loss or the bias, few above 1.25.",
+)
+at = {name: values[6] for name, values in drops.items()}
+claim(
+    "at a capacity factor of 1.25, routing left alone drops more tokens than with the balance loss or the bias",
+    at["left alone"] > max(at["balance loss"], at["balancing bias"]),
+    **{name.replace(" ", "_"): value for name, value in at.items()},
+)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The price of collapse
+#
+# How much accuracy does it cost, and for how long? Every method at its best, from 300 to 4,800 steps.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Is collapse bad for the task, and do the cures help?
+#
+# **What is equal.** All methods with 16 experts have the same weights and FLOPs, up to the layer normalisation; the
+# same training images and steps. For each method, learning rate (of three) and strength (of two) were picked on
+# held-out images; the learning rate falls to 0, so that each number of steps is a training of its own. The numbers
+# are of test images and five other seeds.
+#
+# **What is compared.**
+#
+# - *left alone*, and its extreme, *one expert*: a dense layer with $H = 8$, as if one had all tokens;
+# - *balance loss*, and *at random*: each token goes to a random expert, in perfect balance;
+# - *code given*: expert $i$ takes code $i$. No router has this knowledge;
+# - *dense, H = 16*: a dense layer of the same FLOPs as 16 experts and their router.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Routing at random is in perfect balance. Is it better than routing left alone?
+#
+# <details><summary>A. Yes: all experts are used</summary>
+#
+# **No.** It ends behind it. Balance is not the goal: each random expert must learn all codes, from a sixteenth of the
+# tokens.
+#
+# </details>
+#
+# <details><summary>B. No</summary>
+#
+# **Yes.** A router that knows something is worth more than balance.
+#
+# </details>
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title The record: accuracy of six methods
+STEPS = sixteen_codes.STEPS
+accuracy = {
+    method: np.array([[e[str(n)]["test"] for n in STEPS] for e in record["entries"] if e["method"] == method])
+    for method in sixteen_codes.METHODS
+}  # (5 seeds, 3 numbers of steps) each
+mean = {method: values.mean(0) for method, values in accuracy.items()}
+for method in ("code given", "balance loss", "left alone", "dense, H = 16", "dense, H = 8", "at random"):
+    print(f"{method:14} after", ", ".join(f"{n:,}: {v:.3f}" for n, v in zip(STEPS, mean[method], strict=True)), "steps")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Accuracy against steps
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: accuracy against the number of steps
+fig, ax = plt.subplots(figsize=(10, 4.0))
+names_of = {"dense, H = 8": "one expert (dense, H = 8)", "dense, H = 16": "dense, same cost (H = 16)"}
+drawn = ("code given", "balance loss", "left alone", "dense, H = 16", "dense, H = 8", "at random")
+plots.curves(ax, STEPS, {names_of.get(name, name): accuracy[name] for name in drawn}, legend=False)
+ax.set(
+    xscale="log", xlabel="training steps, each a training of its own (log)", ylabel="accuracy (from 0.6)", ylim=(0.6, 1)
+)
+ax.set_xticks(STEPS, [f"{n:,}" for n in STEPS])
+ax.minorticks_off()
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=record["label"], title_fontsize="small")
+show(
+    fig,
+    "Accuracy against training steps, 300 to 4,800. Code given is highest, then the balance loss, left alone, the "
+    "dense layer of the same cost, one expert and random routing. All gaps shrink with the steps.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Mostly speed.** After 300 steps the balance loss is 0.08 ahead of routing left alone, after 4,800 steps 0.01. One
+# expert for all, the extreme of collapse, is 0.13 behind at first and 0.02 at the end. Whether the last gap would
+# close, these runs do not say. Random routing is far behind at first, and ends near one expert: balance alone brings
+# nothing. A dense layer of the same cost ends level with routing left alone, 0.01 behind the balance loss.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: the price of collapse
+first, last = 0, 2
+gap = mean["balance loss"] - mean["left alone"]
+claim(
+    "the balance loss is ahead of routing left alone after 300 steps, by more than four times the gap after 4,800",
+    gap[first] > 4 * gap[last],
+    after_300=gap[first],
+    after_4800=gap[last],
+)
+claim("it is still ahead after 4,800 steps, by about 0.01", 0.005 < gap[last] < 0.015, gap=gap[last])
+one = mean["balance loss"] - mean["dense, H = 8"]
+claim(
+    "one expert is 0.13 behind the balance loss after 300 steps, 0.02 after 4,800",
+    0.125 < one[first] < 0.135 and 0.015 < one[last] < 0.025,
+    after_300=one[first],
+    after_4800=one[last],
+)
+claim(
+    "routing at random is the last of all after 300 steps, and after 4,800 within 0.01 of one expert",
+    mean["at random"][first] == min(values[first] for values in mean.values())
+    and abs(mean["at random"] - mean["dense, H = 8"])[last] < 0.01,
+    at_random=mean["at random"][last],
+    one_expert=mean["dense, H = 8"][last],
+)
+claim(
+    "after 4,800 steps the dense layer of the same cost is level with routing left alone, within 0.005, and behind the "
+    "balance loss",
+    abs(mean["dense, H = 16"] - mean["left alone"])[last] < 0.005
+    and mean["dense, H = 16"][last] < mean["balance loss"][last],
+    dense=mean["dense, H = 16"][last],
+    left_alone=mean["left alone"][last],
+    balance_loss=mean["balance loss"][last],
+)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Cures at their best
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Which cure?
+#
+# **What is compared.** *Layer normalisation*: the vector $h$ is brought to mean 0 and variance 1 before router and
+# experts, as a transformer block does. Two controls take it apart: normalised *for the router* alone, and a dense layer
+# of the same cost *with* the normalisation. *Expert choice* (below) lets each expert take its best tokens.
+#
+# Look at both numbers of a row: the accuracy, and the busiest expert over the mean.
+
+# %% slideshow={"slide_type": "skip"}
+uneven = {m: np.mean([e["4800"]["max_over_mean"] for e in record["entries"] if e["method"] == m]) for m in accuracy}
+cures = ["left alone", "balance loss", "balancing bias", "layer normalisation", "normalised for the router"]
+cures += ["normalisation and balance loss", "expert choice", "at random", "dense, H = 16", "dense, H = 16, normalised"]
+for m in cures:
+    low, high = accuracy[m][:, 2].min(), accuracy[m][:, 2].max()
+    print(f"{m:31} {mean[m][2]:.3f} (seeds {low:.3f} to {high:.3f}), busiest / mean {uneven[m]:4.1f}")
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "figure:experts_cures"]
+# @title Plot: accuracy against balance
+fig, ax = plt.subplots(figsize=(10, 4.1))
+for i, m in enumerate([m for m in cures if "dense" not in m] + ["code given"]):
+    x = [e["4800"]["max_over_mean"] for e in record["entries"] if e["method"] == m]
+    ax.scatter(x, accuracy[m][:, 2], s=70, color=f"C{i}", marker="osD^vP*Xh"[i], label=m, ec="0.2", lw=0.6, zorder=3)
+ax.axhline(mean["dense, H = 16"][2], color="0.4", ls=":", lw=1.5, label="dense, same cost")
+ax.set(xscale="log", xlabel="busiest expert over the mean (log)", xlim=(0.92, 17))
+ax.set(ylabel="accuracy (not from 0)")
+ax.set_xticks([1, 2, 4, 8, 16], ["1\nequal", "2", "4", "8", "16\none has all"])
+ax.minorticks_off()
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=record["label"], title_fontsize="small")
+show(
+    fig,
+    "Accuracy after 4,800 steps against the busiest expert over the mean, five seeds each. The cures lie within 0.01 "
+    "of each other, with loads from equal to a busiest expert of three to four times the mean. Left alone and the "
+    "dense layer are lower, at random lowest.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **The cures are alike.** They end within 0.01 of each other, and seeds of one of them differ by as much: no ranking.
+# All are ahead of routing left alone and of the dense layer. **Balance is not the goal.** With layer normalisation
+# the busiest expert keeps three times the mean, and the accuracy is that of the balance loss. At random, loads are
+# equal, and the accuracy is the lowest.
+#
+# Normalisation works through the *router*: for its input alone it does the same, and a dense layer gains nothing by it.
+# Perhaps because hidden units after a ReLU are all positive: tokens then look alike to a router. We did not test that.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: the cures
+end = {m: mean[m][2] for m in cures}
+cured = {m: end[m] for m in cures[1:7]}
+claim(
+    "the six cures end within 0.01 of each other, ahead of routing left alone and of the dense layer of the same cost",
+    max(cured.values()) - min(cured.values()) < 0.01
+    and min(cured.values()) > max(end["left alone"], end["dense, H = 16"]),
+    lowest=min(cured.values()),
+    highest=max(cured.values()),
+    left_alone=end["left alone"],
+    dense=end["dense, H = 16"],
+)
+claim(
+    "with layer normalisation the busiest expert has about three times the mean, and the accuracy of the balance loss, "
+    "within 0.005",
+    2.5 < uneven["layer normalisation"] < 4 and abs(end["layer normalisation"] - end["balance loss"]) < 0.005,
+    busiest=uneven["layer normalisation"],
+    normalised=end["layer normalisation"],
+    balance_loss=end["balance loss"],
+)
+claim(
+    "normalising the router's input alone is within 0.005 of normalising both, and a dense layer gains nothing by it",
+    abs(end["normalised for the router"] - end["layer normalisation"]) < 0.005
+    and end["dense, H = 16, normalised"] <= end["dense, H = 16"],
+    router=end["normalised for the router"],
+    both=end["layer normalisation"],
+    dense_normalised=end["dense, H = 16, normalised"],
+    dense=end["dense, H = 16"],
+)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Are more experts better?
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** From 1 to 64 experts the cost of a token hardly grows. What does accuracy do, and what would a dense
+# network do?
+#
+# **What is equal.** A dense layer has no router: at the cost of 16 experts and their router it has 16 hidden units,
+# at the cost of 64 it has 40 (your exercise). With 128 it has about the *weights* of 16 experts, at eight times their
+# cost.
+
+# %% slideshow={"slide_type": "skip"}
+sizes = {"dense, H = 8": "1 expert", "balance loss": "16 experts", "64 experts": "64 experts"}
+for m in (*sizes, "dense, H = 16", "dense, H = 40", "dense, H = 128"):
+    cost = sixteen_codes.cost(sixteen_codes.METHODS[m])
+    print(f"{sizes.get(m, m):14} {cost['flops']:6,} FLOPs a token, {cost['weights']:6,} weights: {mean[m][2]:.3f}")
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: accuracy against cost
+fig, ax = plt.subplots(figsize=(10, 3.7))
+for names_, colour, marker, label in (
+    (("dense, H = 8", "dense, H = 16", "dense, H = 40", "dense, H = 128"), "C0", "o", "dense"),
+    (("balance loss", "64 experts"), "C1", "s", "experts, balance loss"),
+):
+    cost = [sixteen_codes.cost(sixteen_codes.METHODS[m]) for m in names_]
+    x, y = [c["flops"] for c in cost], np.array([accuracy[m][:, 2] for m in names_])
+    ax.errorbar(x, y.mean(1), [y.mean(1) - y.min(1), y.max(1) - y.mean(1)], color=colour, marker=marker, label=label)
+    for c, m, level in zip(cost, names_, y.mean(1), strict=True):
+        below = label == "dense"
+        name = f"{sizes.get(m, m) if not below else m.removeprefix('dense, ')}\n{c['weights']:,} weights"
+        ax.annotate(name, (c["flops"], level), xytext=(0, -14 if below else 12), textcoords="offset points",
+                    ha="center", va="top" if below else "bottom", fontsize="small")  # fmt: skip
+ax.set(xscale="log", xlabel="FLOPs a token, router included (log)", ylabel="accuracy (not from 0)")
+low, high = ax.get_ylim()
+ax.set(xlim=(780, 21000), ylim=(low - 0.5 * (high - low), high + 0.35 * (high - low)))
+ax.set_xticks([1024, 2048, 5120, 16384], ["1,024", "2,048", "5,120", "16,384"])
+ax.minorticks_off()
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=record["label"], title_fontsize="small")
+show(
+    fig,
+    "Accuracy after 4,800 steps against FLOPs a token, with weights. Sixteen experts lie above the dense layer of "
+    "their cost, 64 experts level with theirs. A dense layer of 128 hidden units is above all.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **16 experts** are 0.02 ahead of one, and 0.01 ahead of the dense layer of the same cost. **64 experts** are level
+# with theirs, which has a fourteenth of the weights: at this width four fifths of their cost is the router. **128
+# hidden units**, about the weights of 16 experts, are better than all of them, at eight times the cost. So experts
+# are not as good as a dense layer of their size: they are cheaper.
+#
+# The router's share of the cost is $E / (E + 2Hk)$. For $E = 64$ it is 80 % here, with $H = 8$, and 0.2 % with
+# $H = 16{,}384$. What holds at our size need not hold for large models.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: experts and dense layers
+end = {m: values[2] for m, values in mean.items()}
+claim(
+    "16 experts are about 0.02 ahead of one, and about 0.01 ahead of the dense layer of the same cost",
+    0.015 < end["balance loss"] - end["dense, H = 8"] < 0.025
+    and 0.005 < end["balance loss"] - end["dense, H = 16"] < 0.015,
+    sixteen=end["balance loss"],
+    one=end["dense, H = 8"],
+    dense=end["dense, H = 16"],
+)
+claim(
+    "64 experts are within 0.005 of the dense layer of the same cost",
+    abs(end["64 experts"] - end["dense, H = 40"]) < 0.005,
+    experts=end["64 experts"],
+    dense=end["dense, H = 40"],
+)
+claim(
+    "the dense layer of 128 hidden units is ahead of 16 and of 64 experts",
+    end["dense, H = 128"] > max(end["balance loss"], end["64 experts"]),
+    dense=end["dense, H = 128"],
+    sixteen=end["balance loss"],
+    sixty_four=end["64 experts"],
+)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A hash as router · optional
+#
+# Eight bytes of Python in, the next byte out. Eight experts.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Is what the router learns worth anything?
+#
+# **Idea.** A *hash* sends each token to an expert by a fixed table of its last byte. Nothing is learnt (Roller et al.
+# 2021). It is the simplest baseline for any router. It differs from our router in three things: it *sees* the last byte
+# and not the hidden state; it is *fixed*; and its weight is 1, not $\pi_e$. So all eight combinations are trained.
+#
+# - A learnt router of weight 1 has the value 1 and the gradient of $\pi_e$ (straight-through, notebook 02).
+# - A fixed router of weight $\pi_e$ takes $\pi_e$ from a learnt router that chooses nothing.
+# - A fixed router of the hidden state is a random matrix.
+#
+# **What is equal.** The network around the layer, the experts, steps, batches; the learning rate is the best of three
+# on held-out text. Learnt routers have a balance loss of weight 0.01. *Dense, H = 68* has the FLOPs of the experts
+# and the router. Bits a byte on test text, mean of three seeds; less is better.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Which of the three differences matters most?
+#
+# <details><summary>A. That it is fixed: experts train on a division of labour that stands still</summary>
+#
+# **No.** Learnt or fixed: 0.01 bits on average, after 1,200 steps.
+#
+# </details>
+#
+# <details><summary>B. That it sees the last byte</summary>
+#
+# **Yes.** 0.2 bits after 400 steps and 0.3 after 1,200, whatever the other two are.
+#
+# </details>
+#
+# <details><summary>C. Its weight, 1</summary>
+#
+# **No.** 0.02 bits on average. It helps a fixed router, whose $\pi$ comes from a router that chooses nothing.
+#
+# </details>
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title The record: bits a byte of eight routers
+bits = {}
+for name in text_record["grid"]["router"]:
+    entries = [e for e in text_record["entries"] if e["router"] == name]
+    bits[name] = np.array([[e[str(n)]["test"] for n in next_byte.STEPS] for e in entries])  # (seeds, steps)
+    load = np.mean([e["1200"]["max_over_mean"] for e in entries])
+    short, long = bits[name].mean(0)
+    print(f"{name:30} {short:.3f} after 400 steps, {long:.3f} after 1,200; busiest / mean {load:.1f}")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The hash taken apart
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: the hash taken apart
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.9), sharey=True)
+for ax, (i, n) in zip(axes, enumerate(next_byte.STEPS), strict=True):
+    groups = [f"{sees},\n{how}" for sees in ("hidden state", "last byte") for how in ("learnt", "fixed")]
+    for j, weight in enumerate("p1"):
+        values = [bits[f"{group.replace(chr(10), ' ')}, weight {weight}"][:, i] for group in groups]
+        x = np.arange(4) + 0.16 * (2 * j - 1)
+        for at, seeds in zip(x, values, strict=True):
+            ax.plot([at] * len(seeds), seeds, color=f"C{j}", marker="os"[j], ls="none", ms=7, mec="0.2", mew=0.5)
+        ax.plot([], [], color=f"C{j}", marker="os"[j], ls="none", label=["weight π", "weight 1"][j])
+    ax.axhline(bits["dense, H = 68"][:, i].mean(), color="0.4", ls=":", lw=1.5, label="dense, same cost")
+    ax.set(title=f"after {n:,} steps", xlim=(-0.5, 3.5))
+    ax.set_xticks(range(4), [group.replace("hidden state", "hidden") for group in groups], fontsize="small")
+axes[0].set_ylabel("bits a byte (not from 0)")
+axes[1].legend(
+    frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=text_record["label"], title_fontsize="small"
+)
+show(
+    fig,
+    "Bits a byte of eight routers after 400 and 1,200 steps, three seeds each. Those that see the last byte are 0.2 to "
+    "0.3 bits below those that see the hidden state, which lie near the dense layer of the same cost.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **What a router sees** decides: the last byte is 0.2 bits better after 400 steps, 0.3 after 1,200, learnt or fixed,
+# with either weight. Whether it learns matters little: a learnt router of the last byte is 0.03 behind the hash, and
+# a learnt router of the hidden state is 0.01 ahead of a random matrix. It is hardly better than the dense layer of
+# the same cost.
+#
+# What this does not show: why the hidden state serves less, though it is made of the last byte and seven others; and
+# nothing about long training and large models. Whoever praises a learnt router should show a hash beside it.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: the hash taken apart
+pairs = [[bits[f"{sees}, {how}"].mean(0) for sees in ("hidden state", "last byte")] for how in (
+    "learnt, weight p", "learnt, weight 1", "fixed, weight p", "fixed, weight 1")]  # fmt: skip
+gain = np.array([hidden - last for hidden, last in pairs])  # (4 ways, 2 numbers of steps)
+claim(
+    "in all four pairs the last byte is better than the hidden state, on average by 0.2 bits after 400 steps, by 0.3 "
+    "after 1,200",
+    gain.min() > 0 and (abs(gain.mean(0) - [0.2, 0.3]) < 0.01).all(),
+    after_400=gain.mean(0)[0],
+    after_1200=gain.mean(0)[1],
+    smallest=gain.min(),
+)
+ways = {name: values.mean(0)[1] for name, values in bits.items() if "weight" in name}
+
+
+def average(of):
+    return np.mean([value for name, value in ways.items() if of in name])
+
+
+fixed, one = average("fixed") - average("learnt"), average("weight p") - average("weight 1")
+claim(
+    "learnt or fixed, weight 1 or π: on average less than 0.03 bits after 1,200 steps",
+    max(abs(fixed), abs(one)) < 0.03,
+    fixed_over_learnt=fixed,
+    p_over_1=one,
+)
+claim(
+    "the hash is 0.03 bits ahead of a learnt router of the last byte",
+    abs(ways["last byte, learnt, weight p"] - ways["last byte, fixed, weight 1"] - 0.03) < 0.005,
+    learnt=ways["last byte, learnt, weight p"],
+    hash=ways["last byte, fixed, weight 1"],
+)
+claim(
+    "a learnt router of the hidden state is 0.01 ahead of a random matrix, and less than 0.05 of the dense layer",
+    abs(ways["hidden state, fixed, weight 1"] - ways["hidden state, learnt, weight p"] - 0.01) < 0.005
+    and bits["dense, H = 68"].mean(0)[1] - ways["hidden state, learnt, weight p"] < 0.05,
+    learnt=ways["hidden state, learnt, weight p"],
+    random=ways["hidden state, fixed, weight 1"],
+    dense=bits["dense, H = 68"].mean(0)[1],
+)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What has each expert learnt?
+#
+# Python's tokenizer knows the kind of each byte: a ground truth.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** "Expert 3 does strings." Is there more to it than a story?
+#
+# **Idea.** Measure the **mutual information** of expert $e$ and kind $a$ of a byte, in bits: how much the expert says
+# about the kind,
+#
+# $$I = \sum_{e, a} p(e, a) \log_2 \frac{p(e, a)}{p(e)\, p(a)}$$
+#
+# 0 if they are independent. Beside it stand controls: the experts *shuffled* over the bytes; a *random router*, an
+# untrained matrix on the same tokens; and a *hash*, a fixed table from the last byte to an expert.
+#
+# **Code.** The formula, then three networks trained here for 400 steps, with the balance loss.
+
+
+# %% slideshow={"slide_type": "skip"}
+def information(a, b):
+    joint = torch.zeros(int(a.max()) + 1, int(b.max()) + 1).index_put((a, b), torch.tensor(1.0), accumulate=True)
+    joint = joint.double() / len(a)
+    alone = joint.sum(1, keepdim=True) * joint.sum(0, keepdim=True)
+    return (joint[joint > 0] * (joint[joint > 0] / alone[joint > 0]).log2()).sum().item()
+
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Kinds of bytes, trained networks, and a random router
+whole = python_sources().test[:250_000]
+whole = whole[: (whole == 0).nonzero()[-1, 0]]  # whole files, for the tokenizer
+spots = next_byte.SPOTS["test"]
+spots = spots[spots < len(whole)]
+kinds = token_kinds(whole)[spots]
+_, text = next_byte.texts()
+rate = next(e["rate"] for e in text_record["entries"] if e["router"] == "hidden state, learnt, weight p")
+models = [next_byte.train("hidden state, learnt, weight p", seed + run, rate, 400)[0] for run in range(3)]
+
+
+@torch.no_grad()
+def routed(model):
+    """The tokens of the test text, and the expert of each."""
+    seen = next_byte.windows(text, spots)
+    tokens = model.hidden(seen)[1]
+    return tokens, model.route(tokens, seen[:, -1]).weights.argmax(-1)
+
+
+def random_router(tokens, n_experts, about):
+    """Bits that an untrained router's expert says about something: the mean of ten."""
+    draw = torch.Generator().manual_seed(seed)
+    each = [tokens @ torch.randn(tokens.shape[1], n_experts, generator=draw) for _ in range(10)]
+    return np.mean([information(scores.argmax(-1), about) for scores in each])
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# `routed` gives the tokens of the test text and their experts. Look at how far the trained routers are from the random
+# one, and from each other.
+
+# %% slideshow={"slide_type": "skip"}
+about_kinds = {"shuffled": [], "random router": [], "trained router": []}
+for model in models:
+    tokens, expert = routed(model)
+    about_kinds["shuffled"].append(information(expert[torch.randperm(len(expert))], kinds))
+    about_kinds["random router"].append(random_router(tokens, 8, kinds))
+    about_kinds["trained router"].append(information(expert, kinds))
+about_kinds["hash"] = [information(hashed(text[spots], 8).weights.argmax(-1), kinds)]
+unknown = information(kinds, kinds)  # all that there is to know
+print(f"the kind of a byte: {unknown:.2f} bits; of which the expert says, in three runs")
+for name, values in about_kinds.items():
+    print(f"{name:15}", ", ".join(f"{value:.3f}" for value in values))
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: kinds of bytes by expert
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 4.0), width_ratios=[1.6, 1])
+fig.get_layout_engine().set(wspace=0.06)
+table = torch.stack([(F.one_hot(kinds, 7).float()[expert == e]).mean(0) for e in expert.unique()])
+left.imshow(table, cmap="Blues", vmin=0, vmax=0.8, aspect="auto")
+for row, column in np.ndindex(*table.shape):
+    value = table[row, column].item()
+    left.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=9, color="w" if value > 0.5 else "0.2")
+left.set_xticks(range(7), KINDS, rotation=35, ha="right", rotation_mode="anchor")
+left.set(ylabel="expert", title="kinds of its bytes")
+left.set_yticks(range(len(table)), expert.unique().tolist())
+level = {name: np.mean(values) for name, values in about_kinds.items()}
+right.barh(list(level), list(level.values()), color=["0.7", "0.7", "C1", "C3"])
+for place, values in enumerate(about_kinds.values()):
+    right.plot(values, [place] * len(values), "o", color="w", mec="0.1", ms=7)
+right.set(title=f"bits about the kind, of {unknown:.1f}", xlim=(0, 0.6))
+show(
+    fig,
+    "Left: for each expert of one run the shares of seven kinds of bytes; a few rows stand out, most look alike. "
+    f"Right: bits about the kind: {', '.join(f'{name} {value:.2f}' for name, value in level.items())}, a dot a run.",
+)
+trained, random, shuffled = (about_kinds[name] for name in ("trained router", "random router", "shuffled"))
+claim(
+    "in each run the trained router says more than ten times as much about the kind as shuffled experts",
+    all(a > 10 * b for a, b in zip(trained, shuffled, strict=True)),
+    least=min(trained),
+    shuffled=max(shuffled),
+)
+claim(
+    "in each run a random router on the same tokens says at least a third as much as the trained one",
+    all(b > a / 3 for a, b in zip(trained, random, strict=True)),
+    random=level["random router"],
+    trained=level["trained router"],
+)
+claim(
+    "the hash says more about the kind than the trained routers in the mean",
+    level["hash"] > level["trained router"],
+    hash=level["hash"],
+    trained=level["trained router"],
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# *Shuffled* experts say nothing: what we see is not chance. But a *random* router on the same tokens says a good part
+# of what trained ones say: tokens that look alike go together under any linear map. Runs differ much, and one may even
+# say less than the random router. And the *hash* says more, since a byte gives a part of its kind away. A story about
+# one row of such a table needs these controls.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# On the sixteen codes we know which division of labour the task asks for: by code. The next cell asks how much the
+# expert says there about the code, of 4 bits, and about the digit, of 3.3. Three networks are trained for 600
+# steps with the balance loss.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title What the expert says about code and digit
+settings = [(seed + run, 0.01, 0.1) for run in range(3)]
+readers, _ = sixteen_codes.train(sixteen_codes.METHODS["balance loss"], settings, 600, n_codes=1)
+code = torch.arange(16).repeat_interleave(len(data.test_x))
+digit, image = data.test_y.repeat(16), data.test_x.flatten(1).repeat(16, 1)
+said = {name: {"trained": [], "random": []} for name in ("code", "digit")}
+with torch.no_grad():
+    experts = readers(image.expand(3, -1, -1), code.expand(3, -1))[2].argmax(-1)
+    for run in range(3):
+        w = {name: value[run] for name, value in readers.weights.items()}
+        hidden = F.relu(image @ w["pixels"] + w["bias"] + w["code"][code])
+        for name, about in {"code": code, "digit": digit}.items():
+            said[name]["trained"].append(information(experts[run], about))
+            said[name]["random"].append(random_router(hidden, 16, about))
+for name, values in said.items():
+    print(f"bits about the {name:5}:", end=" ")
+    print(", ".join(f"{who} router {np.mean(each):.2f}" for who, each in values.items()), "(mean of three runs)")
+claim(
+    "in each run the trained router says more about the code than a random one, but less than half of its 4 bits",
+    all(b < a < 2 for a, b in zip(*said["code"].values(), strict=True)),
+    trained=np.mean(said["code"]["trained"]),
+    random=np.mean(said["code"]["random"]),
+)
+claim(
+    "it says about as much about the digit as about the code, within half a bit",
+    abs(np.mean(said["digit"]["trained"]) - np.mean(said["code"]["trained"])) < 0.5,
+    digit=np.mean(said["digit"]["trained"]),
+    code=np.mean(said["code"]["trained"]),
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** The router has learnt something about the codes that a random one does not have. But it has not found
+# *our* division, one expert for each code: the expert says about as much about the digit as about the code. It may
+# divide the work in another way that serves as well. Do not expect experts to specialise in what you would call a
+# task.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Other routers · optional
+#
+# Experts that choose, an expert that all share, and a loss on the size of scores.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** What else is done with the same scores?
+#
+# **Expert choice** (Zhou et al. 2022) turns the table round: each *expert* takes its $\lceil cN/E \rceil$ best tokens.
+# Loads are equal by construction; a token may get several experts, or none. Whether it is taken depends on all other
+# tokens, also later ones. So it is not for models that predict the next token.
+#
+# **Code.** The choice in four lines. Look at the sums over rows and columns.
+
+# %% slideshow={"slide_type": "skip"}
+s = torch.randn(6, 3, generator=torch.Generator().manual_seed(seed))  # 6 tokens, 3 experts
+pi = s.softmax(-1)
+best = pi.topk(6 // 3, dim=0).indices  # of each expert the two best tokens, c = 1
+z = pi * torch.zeros_like(pi).scatter(0, best, 1.0)
+torch.testing.assert_close(z, expert_choice(s).weights)
+print("tokens of each expert:", (z > 0).sum(0).tolist(), " experts of each token:", (z > 0).sum(1).tolist())
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Shared experts** (Dai et al. 2024). One more expert takes every token, with weight 1:
+# $y = \sum_e z_e f_e(x) + f_\text{shared}(x)$. What all tokens need is then learnt once, and the others can differ.
+#
+# **Code.** `n_shared=1` adds one. The difference to the sum of the others is $f_\text{shared}(x)$, for each token.
+
+# %% slideshow={"slide_type": "skip"}
+layer, x = MoE(4, 8, 3, switch, n_shared=1), torch.randn(6, 4)
+y, choice = layer(x)
+routed_only = sum(choice.weights[:, e, None] * layer.experts[e](x) for e in range(3))
+torch.testing.assert_close(y, routed_only + layer.shared[0](x))
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **z-loss** (Zoph et al. 2022) keeps scores small, and so their rounding errors in half precision:
+#
+# $$L_z = \frac1N \sum_{n} \Big(\log \sum_e \exp s_{ne}\Big)^2$$
+#
+# It is often listed among the cures of collapse. **Code.** The formula against the library's; then the codes, trained
+# with it. Look at whether it balances.
+
+# %% slideshow={"slide_type": "skip"}
+torch.testing.assert_close(s.exp().sum(-1).log().square().mean(), router_z_loss(switch(s)))
+setting = (seed, 0.01, 0.01)
+_, ((row,),) = sixteen_codes.train(sixteen_codes.Method(loss="z"), [setting], 600, n_codes=4)
+busiest = {"z-loss": 16 * max(row["load"])}
+busiest |= {name: 16 * max(live[name][-1]["load"]) for name in ("left alone", "balance loss")}
+claim(
+    "with the z-loss the busiest expert has more of the tokens than with the balance loss",
+    busiest["z-loss"] > busiest["balance loss"],
+    **{name.replace(" ", "_").replace("-", "_"): value for name, value in busiest.items()},
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Who chooses, who is always asked, how large scores may become: three changes of one line each. More are in
+# `lecture_lib.moe`: GShard's second expert with a probability, assignments by Sinkhorn and BASE, groups of experts,
+# LIMoE's entropies (notebook 10), Soft MoE, upcycling of a dense network. With `choose=softmax` every expert runs: the
+# adaptive mixture of Jacobs et al. 1991.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Representation collapse · optional
+#
+# A linear router scores $\langle x, w_e \rangle$: it may pull tokens towards the experts' embeddings $w_e$. A remedy:
+# $\cos(Vx, w_e) / \lambda$, on a sphere.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Does routing make *tokens* alike?
+#
+# **Idea.** Chi et al. (2022) measure $\operatorname{tr}(\Sigma_W \Sigma_B^{+})$: the spread of tokens within an
+# expert against the spread between experts ($\Sigma_W$, $\Sigma_B$: covariances within and between groups, $^+$: the
+# pseudo-inverse). Small means collapsed. Their remedy scores in few dimensions, by direction, with a learnt
+# temperature.
+#
+# **What is compared.** Groups differ from router to router, and so does the measure. So it is also taken with *the
+# same groups* for all, those of the hash. The hash pulls nothing: it is the control for training itself. 400 steps,
+# one seed.
+
+# %% slideshow={"slide_type": "skip"}
+by_hash = hashed(text[spots], 8).weights.argmax(-1)
+rows = {}
+for name in ("hidden state, learnt, weight p", "cosine router", "last byte, fixed, weight 1"):
+    before, after = (next_byte.train(name, seed, 1e-2, steps)[0] for steps in (1, 400))
+    rows[name] = []
+    for groups in ("own", "same"):
+        for moment in (before, after):
+            tokens, expert = routed(moment)
+            rows[name].append(representation_collapse(tokens, expert if groups == "own" else by_hash).item())
+    print("{:32} own experts {:4.0f} → {:3.0f}, groups of the hash {:4.0f} → {:3.0f}".format(name, *rows[name]))
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: representation collapse
+claim(
+    "with the same groups for all, the spread falls for each router, the hash included",
+    all(row[3] < row[2] for row in rows.values()),
+    **{f"{short}_{moment}": row[i] for short, row in zip(("linear", "cosine", "hash"), rows.values(), strict=True)
+       for moment, i in (("before", 2), ("after", 3))},
+)  # fmt: skip
+linear, cosine, _ = rows.values()
+claim(
+    "by its own experts the cosine router starts with more spread than the linear one",
+    cosine[0] > linear[0],
+    cosine=cosine[0],
+    linear=linear[0],
+)
+claim(
+    "with the same groups for all, cosine and linear router end within a third of each other",
+    3 / 4 < cosine[3] / linear[3] < 4 / 3,
+    cosine=cosine[3],
+    linear=linear[3],
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Measured by its own experts, the cosine router *starts* with far more spread than the linear one: it cuts the tokens
+# in another way. So the two ends must not be compared. With the same groups for all, they are alike. And with the
+# hash, which pulls nothing, the spread falls too: much of the fall is training itself. Here the disease is mild, and
+# the remedy does not show. The gains that Chi et al. report are on large multilingual models.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What a review of the field says
+#
+# W. Fedus, J. Dean, B. Zoph, *A Review of Sparse Expert Models in Deep Learning*, 2022
+#
+# - One idea, thirty years old: each example is processed by a subset of the parameters.
+# - Sparse models and the machines that train them are designed together.
+# - The gain over a dense model becomes smaller as models become larger.
+# - Who chooses? Tokens, experts, an optimiser, or a fixed table.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Mixtures of experts, Switch, routing networks, hash and BASE layers have one thing in common, says the review: the
+# number of parameters and the compute for an example are two numbers, not one. Shazeer et al. 2017 had the first
+# success at large scale, in translation. GShard and Switch put experts in place of feed-forward layers of transformers.
+# Experts lie on many devices, and to send tokens to them costs communication (notebook 09).
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# On **scaling**, the review reports strong results in pre-training, in language, vision and speech; and that better
+# pre-training does not always give better results on the task that one trains for next. That the gain shrinks with size
+# is a law fitted by Clark et al. (2022). The number of experts, their size, and how many layers have them matter.
+#
+# On **routing** it lists the ways of this notebook side by side: tokens choose experts, experts choose tokens, a solver
+# assigns both, a table is fixed. Which is best, it leaves open.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Where experts fail
+#
+# - **They collapse** when left alone. Here this makes training slower; with a capacity it drops tokens.
+# - **Balance is not enough.** Random routing has it.
+# - **The router costs.** At our width a dense layer of the same cost is as good as 64 experts.
+# - **Memory is not free.** All experts must be kept, and few tokens pay for many bytes.
+# - **A router may learn little.** A fixed table of the last byte can be better: try it first.
+# - **They may not specialise** in anything that you can name: measure, with controls.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
-# $$y = \sum_e z_e \, f_e(x) \qquad L = L_{\text{task}} + \alpha \, E \sum_e f_e P_e$$
+# $$y = \sum_e z_e \, f_e(x) \qquad L = L_{\text{task}} + \text{strength} \cdot E \sum_e \ell_e \, \bar\pi_e$$
 #
-# - Sort, multiply in groups, put back: parameters × 64, FLOPs × 1.
+# - Router, top-k, dispatch, combine: parameters × 64, FLOPs hardly more.
 # - Seconds follow only with many tokens for each expert.
-# - Left alone, routing collapses. Normalise, then balance, gently.
-# - Balance is not the goal: random routing has it.
+# - Left alone, routing collapses. Normalise the router's input, or balance: the cures are alike.
+# - A balance loss of 1 is no proof of balance. Look at the loads.
+# - Compare with a dense layer of the same cost.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
@@ -935,9 +1454,12 @@ check("dropped_by_chance", dropped_by_chance_solution)
 # - B. Zoph et al., *ST-MoE: Designing Stable and Transferable Sparse Expert Models*, 2022: the z-loss.
 # - C. Riquelme et al., *Scaling Vision with Sparse Mixture of Experts*, NeurIPS 2021: batch priority.
 # - S. Roller et al., *Hash Layers For Large Sparse Models*, NeurIPS 2021.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
 # - Y. Zhou et al., *Mixture-of-Experts with Expert Choice Routing*, NeurIPS 2022.
 # - Z. Chi et al., *On the Representation Collapse of Sparse Mixture of Experts*, NeurIPS 2022.
 # - L. Wang et al., *Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts*, 2024: the bias.
+# - D. Dai et al., *DeepSeekMoE: Towards Ultimate Expert Specialization*, 2024: shared experts.
 # - W. Fedus, J. Dean, B. Zoph, *A Review of Sparse Expert Models in Deep Learning*, 2022.
 # - S. Scardapane, *Designing efficient and modular neural networks*, talk, 4 October 2023.
 # - Digits: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI repository, 1998.
