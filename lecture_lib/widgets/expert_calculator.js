@@ -9,11 +9,11 @@ const RANGES = {
   n_tokens: [64, 65536],
 };
 const WIDTH = 520;
-const HEIGHT = 354;
+const HEIGHT = 302;
 const LEFT = 10;
 const RIGHT = 510;
-const TOP = 96;
-const BOTTOM = 288; // of the picture to the right
+const TOP = 40;
+const BOTTOM = 232; // of the picture to the right
 const BARS = { height: 124, tall: 30 }; // of the picture to the left
 
 // ---- mathematics: D = d_model, H = d_hidden, E = n_experts, N = n_tokens; a multiply-add is 2 FLOPs
@@ -70,14 +70,14 @@ const short = (value) => {
 function parameterBars() {
   const rows = ["total parameters", "active for a token"].map((name, i) => {
     const y = i * (BARS.height / 2);
-    const value = svg("text", { x: WIDTH, y: y + 20, "text-anchor": "end", class: "ll-label" });
+    const value = svg("text", { x: WIDTH, y: y + 23, "text-anchor": "end", class: "ll-label" });
     const rect = svg("rect", {
       x: 2,
-      y: y + 28,
+      y: y + 31,
       height: BARS.tall - 6,
       class: `ll-bar ll-counted ${i ? "ll-solid" : "ll-hollow"}`,
     });
-    return { value, rect, nodes: [svg("text", { x: 0, y: y + 20 }, name), value, rect] };
+    return { value, rect, nodes: [svg("text", { x: 0, y: y + 23 }, name), value, rect] };
   });
   const panel = picture("Parameters", WIDTH, BARS.height, ...rows.flatMap(({ nodes }) => nodes));
   return {
@@ -108,13 +108,17 @@ function loadPicture() {
     capacity,
     axis,
     svg("path", { d: `M${LEFT} ${BOTTOM}H${RIGHT}`, class: "ll-axis" }),
-    svg("text", { x: 0, y: 18 }, "if each token draws its k experts at random"),
-    legend(12, 44, square(8, "ll-bar ll-hollow ll-counted"), "how likely"),
-    legend(158, 44, square(9, "ll-over"), "dropped: more than its slots"),
     svg("text", { x: WIDTH / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "tokens that one expert gets"),
   );
   return {
-    node: panel.node,
+    node: [
+      html("p", { class: "ll-legend" }, "if each token draws its k experts at random"),
+      legend(
+        [square(8, "ll-bar ll-hollow ll-counted"), "how likely"],
+        [square(9, "ll-over"), "dropped: more than its slots"],
+      ),
+      panel.node,
+    ],
     show({ load: { first, shares }, slots, dropped, empty }) {
       const most = Math.max(...shares);
       const seen = shares.map((share, i) => [first + i, share]).filter(([, share]) => share > 1e-4 * most);

@@ -1,13 +1,14 @@
 // Gumbel-Softmax: y = softmax((s + g) / λ) for one noise g, and for many; the temperature λ under the hand.
 const SAMPLES = 400;
 const LAYERS = 8;
+const GROUND = 262;
 const CORNERS = [
-  [260, 40],
-  [101, 315],
-  [419, 315],
+  [260, 34],
+  [128.4, GROUND],
+  [391.6, GROUND],
 ]; // an equilateral triangle, of the first, second and third option
 const WIDTH = 520;
-const HEIGHT = 354; // of each picture, in its own units
+const HEIGHT = 300; // of each picture, in its own units
 
 const gumbelNoise = (seed, n = SAMPLES) => {
   const uniform = uniforms(seed);
@@ -18,6 +19,9 @@ const gumbelSoftmax = (logits, noise, temperature) =>
     logits.map((s, k) => s + noise[k]),
     temperature,
   );
+
+// A point of the 2-simplex in the plane, as weights of the three corners.
+const inTriangle = (y, corners) => [0, 1].map((axis) => sum(y.map((weight, k) => weight * corners[k][axis])));
 
 // Over samples y: how often each option is the largest entry, and the mean of the largest entry.
 function summary(samples) {
@@ -31,29 +35,23 @@ function summary(samples) {
 }
 
 function barPanel(labels) {
-  const ground = 315;
   const parts = [];
   const pairs = labels.map((label, k) => {
-    const x = 48 + 154 * k;
+    const x = 26 + 168 * k;
     const pair = ["hollow", "solid"].map((fill, i) =>
-      bar({ x: x + 62 * i, width: 54, ground, height: 236, className: `ll-${fill} ll-option${k}` }),
+      bar({ x: x + 72 * i, width: 60, ground: GROUND, height: 204, className: `ll-${fill} ll-option${k}` }),
     );
-    const name = svg("text", { x: x + 58, y: ground + 30, "text-anchor": "middle", class: "ll-label" }, label);
+    const name = svg("text", { x: x + 66, y: GROUND + 30, "text-anchor": "middle", class: "ll-label" }, label);
     parts.push(...pair.flatMap((one) => one.nodes), name);
     return pair;
   });
-  const line = svg("line", { x1: 24, x2: WIDTH - 24, y1: ground, y2: ground, class: "ll-axis" });
-  const panel = picture(
-    "Bars",
-    WIDTH,
-    HEIGHT,
-    ...parts,
-    line,
-    legend(48, 20, square(8, "ll-bar ll-hollow"), "softmax(s)"),
-    legend(220, 20, square(8, "ll-bar ll-solid"), "one sample y"),
-  );
+  const line = svg("line", { x1: 24, x2: WIDTH - 24, y1: GROUND, y2: GROUND, class: "ll-axis" });
+  const panel = picture("Bars", WIDTH, HEIGHT, ...parts, line);
   return {
-    node: panel.node,
+    node: [
+      legend([square(8, "ll-bar ll-hollow"), "softmax(s)"], [square(8, "ll-bar ll-solid"), "one sample y"]),
+      panel.node,
+    ],
     show(p, y) {
       pairs.forEach(([hollow, solid], k) => {
         hollow.show(p[k]);
@@ -74,24 +72,16 @@ function trianglePanel(labels) {
   const current = svg("circle", { r: 9 });
   const names = labels.map((label, k) => {
     const [x, y] = CORNERS[k];
-    return svg("text", { x, y: k ? y + 30 : y - 16, "text-anchor": "middle", class: "ll-label" }, label);
+    return svg("text", { x, y: k ? y + 30 : y - 11, "text-anchor": "middle", class: "ll-label" }, label);
   });
   const edge = svg("polygon", { points: CORNERS.join(" "), class: "ll-simplex" });
-  const panel = picture(
-    "Triangle",
-    WIDTH,
-    HEIGHT,
-    edge,
-    ...dots,
-    mark,
-    current,
-    ...names,
-    legend(360, 60, diamond(12), "softmax(s)"),
-    legend(360, 94, circle(9, "ll-current"), "one sample y"),
-    legend(360, 128, svg("path", { d: "M0 0h0", class: "ll-dots" }), `${SAMPLES} samples`),
-  );
+  const panel = picture("Triangle", WIDTH, HEIGHT, edge, ...dots, mark, current, ...names);
+  const dot = svg("path", { d: "M0 0h0", class: "ll-dots" });
   return {
-    node: panel.node,
+    node: [
+      legend([diamond(9), "softmax(s)"], [circle(8, "ll-current"), "one sample y"], [dot, `${SAMPLES} samples`, 8]),
+      panel.node,
+    ],
     show(p, samples, largest) {
       const paths = dots.map(() => "");
       samples.forEach((y, i) => {

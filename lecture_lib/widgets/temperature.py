@@ -21,7 +21,7 @@ class Temperature(Widget):
         traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
     """
 
-    _esm = module("temperature")
+    _esm = module("gumbel", "temperature")
     logits = Checked([1.3, 0.2, 0.7], several(FINITE, 3), "three finite numbers (the picture is a triangle)")
     labels = Checked(["a", "b", "c"], several(str, 3), "three names, one for each logit")
     temperature = Checked(1.0, *number(0.05, 10))
