@@ -49,10 +49,16 @@ FAULTS = """() => {
   if (scrollWidth > clientWidth) faults.push(`is ${scrollWidth} px wide`);
   return faults;
 }"""
-MOVE = """(key) => document.querySelectorAll(".ll input[type=range]").forEach((slider) => {
+MOVE = """(key) => {
+  for (const slider of document.querySelectorAll(".ll input[type=range]")) {
     slider.value = slider[key];
     slider.dispatchEvent(new Event("input"));
-})"""
+  }
+  for (const menu of document.querySelectorAll(".ll select")) {
+    menu.selectedIndex = key === "max" ? menu.length - 1 : 0;
+    menu.dispatchEvent(new Event("change"));
+  }
+}"""
 
 
 def shown():
@@ -87,9 +93,9 @@ def test_every_widget_is_shown_by_a_notebook():
 def test_nothing_is_cut_covered_or_tiny(chromium, notebook, name, state, window):
     page = open_widget(chromium, state, WIDTHS[window], 2 if window == 683 else 1)
     faults = page.evaluate(FAULTS)
-    for key in ("min", "max"):  # wherever the sliders stand
+    for key in ("min", "max"):  # wherever sliders and menus stand
         page.evaluate(MOVE, key)
-        faults += [f"sliders at {key}: {fault}" for fault in page.evaluate(FAULTS)]
+        faults += [f"all at {key}: {fault}" for fault in page.evaluate(FAULTS)]
     height = page.locator(".ll").bounding_box()["height"]
     if window == max(WIDTHS) and height > SCREEN:
         faults.append(f"is {height:.0f} px high")

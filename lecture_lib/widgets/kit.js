@@ -85,6 +85,18 @@ function radios(label, options, onChange) {
   };
 }
 
+// A native menu of names.
+function choices(label, names, onChange) {
+  const menu = html("select", { class: "ll-button", ...keepKeys }, ...names.map((name) => html("option", {}, name)));
+  menu.addEventListener("change", () => onChange(menu.value));
+  return {
+    node: html("label", { "data-prevent-swipe": "" }, label, " ", menu),
+    show(name) {
+      menu.value = name;
+    },
+  };
+}
+
 // What sets a trait, here and in Python.
 const setter = (model) => (name, value) => {
   model.set(name, value);
