@@ -11,7 +11,7 @@ const UNIT = 165; // of each picture; a gradient of length 1 is UNIT long
 const costs = ({ worth, target }) => worth.map((w) => (w - target) ** 2);
 
 function exactGradient(s, toy) {
-  // of Σ_k π_k cost(k)
+  // of Σ_k π_k cost(k), with the probabilities π
   const p = softmax(s);
   const c = costs(toy);
   const mean = sum(p.map((pk, k) => pk * c[k]));
@@ -23,7 +23,7 @@ function scoreFunctionGradient(s, toy, k, baseline) {
   const advantage = costs(toy)[k] - baseline;
   return p.map((pi, i) => advantage * ((i === k) - pi));
 }
-// Through z = softmax((s + g) / λ), one sample a row of the noise g; straight-through: the cost's slope at one-hot z.
+// Through z = softmax((s + G) / λ), one sample a row of the noise G; straight-through: the cost's slope at one-hot z.
 function relaxedGradients(s, { worth, target }, noise, temperature, hard, out = new Float64Array(noise.length)) {
   const [w0, w1, w2] = worth;
   for (let i = 0; i < noise.length; i += 3) {

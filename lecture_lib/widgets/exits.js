@@ -32,7 +32,7 @@ function histogram(all) {
     svg("rect", { x: column(b) - wide / 2, width: wide, class: "ll-bar ll-solid ll-counted" }),
   );
   const names = solid.map((_, b) =>
-    svg("text", { x: column(b), y: GROUND + 28, "text-anchor": "middle", class: "ll-label" }, b + 1),
+    svg("text", { x: column(b), y: GROUND + 28, "text-anchor": "middle", class: "ll-label" }, b),
   );
   const panel = picture(
     "Where examples leave",
@@ -60,7 +60,7 @@ function histogram(all) {
         move(solid[b], { y: GROUND - height, height });
       });
       const share = (count) => (count / examples).toFixed(2);
-      const said = left.map((count, b) => `exit ${b + 1} ${share(count)}, right ${share(hits[b])}`);
+      const said = left.map((count, b) => `exit ${b} ${share(count)}, right ${share(hits[b])}`);
       panel.describe(`${name}: ${said.join("; ")}`);
     },
   };

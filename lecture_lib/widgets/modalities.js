@@ -104,9 +104,7 @@ function layerPanel(layer, share, most) {
   const axis = ticks(0, 1.05 * most, 3);
   const body = svg("g");
   const title = `layer ${layer}: the expert of each token`;
-  const names = Array.from({ length: experts }, (_, e) =>
-    svg("text", { x: column(e), y: BOTTOM + 22, ...centred }, e + 1),
-  );
+  const names = Array.from({ length: experts }, (_, e) => svg("text", { x: column(e), y: BOTTOM + 22, ...centred }, e));
   const panel = picture(
     title,
     WIDTH,
@@ -130,12 +128,12 @@ function layerPanel(layer, share, most) {
           const [x, top, width, height] = cells[t];
           return [
             svg("rect", { x, y: top, width, height, class: `ll-token ll-expert${e % 8}` }),
-            svg("text", { x: x + width / 2, y: top + height / 2 + 8, ...centred, class: "ll-label" }, e + 1),
+            svg("text", { x: x + width / 2, y: top + height / 2 + 8, ...centred, class: "ll-label" }, e),
           ];
         }),
       );
       names.forEach((node, e) => node.setAttribute("class", row.includes(e) ? "ll-label" : ""));
-      panel.describe(`${name}: ${row.map((e) => e + 1).join(" ")}`);
+      panel.describe(`${name}: ${row.join(" ")}`);
     },
   };
 }
@@ -147,7 +145,7 @@ function render({ model, el }) {
     model,
     "input",
     "input",
-    inputs.map((_, i) => i + 1),
+    inputs.map((_, i) => i),
   );
   const title = html("p", { class: "ll-note ll-title", role: "status" });
   const numbers = readouts(layers.map((layer) => `layer ${layer}:`));
@@ -158,10 +156,10 @@ function render({ model, el }) {
   beside.classList.add("ll-tokens");
   lay(el, controls(choose.node), title, numbers.node, beside);
   return redrawOn(model, ["input"], () => {
-    const i = model.get("input") - 1;
+    const i = model.get("input");
     const rows = experts[i];
     const name = titles[i];
-    choose.show(i + 1);
+    choose.show(i);
     write(title, name);
     left.show(inputs[i], rows[0].length, name);
     right.forEach((panel, l) => panel.show(inputs[i], rows[l], name));

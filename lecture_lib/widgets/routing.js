@@ -35,9 +35,7 @@ function loadPanel(runs, experts) {
     ...crosses,
     ...axes(PLOT, [column, []], [y, values, fixed(decimals)]),
     svg("text", { x: 2, y: 24 }, "load, as a share"),
-    ...bars.map((_, e) =>
-      svg("text", { x: column(e), y: bottom + 26, ...centred }, experts > 12 && e % 2 ? "" : e + 1),
-    ),
+    ...bars.map((_, e) => svg("text", { x: column(e), y: bottom + 26, ...centred }, experts > 12 && e % 2 ? "" : e)),
     svg("text", { x: (left + right) / 2, y: HEIGHT - 8, ...centred }, "expert"),
   );
   return {
@@ -49,7 +47,7 @@ function loadPanel(runs, experts) {
         crosses[e].style.display = share ? "none" : "";
       });
       move(mean, { d: `M${left} ${y(summary(load).mean).toFixed(1)}H${right}` });
-      const said = load.map((share, e) => `expert ${e + 1} ${share.toFixed(3)}`);
+      const said = load.map((share, e) => `expert ${e} ${share.toFixed(3)}`);
       panel.describe(`${name}: ${said.join(", ")}`);
     },
   };

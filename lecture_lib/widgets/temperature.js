@@ -1,4 +1,4 @@
-// Gumbel-Softmax: y = softmax((s + g) / λ) for one noise g, and for many; the temperature λ under the hand.
+// Gumbel-Softmax: z = softmax((s + G) / λ) for one noise G, and for many; the temperature λ under the hand.
 const SAMPLES = 400;
 const LAYERS = 8;
 const GROUND = 262;
@@ -21,15 +21,15 @@ const gumbelSoftmax = (logits, noise, temperature) =>
   );
 
 // A point of the 2-simplex in the plane, as weights of the three corners.
-const inTriangle = (y, corners) => [0, 1].map((axis) => sum(y.map((weight, k) => weight * corners[k][axis])));
+const inTriangle = (z, corners) => [0, 1].map((axis) => sum(z.map((weight, k) => weight * corners[k][axis])));
 
-// Over samples y: how often each option is the largest entry, and the mean of the largest entry.
+// Over samples z: how often each option is the largest entry, and the mean of the largest entry.
 function summary(samples) {
   const share = [0, 0, 0];
   let largest = 0;
-  for (const y of samples) {
-    share[argmax(y)] += 1 / samples.length;
-    largest += Math.max(...y) / samples.length;
+  for (const z of samples) {
+    share[argmax(z)] += 1 / samples.length;
+    largest += Math.max(...z) / samples.length;
   }
   return { share, largest };
 }
@@ -49,16 +49,16 @@ function barPanel(labels) {
   const panel = picture("Bars", WIDTH, HEIGHT, ...parts, line);
   return {
     node: [
-      legend([square(8, "ll-bar ll-hollow"), "softmax(s)"], [square(8, "ll-bar ll-solid"), "one sample y"]),
+      legend([square(8, "ll-bar ll-hollow"), "softmax(s)"], [square(8, "ll-bar ll-solid"), "one sample z"]),
       panel.node,
     ],
-    show(p, y) {
+    show(pi, z) {
       pairs.forEach(([hollow, solid], k) => {
-        hollow.show(p[k]);
-        solid.show(y[k]);
+        hollow.show(pi[k]);
+        solid.show(z[k]);
       });
       const list = (values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
-      panel.describe(`softmax(s) is ${list(p)}; the sample y is ${list(y)}`);
+      panel.describe(`softmax(s) is ${list(pi)}; the sample z is ${list(z)}`);
     },
   };
 }
@@ -79,19 +79,19 @@ function trianglePanel(labels) {
   const dot = svg("path", { d: "M0 0h0", class: "ll-dots" });
   return {
     node: [
-      legend([diamond(9), "softmax(s)"], [circle(8, "ll-current"), "one sample y"], [dot, `${SAMPLES} samples`, 8]),
+      legend([diamond(9), "softmax(s)"], [circle(8, "ll-current"), "one sample z"], [dot, `${SAMPLES} samples`, 8]),
       panel.node,
     ],
-    show(p, samples, largest) {
+    show(pi, samples, largest) {
       const paths = dots.map(() => "");
-      samples.forEach((y, i) => {
-        const point = inTriangle(y, CORNERS).map((coordinate) => coordinate.toFixed(1));
-        paths[argmax(y) * LAYERS + (i % LAYERS)] += `M${point}h0`; // no line, but two round ends: a dot
+      samples.forEach((z, i) => {
+        const point = inTriangle(z, CORNERS).map((coordinate) => coordinate.toFixed(1));
+        paths[argmax(z) * LAYERS + (i % LAYERS)] += `M${point}h0`; // no line, but two round ends: a dot
       });
       dots.forEach((path, i) => move(path, { d: paths[i] }));
       const [cx, cy] = inTriangle(samples[0], CORNERS);
       move(current, { cx, cy, class: `ll-current ll-option${argmax(samples[0])}` });
-      move(mark, { transform: `translate(${inTriangle(p, CORNERS)})` });
+      move(mark, { transform: `translate(${inTriangle(pi, CORNERS)})` });
       const place =
         largest > 0.9 ? "near the corners" : largest < 0.45 ? "near the centre" : "between centre and corners";
       panel.describe(`${SAMPLES} samples, ${place}`);
@@ -101,7 +101,7 @@ function trianglePanel(labels) {
 
 // Numbers that do not move with the temperature: how often an option wins is its probability (the Gumbel-max trick).
 function table(labels) {
-  const rows = ["softmax(s)", "how often largest in y"].map((name) => {
+  const rows = ["softmax(s)", "how often largest in z"].map((name) => {
     const cells = labels.map(() => html("td"));
     return { cells, node: html("tr", {}, html("th", { scope: "row" }, name), ...cells) };
   });
@@ -132,7 +132,7 @@ function view(model, el) {
     "p",
     { class: "ll-note", role: "status" },
     mean,
-    " is the mean largest entry of y",
+    " is the mean largest entry of z",
     html("br"),
     html("span", { class: "ll-muted" }, "1 would be one-hot, 1/3 uniform"),
   );
@@ -146,14 +146,14 @@ function view(model, el) {
       noise = gumbelNoise(seed);
     }
     const logits = model.get("logits");
-    const tau = model.get("temperature");
-    const p = softmax(logits);
-    const samples = noise.map((g) => gumbelSoftmax(logits, g, tau));
+    const lambda = model.get("temperature");
+    const pi = softmax(logits);
+    const samples = noise.map((G) => gumbelSoftmax(logits, G, lambda));
     const over = summary(samples);
-    temperature.show(tau);
-    left.show(p, samples[0]);
-    right.show(p, samples, over.largest);
-    numbers.show(p, over.share);
+    temperature.show(lambda);
+    left.show(pi, samples[0]);
+    right.show(pi, samples, over.largest);
+    numbers.show(pi, over.share);
     write(mean, over.largest.toFixed(2));
   });
 }
