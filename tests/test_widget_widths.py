@@ -101,3 +101,17 @@ def test_nothing_is_cut_covered_or_tiny(chromium, notebook, name, state, window)
         faults.append(f"is {height:.0f} px high")
     page.close()
     assert faults == [], "\n".join(dict.fromkeys(faults))
+
+
+@pytest.mark.browser
+def test_a_model_is_chosen_by_keys(chromium):
+    page = open_widget(chromium, next(state for _, name, state in SHOWN if name == "ExpertCalculator"), 934)
+    menu, sliders = page.locator("select"), page.locator(".ll-slider output")
+    own = sliders.all_inner_texts()
+    menu.press("ArrowDown")
+    menu.press("ArrowDown")
+    assert sliders.all_inner_texts() == ["8", "2", own[2], "4096", "14336", own[5]]
+    assert "45.1 of 47 billion weights" in page.locator(".ll-menu").inner_text()
+    page.get_by_label("chosen k").press("ArrowRight")
+    assert menu.input_value() == "own numbers"
+    page.close()
