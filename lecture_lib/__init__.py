@@ -2,7 +2,7 @@
 
 One equation carries the whole package:
 
-    y = Σ_k z_k · f_k(x)        z = choice(g(x)),  z on the simplex of k choices
+    y = Σ_k z_k · f_k(x)        z = choice(score(x)),  z on the simplex of K options
 
 `choice` holds the ways to choose, `estimators` how a gradient passes the choice, `mixture` the sum itself,
 dense and sparse.

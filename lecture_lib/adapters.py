@@ -3,9 +3,9 @@
 A mixture of adapters is the one equation, added to a base:  y = base(x) + Σ_k z_k · Δ_k(x). Each Δ_k is a few per cent
 of the base, so many fit beside it, and those that are not chosen do not run.
 
-    Δ(x)                          where it is added                       source
-    LoRA:     (α/r) B A x         beside a linear layer, to its output    Hu et al. 2022
-    Adapter:  U a(D x + d) + u    behind a layer, to what it returns      Houlsby et al. 2019
+    Δ(x)                              where it is added                       source
+    LoRA:     scale · B A x           beside a linear layer, to its output    Hu et al. 2022
+    Adapter:  U a(D x + d) + u        behind a layer, to what it returns      Houlsby et al. 2019
 
 Whatever has a method `change`, x -> Δ(x), and says as `d_in` how wide x is, is an adapter for a mixture.
 
@@ -27,16 +27,16 @@ from lecture_lib.simplex import Mask, as_integer, as_number, as_numbers, check_m
 
 
 class LoRA(nn.Module):
-    """A change of low rank beside a linear layer: y = W x + b + (α/r) B A x. (..., d_in) -> (..., d_out).
+    """A change of low rank beside a linear layer: y = W x + b + scale · B A x. (..., d_in) -> (..., d_out).
 
     A (r, d_in) starts at random as in Linear, B (d_out, r) at zero: at the start, the layer is what it was. `linear`
-    is frozen, in place, and its weight never changes: `merge` keeps the sum W + (α/r) B A beside it, for as long as
+    is frozen, in place, and its weight never changes: `merge` keeps the sum W + scale · B A beside it, for as long as
     one product shall do the work of three, and `unmerge` forgets it. So merging is undone to the bit, any number of
     adapters can share one layer, and the state to save is the same, merged or not.
 
     Args:
         rank: r, at least 1.
-        alpha: α, so that a change of r keeps its scale; r if None.
+        alpha: known as lora_alpha: scale = alpha/r, so that a change of r keeps its size; r if None.
 
     Source: Hu et al. 2022, LoRA: low-rank adaptation of large language models, eq. 3.
     """
@@ -54,10 +54,10 @@ class LoRA(nn.Module):
         weight = full(linear.weight.detach()[:0])
         self.A = nn.Parameter(weight.new_empty(rank, self.d_in).uniform_(-bound, bound))
         self.B = nn.Parameter(weight.new_zeros(d_out, rank))
-        self.register_buffer("merged", None, persistent=False)  # W + (α/r) B A, while merged
+        self.register_buffer("merged", None, persistent=False)  # W + scale · B A, while merged
 
     def change(self, x: Tensor) -> Tensor:
-        """Δ(x) = (α/r) B A x alone: two thin products, never the matrix B A. In the dtype of A."""
+        """Δ(x) = scale · B A x alone: two thin products, never the matrix B A. In the dtype of A."""
         _check_width(x, self.d_in)
         return F.linear(F.linear(_at_least(x, self.A), self.A), self.B) * self.scale
 
@@ -69,7 +69,7 @@ class LoRA(nn.Module):
         return F.linear(x, self.merged, self.base.bias)
 
     def merge(self) -> None:
-        """From now on one product, W + (α/r) B A of this moment: no cost beyond the base, and nothing to train."""
+        """From now on one product, W + scale · B A of this moment: no cost beyond the base, and nothing to train."""
         if self.merged is not None:
             raise RuntimeError("merge() needs a LoRA that is not merged, and this one is: unmerge() it first")
         self.merged = _merged_weight(self)  # rounded once
@@ -86,7 +86,7 @@ class LoRA(nn.Module):
 
 
 def merge_lora(lora: LoRA) -> nn.Linear:
-    """A plain new layer with the weight W + (α/r) B A, of its own: nothing tells that there was an adapter."""
+    """A plain new layer with the weight W + scale · B A, of its own: nothing tells that there was an adapter."""
     if not isinstance(lora, LoRA):
         raise TypeError(f"lora must be a LoRA, got {type(lora).__name__}")
     base = lora.base
@@ -106,7 +106,7 @@ def concatenate(loras: Iterable[LoRA], weights: Sequence[float] | None = None) -
         loras: at least one, all of the same layer.
         weights: w, any sign; all 1 if None.
 
-    Returns: a LoRA of that layer with parameters of its own, and s = α/r = 1.
+    Returns: a LoRA of that layer with parameters of its own, and scale 1.
     """
     loras = list(loras)
     if len(bases := {getattr(lora, "base", None) for lora in loras}) != 1 or None in bases:

@@ -83,7 +83,7 @@ def top_k(logits: Tensor, k: int) -> Choice:
 def noisy_top_k(
     logits: Tensor, k: int, std: float | Tensor = 1.0, *, generator: torch.Generator | None = None
 ) -> Choice:
-    """The k best of noisy scores, `top_k(logits + std · ε)` with ε ~ Normal(0, 1): noise lets every option be tried.
+    """The k best of noisy scores, `top_k(logits + std · noise)`, Normal(0, 1) noise: it lets every option be tried.
 
     Gradient: pathwise, through the noisy weights, to the logits and to `std`; biased, and none for which are chosen.
 
@@ -140,7 +140,7 @@ def gumbel_softmax(
     1 / temperature. Requires: a cost that is differentiable, and defined, inside the simplex.
 
     Args:
-        logits: (..., K) unnormalised log-probabilities log α_k.
+        logits: (..., K) the scores s_k, unnormalised log-probabilities.
         temperature: λ > 0. High: near the centre of the simplex. Low: near a corner.
             A tensor, one for all () or one a row (..., 1), can be learnt.
         generator: source of the noise, on the device of `logits`; torch's global one if None.

@@ -124,14 +124,14 @@ def gumbel_rao(
     hard, scores = drawn.weights, full(logits)  # D (..., K)
     e = scores.detach().new_empty((n_samples, *logits.shape))
     e.exponential_(generator=generator)  # (n, ..., K)
-    theta = (scores - scores.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
-    log_z = theta.logsumexp(-1, keepdim=True)
+    s = (scores - scores.amax(-1, keepdim=True)).detach()  # the noise does not depend on a shift
+    log_z = s.logsumexp(-1, keepdim=True)
     log_e = e.log()
     log_e_chosen = (e * hard).sum(-1, keepdim=True).log()  # (n, ..., 1) log E_D
     winner = log_z - log_e_chosen
-    others = -torch.logaddexp(log_e - theta, log_e_chosen - log_z)  # -log(E_k / exp θ_k + E_D / Z)
+    others = -torch.logaddexp(log_e - s, log_e_chosen - log_z)  # -log(E_k / exp s_k + E_D / Z)
     noisy = torch.where(hard.bool(), winner, others)  # (n, ..., K) logits + noise, given that D wins
-    noise = torch.where(theta > -torch.inf, noisy - theta, 0)  # a constant: no gradient through the condition
+    noise = torch.where(s > -torch.inf, noisy - s, 0)  # a constant: no gradient through the condition
     soft = by_temperature(scores + noise, temperature).softmax(-1).mean(0).to(logits.dtype)
     return Choice(logits, hard + (soft - soft.detach()), torch.zeros_like(drawn.log_prob))
 

@@ -189,7 +189,8 @@ def global_load_balance_loss(
     *,
     mask: Mask = None,
 ) -> Tensor:
-    """This rank's share of `load_balance_loss` for the tokens of all: E · Σ_e f_e Σ_own p_e / N, with f and N of all.
+    """This rank's share of `load_balance_loss` for the tokens of all: E · Σ_e ℓ_e Σ_own π_e / N, loads ℓ and N of all,
+    probabilities π_e of its own.
 
     The shares add up to the loss, and their gradients to its gradient. One exchange of E + 1 numbers.
     """

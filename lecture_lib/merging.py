@@ -28,7 +28,7 @@ _STATISTICS = "running_mean", "running_var"  # as torch names those of a normali
 
 
 def average(states: Sequence[State], weights: Sequence[float] | None = None) -> dict[str, Tensor]:
-    """Σ_i w_i θ_i / Σ_i w_i, tensor by tensor: a uniform soup if `weights` is None.
+    """Σ_i w_i net_i / Σ_i w_i, tensor by tensor: a uniform soup if `weights` is None.
 
     Source: Wortsman et al. 2022, Model soups.
     """
@@ -92,9 +92,9 @@ def greedy_soup(states: Sequence[State], score: Callable[[dict[str, Tensor]], fl
 
 
 def task_vector(base: State, tuned: State) -> dict[str, Tensor]:
-    """τ = tuned - base: what a task has changed, in float32 at least, so that a merge rounds once.
+    """v = tuned - base: what a task has changed, in float32 at least, so that a merge rounds once.
 
-    A tensor that `base` holds under two names, as tied weights are, is one in τ as well.
+    A tensor that `base` holds under two names, as tied weights are, is one in v as well.
 
     Source: Ilharco et al. 2023, Task arithmetic.
     """
@@ -108,7 +108,7 @@ def task_vector(base: State, tuned: State) -> dict[str, Tensor]:
 
 
 def apply_task_vectors(base: State, vectors: Sequence[State], scale: float) -> dict[str, Tensor]:
-    """base + scale · Σ_i τ_i; a negative scale forgets. Source: Ilharco et al. 2023."""
+    """base + scale · Σ_i v_i; a negative scale forgets. Source: Ilharco et al. 2023."""
     scale = as_number("scale", scale, "a finite number", math.isfinite)
     vectors = _agree("vectors", vectors)
     if odd := [key for key in vectors[0] if key not in base or not _has_mean(base[key])]:
@@ -147,15 +147,15 @@ def ties(vectors: Sequence[State], density: float) -> dict[str, Tensor]:
     density = as_number("density", density, "above 0 and at most 1", lambda share: 0 < share <= 1)
     names = _first_names(vectors[0])
     own = list(dict.fromkeys(names.values()))  # tied weights count once
-    tau = torch.stack([torch.cat([v[key].double().flatten() for key in own]) for v in vectors])
-    n = tau.shape[1]  # of tau (K, n)
+    changes = torch.stack([torch.cat([v[key].double().flatten() for key in own]) for v in vectors])
+    n = changes.shape[1]  # of changes (K, n)
     kept = max(1, math.floor(density * n * (1 + 1e-12)))  # in floating point, 0.29 · 100 is less than 29
-    smallest = tau.abs().kthvalue(n - kept + 1, dim=1, keepdim=True).values
-    tau = torch.where(tau.abs() >= smallest, tau, 0)
-    sign = tau.sum(0).sign()
+    smallest = changes.abs().kthvalue(n - kept + 1, dim=1, keepdim=True).values
+    changes = torch.where(changes.abs() >= smallest, changes, 0)
+    sign = changes.sum(0).sign()
     sign = torch.where(sign == 0, sign.sum().sign(), sign)
-    agrees = tau.sign() == sign
-    merged = torch.where(agrees, tau, 0).sum(0) / (agrees & (tau != 0)).sum(0).clamp(min=1)
+    agrees = changes.sign() == sign
+    merged = torch.where(agrees, changes, 0).sum(0) / (agrees & (changes != 0)).sum(0).clamp(min=1)
     parts = dict(zip(own, merged.split([vectors[0][key].numel() for key in own]), strict=True))
     return {key: parts[names[key]].reshape(t.shape).to(t.dtype) for key, t in vectors[0].items()}
 
@@ -283,7 +283,7 @@ def permute(state: State, layout: Units, orders: Mapping[str, Tensor]) -> dict[s
 def match_weights(a: State, b: State, layout: Units) -> dict[str, Tensor]:
     """A copy of b whose units are permuted to lie near those of a: it computes what b does.
 
-        maximise <θ_a, π(θ_b)> over the permutations π of each group
+        maximise <a, P(b)> over the permutations P of each group
 
     Coordinate descent: one group at a time, exactly, by linear assignment, over all tensors that it touches under the
     other groups' present orders, until none gets better. It starts twice, from b's own order and from one that goes
@@ -351,7 +351,7 @@ def _permuted(t: Tensor, axes: Iterable[Axis | None], orders: Mapping[str, Tenso
 
 
 def _gains(a: State, b: State, layout: Units, orders: Mapping[str, Tensor], group: str, n: int) -> Tensor:
-    """(n, n): what unit v of b in place u adds to <θ_a, π(θ_b)>, from the tensors whose other groups have an order."""
+    """(n, n): what unit v of b in place u adds to <a, P(b)>, from the tensors whose other groups have an order."""
     gains = torch.zeros(n, n, dtype=torch.float64)
     others = {name: order for name, order in orders.items() if name != group}
     for key, axes in layout.axes.items():

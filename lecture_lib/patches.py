@@ -25,8 +25,8 @@ class Gate(nn.Module):
     """n decisions to keep or discard, from a linear score each: (..., d_in) -> kept (..., n) in [0, 1], and the choice.
 
     In training mode it decides by `choose`, in evaluation mode by `at_test`, which is argmax unless told otherwise:
-    keep what has σ(score) > 1/2, without noise. "Keep" is option 0 of the choice. The scores start at about 2, so a new
-    gate keeps most: what is discarded from the start is hard to learn from. In half precision, too,
+    keep what has sigmoid(score) > 1/2, without noise. "Keep" is option 0 of the choice. The scores start at about 2, so
+    a new gate keeps most: what is discarded from the start is hard to learn from. In half precision, too,
     scores and choice are float32.
     """
 

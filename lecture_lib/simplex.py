@@ -466,8 +466,8 @@ class _FenchelYoung(torch.autograd.Function):
 def _divergence(y: Tensor, p: Tensor, log_p: Tensor, alpha: float) -> Tensor:
     """The terms of Ω's Bregman divergence, [y (y^a - p^a) / a - p^a (y - p)] / α with a = α-1; exactly 0 where y = p.
 
-    Written with ℓ = |log y - log p|, (y^a - p^a) / a = ± max(y, p)^a (1 - e^(-aℓ)) / a: no cancellation as α -> 1
-    (where it is ±ℓ), nor as p -> y.
+    Written with d = |log y - log p|, (y^a - p^a) / a = ± max(y, p)^a (1 - e^(-ad)) / a: no cancellation as α -> 1
+    (where it is ±d), nor as p -> y.
     """
     a = alpha - 1
     gap, low = y - p, torch.minimum(y, p)

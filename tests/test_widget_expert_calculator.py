@@ -14,6 +14,7 @@ from lecture_lib.choice import Choice
 from lecture_lib.cost import count_flops
 from lecture_lib.moe import MoE, within_capacity
 from lecture_lib.widgets import ExpertCalculator
+from lecture_lib.widgets.expert_calculator import MODELS
 
 calculator = module_of(ExpertCalculator)
 
@@ -88,6 +89,49 @@ def test_the_dropped_share_is_exact(calculator, factor):
         assert ours["dropped"] == pytest.approx(over / (n * k / n_experts), rel=1e-6, abs=1e-12)
 
 
+# By hand: weights of one layer and, of it, those that a token uses; of the network, those that all tokens use outside
+# of such layers (attention, embeddings, dense layers): the rest.
+BY_HAND = {
+    "Switch-Base": (
+        768 * 128 + 128 * 3 * 768 * 2048,
+        768 * 128 + 3 * 768 * 2048,
+        32128 * 768 + (12 + 2 * 12) * 4 * 768**2 + 12 * 3 * 768 * 2048,  # the decoder has two attentions a layer
+    ),
+    "Mixtral 8x7B": (
+        4096 * 8 + 8 * 3 * 4096 * 14336,
+        4096 * 8 + 2 * 3 * 4096 * 14336,
+        2 * 32000 * 4096 + 32 * (2 * 4096**2 + 2 * 4096 * 1024),
+    ),
+    "OLMoE-1B-7B": (
+        2048 * 64 + 64 * 3 * 2048 * 1024,
+        2048 * 64 + 8 * 3 * 2048 * 1024,
+        2 * 50304 * 2048 + 16 * 4 * 2048**2,
+    ),
+    "DeepSeek-V3": (
+        7168 * 256 + 257 * 3 * 7168 * 2048,
+        7168 * 256 + 9 * 3 * 7168 * 2048,
+        2 * 129280 * 7168
+        + 3 * 3 * 7168 * 18432
+        + 61 * (7168 * (1536 + 576) + 1536 * 128 * 192 + 512 * 128 * 256 + 128 * 128 * 7168),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_layers_of_published_models_are_those_counted_by_hand(calculator, name):
+    model, (total, active, rest) = MODELS[name], BY_HAND[name]
+    layer = {number: model[number] for number in ("d_model", "d_hidden", "n_experts", "k")}
+    ours = calculator(f"w.costs({json.dumps(layer | {'capacity_factor': 1.25, 'n_tokens': 4096})})")
+    assert (ours["total"], ours["active"], ours["perToken"]) == (total, active, 2 * active)
+    assert f"<td>{total:,}</td>" in ExpertCalculator(**layer)._fallback()
+    # what the paper says, rounded as it is there, is such layers and the rest
+    assert model["layers"] * total / 1e9 + rest / 1e9 == pytest.approx(model["total"], rel=0.01)
+    assert model["layers"] * active / 1e9 + rest / 1e9 == pytest.approx(model["active"], rel=0.13)
+    said = calculator(f"w.said({json.dumps(name)}, {json.dumps({'total': total, 'active': active})})")
+    assert f"{model['layers']} such layers" in said and f"of {model['total']} billion" in said
+    assert said.endswith(f"the rest: {model['rest']}. {model['source']}")
+
+
 def test_large_numbers_are_written_short(calculator):
     found = calculator("[7, 640, 999.6, 1000, 526336, 4196352, 999999999, 1.5e13].map(w.short)")
     assert found == ["7 ", "640 ", "1.00 k", "1.00 k", "526 k", "4.20 M", "1.00 G", "15.0 T"]
@@ -96,7 +140,7 @@ def test_large_numbers_are_written_short(calculator):
 @pytest.mark.parametrize(
     ("argument", "value", "allowed"),
     [
-        ("d_model", 8, "an integer from 16 to 4096"),
+        ("d_model", 8, "an integer from 16 to 8192"),
         ("d_hidden", 64.0, "an integer from 16 to 16384"),
         ("n_experts", 4, "an integer from 8 to 256"),
         ("k", 9, "an integer from 1 to 8"),

@@ -73,7 +73,7 @@ def other(name, place, value):
         ({"share": np.ones((3, 2, 4)) / 4}, ["share", "1 or 2 layers", "(3, 2, 4)"]),
         ({"layers": ["2"]}, ["layers", "2 texts", "1"]),
         ({"titles": ["", *"abc"]}, ["titles[0]", "not empty"]),
-        ({"input": 5}, ["input", "from 1 to 4", "5"]),
+        ({"input": 4}, ["input", "from 0 to 3", "4"]),
     ],
 )
 def test_modalities_refuses_by_name(arguments, parts):
@@ -82,7 +82,7 @@ def test_modalities_refuses_by_name(arguments, parts):
 
 def test_modalities_in_python():
     widget = Modalities(**INPUTS)
-    assert widget.input == 1 and repr(widget) == "Modalities(4 inputs, 2 layers)"
+    assert widget.input == 0 and repr(widget) == "Modalities(4 inputs, 2 layers)"
     moves_to(widget, "input", 3)
     row = "".join(f"<td>{share:.0%}</td>" for share in INPUTS["share"][1, 1])
     assert f"<td>&lt;4&gt;</td><td>text</td>{row}" in widget._fallback()

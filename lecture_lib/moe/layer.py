@@ -291,7 +291,7 @@ def upcycle(ffn: nn.Sequential, n_experts: int, choose: Choose = two_best) -> Mo
 class SoftMoE(nn.Module):
     """Experts for mixtures of tokens: no token is dropped, no expert idles, everything has a gradient. (..., T, D).
 
-        slot_j = Σ_t softmax_t(l_tj) x_t,    y_t = Σ_j softmax_j(l_tj) f(slot_j),    l = scale · x̂ Φ̂
+        slot_j = Σ_t softmax_t(s_tj) x_t,    y_t = Σ_j softmax_j(s_tj) f(slot_j),    s = scale · x̂ Φ̂
 
     x̂ and Φ̂ have length 1, slots mix the raw x. A token sees its whole sequence, later tokens too: not for language
     models that predict the next one.

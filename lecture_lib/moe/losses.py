@@ -9,9 +9,9 @@ from lecture_lib.simplex import as_integer, blank, full
 
 
 def load_balance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
-    """E · Σ_e f_e P_e: f the share of the pairs (no gradient), P the mean softmax probability.
+    """E · Σ_e ℓ_e π̄_e: the load ℓ_e is the share of the pairs (no gradient), π̄_e the mean softmax probability.
 
-    1 if P is uniform, whatever f is; E when collapsed. Other code counts k at uniform (Mixtral's in transformers).
+    1 if π̄ is uniform, whatever ℓ is; E when collapsed. Other code counts k at uniform (Mixtral's in transformers).
 
     Source: Fedus et al. 2022, eq. 4 to 6.
     """
@@ -46,7 +46,7 @@ def importance_loss(choice: Choice, *, mask: Mask = None) -> Tensor:
 def noisy_load(clean: Tensor, noisy: Tensor, std: Tensor, k: int, *, mask: Mask = None) -> Tensor:
     """A load that has a gradient: Σ_tokens P(expert e is among the k best if its noise is drawn again). -> (E,).
 
-        P_e = Φ((clean_e - (k-th largest of noisy, e excluded)) / std_e)
+        ℓ_e = Σ_tokens Φ((clean_e - (k-th largest of noisy, e excluded)) / std_e),    Φ of the normal law
 
     Its loss is `squared_cv(noisy_load(...))`. clean, noisy, std (..., E); k < E.
 

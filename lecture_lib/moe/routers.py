@@ -11,7 +11,7 @@ from lecture_lib.simplex import as_integer, as_number, check_logits, full, score
 
 
 class NoisyRouter(nn.Module):
-    """Shazeer's scores: x W_g + ε · softplus(x W_n), ε ~ Normal(0, 1) while training: (..., D) -> logits (..., E).
+    """Shazeer's scores: x W_g + noise · softplus(x W_n), Normal(0, 1), while training: (..., D) -> logits (..., E).
 
     For `noisy_load`, `clean_and_std` gives the two parts. Both matrices start at zero, as in the source: the noise
     balances the load until the router has learnt something.
@@ -38,13 +38,13 @@ class NoisyRouter(nn.Module):
 
 
 class CosineRouter(nn.Module):
-    """Scores by direction alone, on a low-dimensional sphere: s_e = cos(W x, e_e) / τ, (..., D) -> logits (..., E).
+    """Scores by direction alone, on a low-dimensional sphere: s_e = cos(W x, e_e) / λ, (..., D) -> logits (..., E).
 
     A linear router pulls tokens towards the embeddings of experts, in their own space: one way to collapse.
 
     Args:
         d_low: dimension of the sphere; E/2, at least 2, if None.
-        temperature: τ at the start; learnt.
+        temperature: λ at the start; learnt.
 
     Source: Chi et al. 2022, On the representation collapse of sparse mixture of experts (X-MoE).
     """
@@ -57,7 +57,7 @@ class CosineRouter(nn.Module):
         self.start = as_number("temperature", temperature, allowed, lambda t: 0 < t < math.inf)
         self.project = nn.Linear(d_model, d_low, bias=False)
         self.embedding = nn.Parameter(F.normalize(torch.randn(n_experts, d_low), dim=-1))
-        # so that τ stays above 0
+        # so that the temperature stays above 0
         self.log_temperature = nn.Parameter(torch.tensor(math.log(self.start)))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -66,7 +66,7 @@ class CosineRouter(nn.Module):
         return cosine / full(self.log_temperature).exp()
 
     def at_start_temperature(self, choice: Choice) -> Choice:
-        """For the balance loss, which the source takes at a fixed τ: a learnt one could please it by going up."""
+        """For the balance loss, which the source takes at a fixed λ: a learnt one could please it by going up."""
         ratio = full(self.log_temperature).exp() / self.start
         return choice._replace(logits=choice.logits * ratio)
 

@@ -233,11 +233,11 @@ class LearnedConfidence(nn.Module):
 def decaying_threshold(
     threshold: float, n_steps: int, *, tau: float = 4.0, amplitude: float = 0.1
 ) -> Callable[[int], float]:
-    """More careful at the start, where a mistake spoils all that follows: clip(0.9 λ + amplitude · e^(-τt/N), 0, 1).
+    """More careful at the start, where a mistake spoils all that follows: clip(0.9 θ + amplitude · e^(-tau t/N), 0, 1).
 
     Args:
-        threshold: λ. n_steps: N, of the whole text. tau: τ, how fast it falls.
-        amplitude: 0.1 as the paper writes it; 0.1 λ is what its released code is said to have.
+        threshold: θ. n_steps: N, of the whole text. tau: how fast it falls.
+        amplitude: 0.1 as the paper writes it; 0.1 θ is what its released code is said to have.
 
     Returns: the step t = 0, 1 ... -> the threshold. Source: Schuster et al. 2022, eq. 5.
     """
@@ -269,7 +269,7 @@ def generate(
 
     Args:
         prompt: (B, T) tokens; all but the last take all layers.
-        confidence: None for the full model. threshold: λ, or a function of the step, see `decaying_threshold`.
+        confidence: None for the full model. threshold: θ, or a function of the step, see `decaying_threshold`.
         mask: (B, T), where prompts are padded on their left to one length: False for padding.
 
     Returns: the continuations (B, n), and with which logits (B, n, V) after which exit (B, n) each was chosen.

@@ -11,7 +11,7 @@ const UNIT = 165; // of each picture; a gradient of length 1 is UNIT long
 const costs = ({ worth, target }) => worth.map((w) => (w - target) ** 2);
 
 function exactGradient(s, toy) {
-  // of Σ_k π_k cost(k)
+  // of Σ_k π_k cost(k), with the probabilities π
   const p = softmax(s);
   const c = costs(toy);
   const mean = sum(p.map((pk, k) => pk * c[k]));
@@ -23,7 +23,7 @@ function scoreFunctionGradient(s, toy, k, baseline) {
   const advantage = costs(toy)[k] - baseline;
   return p.map((pi, i) => advantage * ((i === k) - pi));
 }
-// Through z = softmax((s + g) / λ), one sample a row of the noise g; straight-through: the cost's slope at one-hot z.
+// Through z = softmax((s + G) / λ), one sample a row of the noise G; straight-through: the cost's slope at one-hot z.
 function relaxedGradients(s, { worth, target }, noise, temperature, hard, out = new Float64Array(noise.length)) {
   const [w0, w1, w2] = worth;
   for (let i = 0; i < noise.length; i += 3) {
@@ -96,8 +96,8 @@ function cloud(name, labels, option) {
   const inside = svg("svg", { width: WIDTH, height: HEIGHT }, ellipse);
   const mean = diamond(10);
   const exact = cross(14);
-  const outside = svg("text", { x: WIDTH - 6, y: 52, "text-anchor": "end" });
-  const title = svg("text", { x: WIDTH - 6, y: 22, "text-anchor": "end", class: "ll-label" }, name);
+  const outside = svg("text", { x: WIDTH - 6, y: 56, "text-anchor": "end" });
+  const title = svg("text", { x: WIDTH - 6, y: 26, "text-anchor": "end", class: "ll-label" }, name);
   const [x, y] = place(0, 0);
   const axes = svg("path", {
     d: `M0 ${y}H${WIDTH}M${x} 0V${HEIGHT}M${x + UNIT} ${y - 5}v10M${x} ${y - UNIT}m-5 0h10`,
@@ -117,13 +117,11 @@ function cloud(name, labels, option) {
     svg("text", { x: WIDTH - 6, y: y - 10, "text-anchor": "end" }, `slope for ${labels[0]}`),
     svg("text", { x: x + 10, y: HEIGHT - 9 }, `slope for ${labels[2]}`),
     svg("text", { x: x + UNIT, y: y + 26, "text-anchor": "middle" }, "1"),
-    svg("text", { x: x - 12, y: y - UNIT + 7, "text-anchor": "end" }, "1"),
-    legend(14, 24, cross(14), "exact"),
-    legend(14, 54, diamond(10), "mean"),
-    legend(14, HEIGHT - 15, svg("path", { d: "M0 0h0", class: `ll-dots ll-option${option}` }), `${DOTS} estimates`),
+    svg("text", { x: x - 12, y: y - UNIT + 22, "text-anchor": "end", class: "ll-odd" }, "1"),
   );
+  const dot = svg("path", { d: "M0 0h0", class: `ll-dots ll-option${option}` });
   return {
-    node: panel.node,
+    node: [legend([cross(9), "exact"], [diamond(9), "mean"], [dot, `${DOTS} estimates`, 8]), panel.node],
     call(way) {
       write(title, way);
     },

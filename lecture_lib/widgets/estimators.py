@@ -36,7 +36,7 @@ class Estimators(Widget):
         traitlets.TraitError: naming the argument, what is allowed and what was given; on later assignments as well.
     """
 
-    _esm = module("estimators")
+    _esm = module("gumbel", "estimators")
     logits = Checked([1.3, 0.2, 0.7], several(FINITE, 3), "three finite numbers")
     worth = Checked([2.0, 0.0, 1.0], several(_WORTH[0], 3), f"three times {_WORTH[1]}, one for each option")
     target = Checked(0.9, *_WORTH)

@@ -47,7 +47,9 @@ function page(bytes, layers) {
   };
 }
 
-// A row for each layer: how a byte that leaves there is filled, and how many do.
+// Exits are counted by the layers that ran.
+const after = (b) => (b ? `${b + 1} layers` : "1 layer");
+// A row for each exit: how a byte that leaves there is filled, and how many do.
 function histogram(layers, count) {
   const rows = Array.from({ length: layers }, (_, b) => {
     const y = TOP + b * ROW;
@@ -63,7 +65,7 @@ function histogram(layers, count) {
       nodes: [
         fill,
         svg("rect", { x: 1, y, width: 14, height: tall, class: "ll-cell" }),
-        svg("text", { x: 26, y: y + 18 }, `layer ${b + 1}`),
+        svg("text", { x: 26, y: y + 18 }, after(b)),
         rect,
         number,
       ],
@@ -85,7 +87,7 @@ function histogram(layers, count) {
         move(rows[b].number, { x: BAR[0] + width + 8 });
         write(rows[b].number, (some / count).toFixed(2));
       });
-      const said = left.map((some, b) => `layer ${b + 1} ${(some / count).toFixed(2)}`);
+      const said = left.map((some, b) => `${after(b)} ${(some / count).toFixed(2)}`);
       panel.describe(`${name}: ${said.join(", ")}`);
     },
   };

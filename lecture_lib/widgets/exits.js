@@ -1,7 +1,7 @@
 // Early exits: an example leaves at the first exit whose confidence reaches the threshold, and at the last in any case.
 const WIDTH = 520;
-const HEIGHT = 354;
-const GROUND = 290;
+const HEIGHT = 324;
+const GROUND = 258;
 const TALL = 200; // of the histogram, in its own units
 
 // From N examples at B exits: which leave where, how many of those are right, accuracy and mean FLOPs.
@@ -32,7 +32,7 @@ function histogram(all) {
     svg("rect", { x: column(b) - wide / 2, width: wide, class: "ll-bar ll-solid ll-counted" }),
   );
   const names = solid.map((_, b) =>
-    svg("text", { x: column(b), y: GROUND + 28, "text-anchor": "middle", class: "ll-label" }, b + 1),
+    svg("text", { x: column(b), y: GROUND + 28, "text-anchor": "middle", class: "ll-label" }, b),
   );
   const panel = picture(
     "Where examples leave",
@@ -42,12 +42,16 @@ function histogram(all) {
     ...solid,
     ...names,
     svg("path", { d: `M0 ${GROUND}H${WIDTH}`, class: "ll-axis" }),
-    legend(24, 20, square(8, "ll-bar ll-hollow ll-counted"), "share that leaves here"),
-    legend(300, 20, square(8, "ll-bar ll-solid ll-counted"), "and is right"),
     svg("text", { x: WIDTH / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "exit"),
   );
   return {
-    node: panel.node,
+    node: [
+      legend(
+        [square(8, "ll-bar ll-hollow ll-counted"), "share that leaves here"],
+        [square(8, "ll-bar ll-solid ll-counted"), "and is right"],
+      ),
+      panel.node,
+    ],
     show(i, name) {
       const { left, hits, examples } = all[i];
       left.forEach((count, b) => {
@@ -56,7 +60,7 @@ function histogram(all) {
         move(solid[b], { y: GROUND - height, height });
       });
       const share = (count) => (count / examples).toFixed(2);
-      const said = left.map((count, b) => `exit ${b + 1} ${share(count)}, right ${share(hits[b])}`);
+      const said = left.map((count, b) => `exit ${b} ${share(count)}, right ${share(hits[b])}`);
       panel.describe(`${name}: ${said.join("; ")}`);
     },
   };

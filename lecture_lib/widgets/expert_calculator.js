@@ -1,7 +1,7 @@
 // What a layer of experts costs, and what its capacity drops if tokens draw their experts at random.
 const RANGES = {
   // of the sliders, and of the traits in Python; all but two go by powers of 2
-  d_model: [16, 4096],
+  d_model: [16, 8192],
   d_hidden: [16, 16384],
   n_experts: [8, 256],
   k: [1, 8],
@@ -9,12 +9,18 @@ const RANGES = {
   n_tokens: [64, 65536],
 };
 const WIDTH = 520;
-const HEIGHT = 354;
+const HEIGHT = 302;
 const LEFT = 10;
 const RIGHT = 510;
-const TOP = 96;
-const BOTTOM = 288; // of the picture to the right
+const TOP = 40;
+const BOTTOM = 232; // of the picture to the right
 const BARS = { height: 124, tall: 30 }; // of the picture to the left
+
+// The published model whose layer has these numbers, if there is one: MODELS comes from Python.
+const OWN = "own numbers";
+const START = { d_model: 256, d_hidden: 1024, n_experts: 8, k: 1 };
+const modelOf = (layer) =>
+  Object.keys(MODELS).find((name) => Object.keys(START).every((number) => MODELS[name][number] === layer[number]));
 
 // ---- mathematics: D = d_model, H = d_hidden, E = n_experts, N = n_tokens; a multiply-add is 2 FLOPs
 // Binomial(N, p), as far as it is not negligible, by ratios from the mode: the probability of `first` + i is shares[i].
@@ -35,25 +41,38 @@ function binomial(N, p) {
   const total = sum(shares);
   return { first: mode - down.length, shares: shares.map((share) => share / total) };
 }
-function costs({ d_model: D, d_hidden: H, n_experts: E, k, capacity_factor, n_tokens: N }) {
+function costs(layer) {
+  const { d_model: D, d_hidden: H, n_experts: E, k, capacity_factor, n_tokens: N } = layer;
+  const model = MODELS[modelOf(layer)];
   const router = D * E;
-  const expert = 2 * D * H;
+  const expert = (model ? 3 : 2) * D * H;
+  const always = router + (model?.shared ?? 0) * expert; // what runs for every token
   const pairs = N * k;
   const slots = Math.ceil(Number(((capacity_factor * pairs) / E).toFixed(6))); // as within_capacity of lecture_lib.moe
   const load = binomial(N, k / E); // of one expert: a token draws it with probability k / E
   const over = sum(load.shares.map((share, i) => share * Math.max(0, load.first + i - slots)));
   const dropped = (E * over) / pairs;
   return {
-    total: router + E * expert,
-    active: router + k * expert,
-    bytes: 4 * (router + E * expert),
-    perToken: 2 * (router + k * expert),
-    inAll: 2 * (N * router + pairs * (1 - dropped) * expert),
+    total: always + E * expert,
+    active: always + k * expert,
+    bytes: 4 * (always + E * expert),
+    perToken: 2 * (always + k * expert),
+    inAll: 2 * (N * always + pairs * (1 - dropped) * expert),
     slots,
     load,
     dropped,
     empty: 1 - (pairs * (1 - dropped)) / (slots * E),
   };
+}
+// What the layers of a model are of the network, or what a layer is.
+function said(name, { total, active }) {
+  if (!name) return "An expert is two matrices, D × H and H × D.";
+  const { layers, shared, rest, source, ...all } = MODELS[name];
+  const billions = (one) => `${((layers * one) / 1e9).toPrecision(3)}`;
+  return (
+    `${layers} such layers of gated experts${shared ? ", one shared" : ""}: ${billions(total)} of ${all.total} billion ` +
+    `weights, ${billions(active)} of ${all.active} for a token; the rest: ${rest}. ${source}`
+  );
 }
 const short = (value) => {
   const [size, unit] = [
@@ -70,14 +89,14 @@ const short = (value) => {
 function parameterBars() {
   const rows = ["total parameters", "active for a token"].map((name, i) => {
     const y = i * (BARS.height / 2);
-    const value = svg("text", { x: WIDTH, y: y + 20, "text-anchor": "end", class: "ll-label" });
+    const value = svg("text", { x: WIDTH, y: y + 23, "text-anchor": "end", class: "ll-label" });
     const rect = svg("rect", {
       x: 2,
-      y: y + 28,
+      y: y + 31,
       height: BARS.tall - 6,
       class: `ll-bar ll-counted ${i ? "ll-solid" : "ll-hollow"}`,
     });
-    return { value, rect, nodes: [svg("text", { x: 0, y: y + 20 }, name), value, rect] };
+    return { value, rect, nodes: [svg("text", { x: 0, y: y + 23 }, name), value, rect] };
   });
   const panel = picture("Parameters", WIDTH, BARS.height, ...rows.flatMap(({ nodes }) => nodes));
   return {
@@ -108,13 +127,17 @@ function loadPicture() {
     capacity,
     axis,
     svg("path", { d: `M${LEFT} ${BOTTOM}H${RIGHT}`, class: "ll-axis" }),
-    svg("text", { x: 0, y: 18 }, "if each token draws its k experts at random"),
-    legend(12, 44, square(8, "ll-bar ll-hollow ll-counted"), "how likely"),
-    legend(158, 44, square(9, "ll-over"), "dropped: more than its slots"),
     svg("text", { x: WIDTH / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "tokens that one expert gets"),
   );
   return {
-    node: panel.node,
+    node: [
+      html("p", { class: "ll-legend" }, "if each token draws its k experts at random"),
+      legend(
+        [square(8, "ll-bar ll-hollow ll-counted"), "how likely"],
+        [square(9, "ll-over"), "dropped: more than its slots"],
+      ),
+      panel.node,
+    ],
     show({ load: { first, shares }, slots, dropped, empty }) {
       const most = Math.max(...shares);
       const seen = shares.map((share, i) => [first + i, share]).filter(([, share]) => share > 1e-4 * most);
@@ -192,6 +215,12 @@ function render({ model, el }) {
     control("d_hidden", "hidden H", powers(RANGES.d_hidden)),
     control("n_tokens", "tokens N", powers(RANGES.n_tokens)),
   ];
+  const menu = choices("a model", [OWN, ...Object.keys(MODELS)], (name) => {
+    const numbers = MODELS[name] ?? START;
+    for (const number in START) model.set(number, numbers[number]);
+    model.save_changes();
+  });
+  const note = html("span", { class: "ll-muted", role: "status" });
   const left = parameterBars();
   const right = loadPicture();
   const numbers = table([
@@ -205,12 +234,16 @@ function render({ model, el }) {
   lay(
     el,
     html("div", { class: "ll-controls ll-three" }, ...sliders.map(([, one]) => one.node)),
+    html("div", { class: "ll-controls ll-menu" }, menu.node, note),
     panels([left.node, numbers.node], right.node),
   );
   return redrawOn(model, Object.keys(RANGES), () => {
     const layer = Object.fromEntries(Object.keys(RANGES).map((name) => [name, model.get(name)]));
     const found = costs(layer);
     for (const [name, one] of sliders) one.show(layer[name]);
+    const name = modelOf(layer);
+    menu.show(name ?? OWN);
+    write(note, said(name, found));
     left.show(found);
     right.show(found);
     numbers.show([
@@ -225,4 +258,4 @@ function render({ model, el }) {
 }
 
 export default { render };
-export { binomial, costs, short };
+export { binomial, costs, said, short };

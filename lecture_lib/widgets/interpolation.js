@@ -1,5 +1,5 @@
 // Along the line between two networks: the loss on both ways, and what some hidden units read.
-const PLOT = { width: 520, height: 330, left: 64, right: 506, top: 66, bottom: 262 };
+const PLOT = { width: 520, height: 330, left: 64, right: 506, top: 46, bottom: 268 };
 const WAYS = [
   ["plain", "ll-timed", square],
   ["matched", "ll-counted", circle],
@@ -47,15 +47,19 @@ function lossPanel({ positions, loss }) {
     ...lines,
     lift,
     ...marks,
-    legend(84, 18, lineSign(square, "ll-timed"), "plain"),
-    legend(200, 18, lineSign(circle, "ll-counted"), "matched"),
-    legend(346, 18, svg("path", { d: "M-16 0H16", class: "ll-reference" }), "no barrier"),
     svg("text", { x: 2, y: top - 15 }, "test loss"),
     svg("text", { x: left, y: bottom + 54 }, "network A"),
     svg("text", { x: right, y: bottom + 54, "text-anchor": "end" }, "network B"),
   );
   return {
-    node: panel.node,
+    node: [
+      legend(
+        curveEntry(square, "ll-timed", "plain"),
+        curveEntry(circle, "ll-counted", "matched"),
+        lineEntry("ll-reference", "no barrier"),
+      ),
+      panel.node,
+    ],
     show(i, said) {
       marks.forEach((mark, k) => at(mark, xs[i], heights[k][i]));
       const line = y(loss[0][i] - excess(positions, loss[0], i));
@@ -105,19 +109,12 @@ function unitPanel(data) {
       },
     };
   };
-  const rows = [row(0, "units of A"), row(108, "between, plain"), row(216, "between, matched")];
-  const panel = picture(
-    "What hidden units read",
-    6 * (CELL + GAP),
-    324,
-    ...rows.flatMap(({ nodes }) => nodes),
-    legend(290, 10, square(8, "ll-over-zero"), "above 0"),
-    legend(410, 10, square(8, "ll-below"), "below 0"),
-  );
+  const rows = [row(6, "units of A"), row(114, "between, plain"), row(222, "between, matched")];
+  const panel = picture("What hidden units read", 6 * (CELL + GAP), 330, ...rows.flatMap(({ nodes }) => nodes));
   rows[0].show(a);
   const size = (values) => Math.hypot(...values);
   return {
-    node: panel.node,
+    node: [legend([square(8, "ll-over-zero"), "above 0"], [square(8, "ll-below"), "below 0"]), panel.node],
     show(t) {
       const now = [between(a, b, t), between(a, matched, t)];
       now.forEach((weights, k) => rows[k + 1].show(weights));

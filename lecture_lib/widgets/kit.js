@@ -21,10 +21,11 @@ const write = (node, text) => {
 let count = 0;
 const unique = () => `ll-${Date.now().toString(36)}-${count++}`;
 
-// A picture that is described in words: `describe(text)` after every change.
+// A picture that is described in words: `describe(text)` after every change. Its style knows its width in its own units.
 function picture(name, width, height, ...children) {
   const title = svg("title", {}, name);
   const node = svg("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", class: "ll-picture" }, title, ...children);
+  node.style.setProperty("--ll-width", width);
   return {
     node,
     describe(text) {
@@ -84,21 +85,23 @@ function radios(label, options, onChange) {
   };
 }
 
+// A native menu of names.
+function choices(label, names, onChange) {
+  const menu = html("select", { class: "ll-button", ...keepKeys }, ...names.map((name) => html("option", {}, name)));
+  menu.addEventListener("change", () => onChange(menu.value));
+  return {
+    node: html("label", { "data-prevent-swipe": "" }, label, " ", menu),
+    show(name) {
+      menu.value = name;
+    },
+  };
+}
+
 // What sets a trait, here and in Python.
 const setter = (model) => (name, value) => {
   model.set(name, value);
   model.save_changes();
 };
-// Controls of traits that several widgets have.
-const temperatureSlider = (change) =>
-  slider({
-    label: "temperature λ",
-    ...logarithmic(0.05, 10), // as in Python
-    format: (value) => value.toPrecision(value < 0.1 ? 1 : 2),
-    onInput: (value) => change("temperature", value),
-  });
-const noiseButton = (model, change) => button("New noise", () => change("seed", (model.get("seed") + 1) % 2 ** 32));
-
 // The widget in its element: controls, text, and panels side by side, each of a node or of several.
 const lay = (el, ...nodes) => {
   el.classList.add("ll");
@@ -106,7 +109,7 @@ const lay = (el, ...nodes) => {
 };
 const controls = (...nodes) => html("div", { class: "ll-controls" }, ...nodes);
 const panels = (...nodes) =>
-  html("div", { class: "ll-panels" }, ...nodes.map((node) => html("div", {}, ...[node].flat())));
+  html("div", { class: "ll-panels" }, ...nodes.map((node) => html("div", {}, ...[node].flat(2))));
 
 // An upright bar for a share in [0, 1], with its value above.
 function bar({ x, width, ground, height, className }) {
@@ -131,9 +134,12 @@ const at = (node, x, y) => {
   move(node, { transform: `translate(${x.toFixed(1)} ${y.toFixed(1)})` });
   return node;
 };
-// A sign, and what it stands for, at (x, y) of a picture.
-const legend = (x, y, sign, text) =>
-  svg("g", { transform: `translate(${x} ${y})` }, sign, svg("text", { x: 20, y: 7 }, text));
+// A sign in a line of text, `half` a sign to each side of (0, 0).
+const sign = (node, half = 12) =>
+  svg("svg", { viewBox: `${-half} -12 ${2 * half} 24`, class: "ll-sign", "aria-hidden": "true" }, node);
+// What the signs of a picture stand for, above it: it wraps where there is little room.
+const legend = (...entries) =>
+  html("p", { class: "ll-legend" }, ...entries.map(([node, text, half]) => html("span", {}, sign(node, half), text)));
 
 // Redraws on every change of the traits named; returns what stops it. All views of a model redraw together.
 function redrawOn(model, names, draw) {
@@ -160,18 +166,6 @@ function rebuildOn(model, names, build) {
 // ---- mathematics
 const sum = (values) => values.reduce((total, value) => total + value, 0);
 
-// Numbers in the open interval (0, 1) from a 32-bit seed: the generator mulberry32.
-function uniforms(seed) {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(state ^ (state >>> 15), state | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return (((t ^ (t >>> 14)) >>> 0) + 0.5) / 2 ** 32;
-  };
-}
-const gumbel = (uniform) => -Math.log(-Math.log(uniform()));
-
 function softmax(logits, temperature = 1) {
   const top = Math.max(...logits);
   const weights = logits.map((logit) => Math.exp((logit - top) / temperature));
@@ -179,6 +173,3 @@ function softmax(logits, temperature = 1) {
   return weights.map((weight) => weight / total);
 }
 const argmax = (values) => values.indexOf(Math.max(...values));
-
-// A point of the 2-simplex in the plane, as weights of the three corners.
-const inTriangle = (y, corners) => [0, 1].map((axis) => sum(y.map((weight, k) => weight * corners[k][axis])));

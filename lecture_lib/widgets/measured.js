@@ -45,13 +45,22 @@ function axes({ left, right, top, bottom }, [x, across, writeX], [y, up, writeY]
     up.map((value) => `M${left} ${y(value).toFixed(1)}h-5`).join("");
   return [
     svg("path", { class: "ll-axis", fill: "none", d: path }),
-    ...across.map((value) => svg("text", { x: x(value), y: bottom + 26, "text-anchor": "middle" }, writeX(value))),
+    ...across.map((value, i) =>
+      svg(
+        "text",
+        { x: x(value), y: bottom + 26, "text-anchor": "middle", class: `ll-across ${i % 2 ? "ll-odd" : ""}` },
+        writeX(value),
+      ),
+    ),
     ...up.map((value) => svg("text", { x: left - 10, y: y(value) + 7, "text-anchor": "end" }, writeY(value))),
   ];
 }
-// The sign of a line and of its marks.
-const lineSign = (shape, className) =>
-  svg("g", {}, svg("path", { d: "M-16 0H16", class: `ll-line ${className}` }), shape(8, `ll-current ${className}`));
+// Of a legend: a line, and a line with its marks.
+const lineEntry = (className, text) => [svg("path", { d: "M-16 0H16", class: className }), text, 18];
+const curveEntry = (shape, className, text) => {
+  const [line, ...rest] = lineEntry(`ll-line ${className}`, text);
+  return [svg("g", {}, line, shape(8, `ll-current ${className}`)), ...rest];
+};
 
 // ---- what stands around a picture
 // A slider over measured settings only, which sets the trait of that name.

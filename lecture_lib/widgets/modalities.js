@@ -2,9 +2,9 @@
 const WIDTH = 350;
 const GRID = 200;
 const LEFT = 52;
-const TOP = 262;
-const BOTTOM = 372;
-const HEIGHT = 420; // of each picture, in its own units
+const TOP = 244;
+const BOTTOM = 346;
+const HEIGHT = 400; // of each picture, in its own units
 const ROW = 9; // bytes in a row of a caption
 
 const isText = (input) => input.text !== undefined;
@@ -30,6 +30,8 @@ const bits = ([image, text]) =>
 const used = (row) => new Set(row).size;
 const glyph = (char) => (char === " " ? "␣" : char);
 
+const key = (x, sign, text) =>
+  svg("g", { transform: `translate(${x} ${TOP + 101})` }, sign, svg("text", { x: 20, y: 7 }, text));
 function inputPanel() {
   const body = svg("g");
   const centred = { "text-anchor": "middle" };
@@ -37,13 +39,13 @@ function inputPanel() {
     "The input",
     WIDTH,
     HEIGHT,
-    svg("text", { x: WIDTH / 2, y: 16, ...centred }, "the input"),
+    svg("text", { x: WIDTH / 2, y: 18, ...centred }, "the input"),
     body,
     svg("text", { x: 0, y: TOP + 20 }, "below each layer: of all"),
     svg("text", { x: 0, y: TOP + 46 }, "tokens of a modality,"),
     svg("text", { x: 0, y: TOP + 72 }, "the share of each expert"),
-    legend(14, TOP + 101, square(8, "ll-bar ll-solid ll-counted"), "image"),
-    legend(134, TOP + 101, square(8, "ll-bar ll-hollow ll-timed"), "text"),
+    key(14, square(8, "ll-bar ll-solid ll-counted"), "image"),
+    key(134, square(8, "ll-bar ll-hollow ll-timed"), "text"),
   );
   return {
     node: panel.node,
@@ -102,14 +104,12 @@ function layerPanel(layer, share, most) {
   const axis = ticks(0, 1.05 * most, 3);
   const body = svg("g");
   const title = `layer ${layer}: the expert of each token`;
-  const names = Array.from({ length: experts }, (_, e) =>
-    svg("text", { x: column(e), y: BOTTOM + 22, ...centred }, e + 1),
-  );
+  const names = Array.from({ length: experts }, (_, e) => svg("text", { x: column(e), y: BOTTOM + 22, ...centred }, e));
   const panel = picture(
     title,
     WIDTH,
     HEIGHT,
-    svg("text", { x: WIDTH / 2, y: 16, ...centred }, `experts in layer ${layer}`),
+    svg("text", { x: WIDTH / 2, y: 18, ...centred }, `experts in layer ${layer}`),
     body,
     ...bars,
     svg("path", { d: `M${LEFT} ${TOP}V${BOTTOM}H${WIDTH}`, class: "ll-axis", fill: "none" }),
@@ -117,7 +117,7 @@ function layerPanel(layer, share, most) {
       svg("text", { x: LEFT - 8, y: y(v) + 7, "text-anchor": "end" }, v.toFixed(axis.decimals)),
     ),
     ...names,
-    svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 2, ...centred }, "expert"),
+    svg("text", { x: (LEFT + WIDTH) / 2, y: HEIGHT - 6, ...centred }, "expert"),
   );
   return {
     node: panel.node,
@@ -128,12 +128,12 @@ function layerPanel(layer, share, most) {
           const [x, top, width, height] = cells[t];
           return [
             svg("rect", { x, y: top, width, height, class: `ll-token ll-expert${e % 8}` }),
-            svg("text", { x: x + width / 2, y: top + height / 2 + 8, ...centred, class: "ll-label" }, e + 1),
+            svg("text", { x: x + width / 2, y: top + height / 2 + 8, ...centred, class: "ll-label" }, e),
           ];
         }),
       );
       names.forEach((node, e) => node.setAttribute("class", row.includes(e) ? "ll-label" : ""));
-      panel.describe(`${name}: ${row.map((e) => e + 1).join(" ")}`);
+      panel.describe(`${name}: ${row.join(" ")}`);
     },
   };
 }
@@ -145,7 +145,7 @@ function render({ model, el }) {
     model,
     "input",
     "input",
-    inputs.map((_, i) => i + 1),
+    inputs.map((_, i) => i),
   );
   const title = html("p", { class: "ll-note ll-title", role: "status" });
   const numbers = readouts(layers.map((layer) => `layer ${layer}:`));
@@ -153,13 +153,13 @@ function render({ model, el }) {
   const left = inputPanel();
   const right = layers.map((layer, l) => layerPanel(layer, share[l], most));
   const beside = panels(...[left, ...right].map(({ node }) => node));
-  beside.classList.add("ll-two");
+  beside.classList.add("ll-tokens");
   lay(el, controls(choose.node), title, numbers.node, beside);
   return redrawOn(model, ["input"], () => {
-    const i = model.get("input") - 1;
+    const i = model.get("input");
     const rows = experts[i];
     const name = titles[i];
-    choose.show(i + 1);
+    choose.show(i);
     write(title, name);
     left.show(inputs[i], rows[0].length, name);
     right.forEach((panel, l) => panel.show(inputs[i], rows[l], name));

@@ -21,16 +21,16 @@ class Modalities(Measured):
         share: (L, 2, E) of all image tokens, and of all text tokens, the share of each of 2 to 8 experts.
         layers: their L names, short ones.
         titles: one for each of the inputs, such as what was found for it.
-        input: where the slider stands, from 1, and follows it.
+        input: where the slider stands, from 0, and follows it.
 
     Raises:
         traitlets.TraitError: naming the argument, what is allowed and what was given.
     """
 
     _esm = module("measured", "modalities")
-    input = Checked(1, *integer(1, 32))
+    input = Checked(0, *integer(0, 31))
 
-    def __init__(self, inputs, experts, share, *, layers, titles, input=1):
+    def __init__(self, inputs, experts, share, *, layers, titles, input=0):
         lists = {"inputs": inputs, "experts": experts, "layers": layers, "titles": titles}
         for name, values in lists.items():
             if isinstance(values, str) or not hasattr(values, "__len__") or not hasattr(values, "__getitem__"):
@@ -85,8 +85,8 @@ class Modalities(Measured):
 
     @traitlets.validate("input")
     def _one_of_the_inputs(self, proposal):
-        if not 1 <= proposal["value"] <= len(self._data["inputs"]):
-            raise self._error("input", f"from 1 to {len(self._data['inputs'])}", str(proposal["value"]))
+        if not 0 <= proposal["value"] < len(self._data["inputs"]):
+            raise self._error("input", f"from 0 to {len(self._data['inputs']) - 1}", str(proposal["value"]))
         return proposal["value"]
 
     def __repr__(self) -> str:
@@ -99,6 +99,6 @@ class Modalities(Measured):
             for name, both in zip(data["layers"], data["share"], strict=True)
             for kind, row in zip(("image", "text"), both, strict=True)
         ]
-        names = ("layer", "tokens", *(f"expert {e + 1}" for e in range(len(data["share"][0][0]))))
+        names = ("layer", "tokens", *(f"expert {e}" for e in range(len(data["share"][0][0]))))
         text = "The share of each expert in all tokens of a modality:"
         return fallback("picture of the experts of images and captions", text, names, rows)

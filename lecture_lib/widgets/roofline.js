@@ -62,7 +62,7 @@ function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
     ...ways,
     ...small,
     ...marks,
-    svg("text", { x: 2, y: top - 20 }, "GFLOPs a second"),
+    svg("text", { x: 2, y: top - 16 }, "GFLOPs a second"),
     svg("text", { x: x(ridge) + 8, y: bottom - 10 }, "ridge"),
   );
   return {
@@ -76,7 +76,8 @@ function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
 
 // Milliseconds for a thousand tokens: to calculate, to move, and as measured.
 function timePanel({ tokens, flops, bytes, seconds, machine }) {
-  const { width, height, left, right, bottom } = PLOT;
+  const { width, left, right } = PLOT;
+  const [height, bottom] = [PLOT.height - 30, PLOT.bottom - 30]; // a legend is above it
   const ms = (time, k) => (1e6 * time) / tokens[k];
   const bounds = bytes.map((row) => row.map((moved, k) => bound(flops[k], moved, machine)));
   const all = bounds.flatMap((row, i) =>
@@ -85,7 +86,7 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
   const low = 0.6 * Math.min(...all);
   const high = 1.7 * Math.max(...all);
   const x = logScale(low, high, left, right);
-  const row = (k) => 86 + (k * (bottom - 76)) / tokens.length;
+  const row = (k) => 56 + (k * (bottom - 46)) / tokens.length;
   const parts = tokens.map((_, k) => ({
     k,
     compute: diamond(11),
@@ -97,16 +98,13 @@ function timePanel({ tokens, flops, bytes, seconds, machine }) {
     "Time",
     width,
     height,
-    ...axes(PLOT, [x, marksFor(low, high), tens]),
+    ...axes({ ...PLOT, bottom }, [x, marksFor(low, high), tens]),
     svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "milliseconds for 1,000 tokens"),
     ...tokens.map((n, k) => svg("text", { x: 2, y: row(k) - 14 }, `${n.toLocaleString("en")} tokens`)),
     ...parts.flatMap(({ line, compute, memory, measured }) => [line, memory, compute, measured]),
-    legend(18, 20, diamond(11), "calculate"),
-    legend(176, 20, post(), "move bytes"),
-    legend(346, 20, cross(9), "measured"),
   );
   return {
-    node: panel.node,
+    node: [legend([diamond(9), "calculate"], [post(), "move bytes", 5], [cross(8), "measured"]), panel.node],
     show(i) {
       const said = parts.map(({ line, compute, memory, measured, k }) => {
         const { compute: work, memory: transfer } = bounds[i][k];
@@ -129,7 +127,7 @@ function render({ model, el }) {
   const numbers = readouts(tokens.map((n) => `${n.toLocaleString("en")} tokens`));
   const left = roofPanel(data);
   const right = timePanel(data);
-  [...numbers.node.children].forEach((span, k) => span.prepend(sign(k)));
+  [...numbers.node.children].forEach((span, k) => span.prepend(sign(mark(k, 9, "ll-current"))));
   lay(el, controls(choose.node), numbers.node, panels(left.node, right.node));
   return redrawOn(model, ["count"], () => {
     const count = model.get("count");
@@ -140,9 +138,6 @@ function render({ model, el }) {
     right.show(i);
   });
 }
-// The sign of a number of tokens, in a line of text.
-const sign = (k) =>
-  svg("svg", { viewBox: "-12 -12 24 24", class: "ll-sign", "aria-hidden": "true" }, mark(k, 9, "ll-current"));
 
 export default { render };
 export { bound, marksFor };

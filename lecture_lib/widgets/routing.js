@@ -13,7 +13,6 @@ function summary(load) {
   return { mean, busiest: Math.max(...load) / mean, idle: load.filter((share) => share === 0).length };
 }
 
-const line = (from, to, className) => svg("path", { d: `M${from}L${to}`, class: className });
 function loadPanel(runs, experts) {
   const { left, right, top, bottom } = PLOT;
   const most = Math.max(...Object.values(runs).flatMap((run) => run.load.flat()));
@@ -35,16 +34,12 @@ function loadPanel(runs, experts) {
     mean,
     ...crosses,
     ...axes(PLOT, [column, []], [y, values, fixed(decimals)]),
-    svg("text", { x: 2, y: 20 }, "load, as a share"),
-    legend(232, 13, line([-14, 0], [12, 0], "ll-mean"), "mean"),
-    legend(344, 13, cross(6), "idle"),
-    ...bars.map((_, e) =>
-      svg("text", { x: column(e), y: bottom + 26, ...centred }, experts > 12 && e % 2 ? "" : e + 1),
-    ),
+    svg("text", { x: 2, y: 24 }, "load, as a share"),
+    ...bars.map((_, e) => svg("text", { x: column(e), y: bottom + 26, ...centred }, experts > 12 && e % 2 ? "" : e)),
     svg("text", { x: (left + right) / 2, y: HEIGHT - 8, ...centred }, "expert"),
   );
   return {
-    node: panel.node,
+    node: [legend(lineEntry("ll-mean", "mean"), [cross(6), "idle"]), panel.node],
     show(load, name) {
       load.forEach((share, e) => {
         move(bars[e], { y: y(share), height: bottom - y(share) });
@@ -52,7 +47,7 @@ function loadPanel(runs, experts) {
         crosses[e].style.display = share ? "none" : "";
       });
       move(mean, { d: `M${left} ${y(summary(load).mean).toFixed(1)}H${right}` });
-      const said = load.map((share, e) => `expert ${e + 1} ${share.toFixed(3)}`);
+      const said = load.map((share, e) => `expert ${e} ${share.toFixed(3)}`);
       panel.describe(`${name}: ${said.join(", ")}`);
     },
   };
@@ -87,13 +82,14 @@ function curvePanel(runs, step, quality) {
     ...Object.values(curves),
     chosen,
     mark,
-    svg("text", { x: 2, y: 20 }, quality),
-    legend(232, 13, line([-14, 0], [12, 0], "ll-line ll-chosen ll-counted"), "chosen"),
-    legend(362, 13, line([-14, 0], [12, 0], "ll-line ll-other"), "the others"),
+    svg("text", { x: 2, y: 24 }, quality),
     svg("text", { x: (left + right) / 2, y: HEIGHT - 8, "text-anchor": "middle" }, "training step"),
   );
   return {
-    node: panel.node,
+    node: [
+      legend(lineEntry("ll-line ll-chosen ll-counted", "chosen"), lineEntry("ll-line ll-other", "the others")),
+      panel.node,
+    ],
     show(cure, i, name) {
       const value = runs[cure].quality[i];
       move(chosen, { points: curves[cure].getAttribute("points") });

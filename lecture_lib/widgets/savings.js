@@ -61,7 +61,12 @@ function digits(data) {
   );
   const dropped = svg("path", { class: "ll-dropped" });
   const hatch = svg("path", { class: "ll-hatch" });
-  const counts = corners.map(([x, y]) => svg("text", { x: x + side / 2, y: y + side + 24, "text-anchor": "middle" }));
+  const counts = corners.map(([x, y]) => {
+    const count = svg("tspan");
+    const text = svg("text", { x: x + side / 2, y: y + side + 24, "text-anchor": "middle" }, count);
+    text.append(svg("tspan", { class: "ll-odd" }, ` of ${P}`));
+    return { count, text };
+  });
   const panel = picture(
     "Patches kept",
     WIDTH,
@@ -72,7 +77,7 @@ function digits(data) {
     ),
     dropped,
     hatch,
-    ...counts,
+    ...counts.map(({ text }) => text),
   );
   return {
     node: panel.node,
@@ -90,7 +95,7 @@ function digits(data) {
       });
       move(dropped, { d: squares });
       move(hatch, { d: strokes });
-      counts.forEach((text, n) => write(text, `${numbers[n]} of ${P}`));
+      counts.forEach(({ count }, n) => write(count, `${numbers[n]}`));
       panel.describe(`${name}, of ${P} patches an image keeps ${numbers.join(", ")}; the others are hatched`);
     },
   };

@@ -1,13 +1,10 @@
 // Softmax, 1.5-entmax and sparsemax of the same scores, side by side; the scores under the hand.
 const SCORES = [-2, 2];
 const SCALE = [0.1, 10]; // of the sliders, and of the traits in Python
-const WIDTH = 1128;
-const HEIGHT = 360;
-const GROUND = 314;
-const TALL = 218; // the picture and its bars, in its own units
-const PANEL = 230;
-const GAP = 44;
-const FIRST_GAP = 120; // four panels in a row; the first gap holds the thresholds' names
+const WIDTH = 240;
+const HEIGHT = 350;
+const GROUND = 308;
+const TALL = 212; // each picture and its bars, in its own units
 const ALPHAS = [
   ["softmax", 1],
   ["1.5-entmax", 1.5],
@@ -46,39 +43,38 @@ const supportOf = (p) => p.filter((weight) => weight > 0).length;
 const heightOf = (score) => GROUND - (TALL * (score - SCORES[0])) / (SCORES[1] - SCORES[0]);
 const scoreAt = (y) => SCORES[0] + (SCORES[1] - SCORES[0]) * Math.min(1, Math.max(0, (GROUND - y) / TALL));
 const rounded = (score) => Number(score.toFixed(1)) + 0; // no -0
-const leftOf = (panel) => (panel ? FIRST_GAP - GAP + panel * (PANEL + GAP) : 0);
-const column = (panel, k, count) => leftOf(panel) + ((k + 0.5) * PANEL) / count;
+const column = (k, count) => ((k + 0.5) * WIDTH) / count;
 const centred = { "text-anchor": "middle" };
 
-// What the panels share: a title, a line below it, the axis, the options' names.
-function frame(panel, title, labels) {
-  const left = leftOf(panel);
-  const x = left + PANEL / 2;
+// What the pictures share: a title, a line below it, the axis, the options' names.
+function frame(title, labels, ...nodes) {
+  const x = WIDTH / 2;
   const below = svg("text", { x, y: 50, ...centred });
   const names = labels.map((label, k) =>
-    svg("text", { x: column(panel, k, labels.length), y: GROUND + 34, ...centred, class: "ll-label" }, label),
+    svg("text", { x: column(k, labels.length), y: GROUND + 32, ...centred, class: "ll-label" }, label),
   );
-  const axis = svg("line", { x1: left, x2: left + PANEL, y1: GROUND, y2: GROUND, class: "ll-axis" });
-  return { below, nodes: [svg("text", { x, y: 20, ...centred, class: "ll-label" }, title), below, axis, ...names] };
+  const axis = svg("line", { x1: 0, x2: WIDTH, y1: GROUND, y2: GROUND, class: "ll-axis" });
+  const head = svg("text", { x, y: 20, ...centred, class: "ll-label" }, title);
+  return { below, ...picture(title, WIDTH, HEIGHT, head, below, axis, ...names, ...nodes) };
 }
+const list = (labels, values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
 
+// The line of a threshold: the score above which 1.5-entmax, or sparsemax, gives a weight.
+const threshold = (i, x1, x2) =>
+  svg("line", { x1, x2, class: `ll-threshold ll-option${i + 1}`, "stroke-dasharray": ["3 6", "12 6"][i] });
 // The scores as handles on stems. What stands out above a threshold has a weight; for sparsemax that is the weight.
 function scorePanel(labels, set) {
-  const parts = frame(0, "scores s", labels);
-  const lines = ["3 6", "12 6"].map((dashes, i) => ({
-    line: svg("line", { x1: 0, x2: PANEL, class: `ll-threshold ll-option${i + 1}`, "stroke-dasharray": dashes }),
-    text: svg("text", { x: PANEL + 8 }, ALPHAS[i + 1][0]),
-  }));
+  const lines = [0, 1].map((i) => threshold(i, 0, WIDTH));
   const stems = labels.map((_, k) => {
-    const x = column(0, k, labels.length);
+    const x = column(k, labels.length);
     return [
       svg("line", { x1: x, x2: x, class: "ll-stem" }),
       svg("rect", { x: x - 8, width: 16, class: "ll-above ll-option2" }),
       svg("circle", { cx: x, r: 9, class: "ll-handle" }),
     ];
   });
-  // the whole panel takes the pointer, and moves the handle that is nearest when it is pressed
-  const grip = svg("rect", { x: 0, y: 60, width: PANEL, height: GROUND - 50, class: "ll-grip" });
+  // the whole picture takes the pointer, and moves the handle that is nearest when it is pressed
+  const grip = svg("rect", { x: 0, y: 60, width: WIDTH, height: GROUND - 50, class: "ll-grip" });
   let held = -1;
   const at = (event) => new DOMPoint(event.clientX, event.clientY).matrixTransform(grip.getScreenCTM().inverse());
   const drag = (event) => {
@@ -88,7 +84,7 @@ function scorePanel(labels, set) {
     held = -1;
   };
   grip.addEventListener("pointerdown", (event) => {
-    held = Math.min(labels.length - 1, Math.max(0, Math.floor((at(event).x / PANEL) * labels.length)));
+    held = Math.min(labels.length - 1, Math.max(0, Math.floor((at(event).x / WIDTH) * labels.length)));
     grip.setPointerCapture(event.pointerId);
     event.preventDefault();
     drag(event);
@@ -99,10 +95,11 @@ function scorePanel(labels, set) {
     ["pointercancel", drop],
   ])
     grip.addEventListener(name, listener);
-  write(parts.below, "drag the dots");
+  const panel = frame("scores s", labels, ...stems.flat(), ...lines, grip);
+  write(panel.below, "drag the dots");
   return {
-    nodes: [...parts.nodes, ...stems.flat(), ...lines.flatMap(({ line, text }) => [line, text]), grip],
-    show(scores, thresholds) {
+    node: panel.node,
+    show(scores, thresholds, factor) {
       const places = thresholds.map((score) => heightOf(Math.max(score, SCORES[0])));
       scores.forEach((score, k) => {
         const [stem, above, handle] = stems[k];
@@ -111,32 +108,31 @@ function scorePanel(labels, set) {
         move(above, { y, height: Math.max(0, places[1] - y) });
         move(handle, { cy: y });
       });
-      const between = (places[0] + places[1]) / 2; // the names stay apart where the lines do not
-      lines.forEach(({ line, text }, i) => {
-        move(line, { y1: places[i], y2: places[i] });
-        move(text, { y: i ? Math.min(places[i] + 6, between - 3) : Math.max(places[i] + 6, between + 15) });
-      });
+      lines.forEach((line, i) => move(line, { y1: places[i], y2: places[i] }));
+      panel.describe(`${list(labels, scores)}, times ${factor}`);
     },
   };
 }
 
-function mapPanel(panel, title, labels) {
-  const parts = frame(panel, title, labels);
-  const wide = Math.min(40, PANEL / labels.length - 8);
+function mapPanel(option, title, labels) {
+  const wide = Math.min(40, WIDTH / labels.length - 8);
   const bars = labels.map((_, k) =>
     bar({
-      x: column(panel, k, labels.length) - wide / 2,
+      x: column(k, labels.length) - wide / 2,
       width: wide,
       ground: GROUND,
       height: TALL,
-      className: `ll-solid ll-option${panel - 1}`,
+      className: `ll-solid ll-option${option}`,
     }),
   );
-  const crosses = labels.map((_, k) => at(cross(7), column(panel, k, labels.length), GROUND - 10));
+  const crosses = labels.map((_, k) => at(cross(7), column(k, labels.length), GROUND - 10));
+  const panel = frame(title, labels, ...bars.flatMap((one) => one.nodes), ...crosses);
   return {
-    nodes: [...parts.nodes, ...bars.flatMap((one) => one.nodes), ...crosses],
+    node: panel.node,
     show(p) {
-      write(parts.below, `support ${supportOf(p)} of ${labels.length}`);
+      const support = `support ${supportOf(p)} of ${labels.length}`;
+      write(panel.below, support);
+      panel.describe(`${support}: ${list(labels, p)}`);
       p.forEach((weight, k) => {
         const [rect, value] = bars[k].nodes;
         const zero = weight === 0;
@@ -176,9 +172,15 @@ function view(model, el) {
     onInput: (value) => change("scale", value),
   });
   const left = scorePanel(labels, set);
-  const right = ALPHAS.map(([title], i) => mapPanel(i + 1, title, labels));
-  const panel = picture("Scores and three maps", WIDTH, HEIGHT, ...left.nodes, ...right.flatMap((one) => one.nodes));
-  lay(el, html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node), panel.node);
+  const right = ALPHAS.map(([title], i) => mapPanel(i, title, labels));
+  const beside = panels(...[left, ...right].map(({ node }) => node));
+  beside.classList.add("ll-maps");
+  lay(
+    el,
+    html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node),
+    legend(...ALPHAS.slice(1).map(([name], i) => [threshold(i, -24, 24), `threshold of ${name}`, 24])),
+    beside,
+  );
 
   return redrawOn(model, ["scores", "scale"], () => {
     const scores = model.get("scores");
@@ -189,11 +191,9 @@ function view(model, el) {
     left.show(
       scores,
       all.slice(1).map(({ threshold }) => threshold / factor),
+      factor,
     );
     right.forEach((one, i) => one.show(all[i].p));
-    const list = (values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
-    const said = all.map(({ p }, i) => `${ALPHAS[i][0]}, support ${supportOf(p)} of ${labels.length}: ${list(p)}`);
-    panel.describe(`scores times ${factor}: ${list(scores)}; ${said.join("; ")}`);
   });
 }
 

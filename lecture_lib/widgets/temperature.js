@@ -1,13 +1,14 @@
-// Gumbel-Softmax: y = softmax((s + g) / λ) for one noise g, and for many; the temperature λ under the hand.
+// Gumbel-Softmax: z = softmax((s + G) / λ) for one noise G, and for many; the temperature λ under the hand.
 const SAMPLES = 400;
 const LAYERS = 8;
+const GROUND = 262;
 const CORNERS = [
-  [260, 40],
-  [101, 315],
-  [419, 315],
+  [260, 34],
+  [128.4, GROUND],
+  [391.6, GROUND],
 ]; // an equilateral triangle, of the first, second and third option
 const WIDTH = 520;
-const HEIGHT = 354; // of each picture, in its own units
+const HEIGHT = 300; // of each picture, in its own units
 
 const gumbelNoise = (seed, n = SAMPLES) => {
   const uniform = uniforms(seed);
@@ -19,48 +20,45 @@ const gumbelSoftmax = (logits, noise, temperature) =>
     temperature,
   );
 
-// Over samples y: how often each option is the largest entry, and the mean of the largest entry.
+// A point of the 2-simplex in the plane, as weights of the three corners.
+const inTriangle = (z, corners) => [0, 1].map((axis) => sum(z.map((weight, k) => weight * corners[k][axis])));
+
+// Over samples z: how often each option is the largest entry, and the mean of the largest entry.
 function summary(samples) {
   const share = [0, 0, 0];
   let largest = 0;
-  for (const y of samples) {
-    share[argmax(y)] += 1 / samples.length;
-    largest += Math.max(...y) / samples.length;
+  for (const z of samples) {
+    share[argmax(z)] += 1 / samples.length;
+    largest += Math.max(...z) / samples.length;
   }
   return { share, largest };
 }
 
 function barPanel(labels) {
-  const ground = 315;
   const parts = [];
   const pairs = labels.map((label, k) => {
-    const x = 48 + 154 * k;
+    const x = 26 + 168 * k;
     const pair = ["hollow", "solid"].map((fill, i) =>
-      bar({ x: x + 62 * i, width: 54, ground, height: 236, className: `ll-${fill} ll-option${k}` }),
+      bar({ x: x + 72 * i, width: 60, ground: GROUND, height: 204, className: `ll-${fill} ll-option${k}` }),
     );
-    const name = svg("text", { x: x + 58, y: ground + 30, "text-anchor": "middle", class: "ll-label" }, label);
+    const name = svg("text", { x: x + 66, y: GROUND + 30, "text-anchor": "middle", class: "ll-label" }, label);
     parts.push(...pair.flatMap((one) => one.nodes), name);
     return pair;
   });
-  const line = svg("line", { x1: 24, x2: WIDTH - 24, y1: ground, y2: ground, class: "ll-axis" });
-  const panel = picture(
-    "Bars",
-    WIDTH,
-    HEIGHT,
-    ...parts,
-    line,
-    legend(48, 20, square(8, "ll-bar ll-hollow"), "softmax(s)"),
-    legend(220, 20, square(8, "ll-bar ll-solid"), "one sample y"),
-  );
+  const line = svg("line", { x1: 24, x2: WIDTH - 24, y1: GROUND, y2: GROUND, class: "ll-axis" });
+  const panel = picture("Bars", WIDTH, HEIGHT, ...parts, line);
   return {
-    node: panel.node,
-    show(p, y) {
+    node: [
+      legend([square(8, "ll-bar ll-hollow"), "softmax(s)"], [square(8, "ll-bar ll-solid"), "one sample z"]),
+      panel.node,
+    ],
+    show(pi, z) {
       pairs.forEach(([hollow, solid], k) => {
-        hollow.show(p[k]);
-        solid.show(y[k]);
+        hollow.show(pi[k]);
+        solid.show(z[k]);
       });
       const list = (values) => labels.map((label, k) => `${label} ${values[k].toFixed(2)}`).join(", ");
-      panel.describe(`softmax(s) is ${list(p)}; the sample y is ${list(y)}`);
+      panel.describe(`softmax(s) is ${list(pi)}; the sample z is ${list(z)}`);
     },
   };
 }
@@ -74,34 +72,26 @@ function trianglePanel(labels) {
   const current = svg("circle", { r: 9 });
   const names = labels.map((label, k) => {
     const [x, y] = CORNERS[k];
-    return svg("text", { x, y: k ? y + 30 : y - 16, "text-anchor": "middle", class: "ll-label" }, label);
+    return svg("text", { x, y: k ? y + 30 : y - 11, "text-anchor": "middle", class: "ll-label" }, label);
   });
   const edge = svg("polygon", { points: CORNERS.join(" "), class: "ll-simplex" });
-  const panel = picture(
-    "Triangle",
-    WIDTH,
-    HEIGHT,
-    edge,
-    ...dots,
-    mark,
-    current,
-    ...names,
-    legend(360, 60, diamond(12), "softmax(s)"),
-    legend(360, 94, circle(9, "ll-current"), "one sample y"),
-    legend(360, 128, svg("path", { d: "M0 0h0", class: "ll-dots" }), `${SAMPLES} samples`),
-  );
+  const panel = picture("Triangle", WIDTH, HEIGHT, edge, ...dots, mark, current, ...names);
+  const dot = svg("path", { d: "M0 0h0", class: "ll-dots" });
   return {
-    node: panel.node,
-    show(p, samples, largest) {
+    node: [
+      legend([diamond(9), "softmax(s)"], [circle(8, "ll-current"), "one sample z"], [dot, `${SAMPLES} samples`, 8]),
+      panel.node,
+    ],
+    show(pi, samples, largest) {
       const paths = dots.map(() => "");
-      samples.forEach((y, i) => {
-        const point = inTriangle(y, CORNERS).map((coordinate) => coordinate.toFixed(1));
-        paths[argmax(y) * LAYERS + (i % LAYERS)] += `M${point}h0`; // no line, but two round ends: a dot
+      samples.forEach((z, i) => {
+        const point = inTriangle(z, CORNERS).map((coordinate) => coordinate.toFixed(1));
+        paths[argmax(z) * LAYERS + (i % LAYERS)] += `M${point}h0`; // no line, but two round ends: a dot
       });
       dots.forEach((path, i) => move(path, { d: paths[i] }));
       const [cx, cy] = inTriangle(samples[0], CORNERS);
       move(current, { cx, cy, class: `ll-current ll-option${argmax(samples[0])}` });
-      move(mark, { transform: `translate(${inTriangle(p, CORNERS)})` });
+      move(mark, { transform: `translate(${inTriangle(pi, CORNERS)})` });
       const place =
         largest > 0.9 ? "near the corners" : largest < 0.45 ? "near the centre" : "between centre and corners";
       panel.describe(`${SAMPLES} samples, ${place}`);
@@ -111,7 +101,7 @@ function trianglePanel(labels) {
 
 // Numbers that do not move with the temperature: how often an option wins is its probability (the Gumbel-max trick).
 function table(labels) {
-  const rows = ["softmax(s)", "how often largest in y"].map((name) => {
+  const rows = ["softmax(s)", "how often largest in z"].map((name) => {
     const cells = labels.map(() => html("td"));
     return { cells, node: html("tr", {}, html("th", { scope: "row" }, name), ...cells) };
   });
@@ -142,7 +132,7 @@ function view(model, el) {
     "p",
     { class: "ll-note", role: "status" },
     mean,
-    " is the mean largest entry of y",
+    " is the mean largest entry of z",
     html("br"),
     html("span", { class: "ll-muted" }, "1 would be one-hot, 1/3 uniform"),
   );
@@ -156,14 +146,14 @@ function view(model, el) {
       noise = gumbelNoise(seed);
     }
     const logits = model.get("logits");
-    const tau = model.get("temperature");
-    const p = softmax(logits);
-    const samples = noise.map((g) => gumbelSoftmax(logits, g, tau));
+    const lambda = model.get("temperature");
+    const pi = softmax(logits);
+    const samples = noise.map((G) => gumbelSoftmax(logits, G, lambda));
     const over = summary(samples);
-    temperature.show(tau);
-    left.show(p, samples[0]);
-    right.show(p, samples, over.largest);
-    numbers.show(p, over.share);
+    temperature.show(lambda);
+    left.show(pi, samples[0]);
+    right.show(pi, samples, over.largest);
+    numbers.show(pi, over.share);
     write(mean, over.largest.toFixed(2));
   });
 }

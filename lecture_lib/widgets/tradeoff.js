@@ -1,5 +1,5 @@
 // Accuracy against cost, counted and measured: what the widgets of savings share.
-const PLOT = { width: 520, height: 354, left: 64, right: 506, top: 76, bottom: 288 };
+const PLOT = { width: 520, height: 324, left: 64, right: 506, top: 46, bottom: 258 };
 
 // Accuracy, FLOPs and milliseconds of every setting, both costs as shares of the full network's.
 function tradeoff(accuracy, flops, milliseconds, full) {
@@ -39,19 +39,18 @@ function tradeoff(accuracy, flops, milliseconds, full) {
     at(diamond(11), x(1), y(full[0])),
     between,
     ...marks,
-    legend(18, 20, lineSign(circle, "ll-counted"), "FLOPs"),
-    legend(138, 20, lineSign(square, "ll-timed"), "measured time"),
-    legend(352, 20, diamond(11), "full network"),
     svg("text", { x: 2, y: top - 15 }, "accuracy"),
-    svg(
-      "text",
-      { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" },
-      "cost, as a share of the full network",
-    ),
+    svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "cost, as a share of full"),
   );
   const numbers = readouts(["accuracy", "FLOPs", "measured time"]);
   return {
-    node: panel.node,
+    node: [
+      legend(curveEntry(circle, "ll-counted", "FLOPs"), curveEntry(square, "ll-timed", "measured time"), [
+        diamond(9),
+        "full network",
+      ]),
+      panel.node,
+    ],
     numbers: numbers.node,
     show(i, name) {
       const places = [counted, timed].map((shares) => x(shares[i]));

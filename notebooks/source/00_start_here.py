@@ -394,6 +394,35 @@ assert not hard.requires_grad
 # | 14 | outlook: side by side | all of them | all of them |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
+# ## The symbols
+#
+# One symbol, one meaning, in all notebooks. Indices start at 0, as in Python: of three options, the last is number 2.
+# Layers that ran and exits that were passed are counted.
+#
+# | symbol | meaning |
+# |---|---|
+# | $x$, $y$ | input, and output $y = \sum_k z_k f_k(x)$ |
+# | $f_k$, $f_e$ | an option, such as a module; an expert |
+# | $K$, $k$ | number of options, one of them; in top-$k$, how many are kept |
+# | $s$, $z$ | scores (logits), $s$ = score($x$); the choice: weights on the simplex |
+# | $\pi$ | softmax$(s)$, the **probabilities** of options, those of a router too |
+# | $\bar\pi_e$ | mean of the **probability** $\pi_e$ over the tokens |
+# | $G$ | Gumbel noise |
+# | $\lambda$ | **temperature** |
+# | $\tau$ | threshold of **sparsemax** and **entmax** |
+# | $\alpha$ | the parameter of **entmax** |
+# | $\theta$ | threshold of a **confidence**, for **exit**s |
+# | $\delta$, $\varepsilon$ | **tolerance** of a risk, and probability of an **error**, in Learn then Test |
+# | $\ell_e$ | **load** of an expert: its share of the tokens |
+# | $\beta_e$ | **bias** that balances an expert |
+# | $b$ | baseline of REINFORCE |
+# | $c$ | capacity factor |
+# | $E$, $N$ | number of experts; of tokens or examples that are routed together |
+# | $B$, $T$, $D$, $H$ | size of a batch, length of a sequence, width, width of a hidden layer |
+# | $L$ | loss; $L_\text{task}$ and $L_\text{balance}$ are its parts |
+# | $\sigma$ | **sigmoid**, 1/(1 + exp($-x$)) |
+
+# %% [markdown] slideshow={"slide_type": "skip"}
 # **How to use the notebooks.** Run the cells from top to bottom. Where it says **Predict**, stop and guess first: it
 # is the cheapest way to learn something. Pictures with a slider answer at once, in JupyterLab, in Colab and in the
 # slides, and work with the keyboard. Exercises check themselves; the solution is the folded cell below each.
