@@ -13,7 +13,7 @@ from lecture_lib.exercises.conditional_computation import batch_budget, share_le
 from lecture_lib.exercises.discrete_decisions import block_flops, scan
 from lecture_lib.exercises.early_exits import mean_flops, patience_exit
 from lecture_lib.exercises.experts_at_scale import groups, intensity
-from lecture_lib.exercises.gumbel_softmax import forbid, keep_or_discard
+from lecture_lib.exercises.gumbel_softmax import fooled, forbid, keep_or_discard, mean_error, surely
 from lecture_lib.exercises.merging import elect_and_merge, soup_members
 from lecture_lib.exercises.mixture_of_experts import (
     balance_loss,

@@ -5,7 +5,7 @@ import math
 import torch
 from torch import Tensor, tensor
 
-from lecture_lib.exercises.answers import Answer, Wrong, close, exercise, normal, tensor_of
+from lecture_lib.exercises.answers import Answer, Wrong, close, exercise, normal, number, tensor_of
 
 SCORES = tensor([[1.3, 0.2, 0.7, -2.0], [0.4, 5.0, -1.0, 0.5]])
 MASKED = [(SCORES, tensor([[True, False, True, True], [False, True, True, False]]))]
@@ -71,3 +71,57 @@ def keep_or_discard(answer: Answer) -> str:
             if wrong:
                 raise Wrong(hint)
     return "The difference of two Gumbels is logistic: two-way Gumbel-Softmax is a noisy sigmoid."
+
+
+surely = number(
+    "Above 0.9 in half of the draws: at λ = 1/2 a lead of log 3 is cancelled by λ log 9 = log 3.",
+    0.5,
+    {
+        "that is how often the first entry is the larger one; it should also be above 0.9.": 0.75,
+        "that is the answer at temperature 1. Where does λ enter?": 0.25,
+        "λ divides the noisy lead, so it multiplies log 9: λ log 9, not log 9 / λ.": 1 / 28,
+        "the scores are log 3 and 0: the first option leads, the second does not.": 0.1,
+        "that is the share of the draws in which the first entry is *not* the larger one.": 0.75 / 3,
+    },
+)
+
+ERRORS = [(0.3, 2.0, 1), (0.3, 2.0, 100), (0.0, 1.5, 9), (0.4, 0.0, 5), (1.0, 3.0, 4)]
+
+
+@exercise(ERRORS)
+def mean_error(bias: float, spread: float, n: int) -> dict:
+    """Bias and spread (standard deviation) of one estimate in, root mean square error of the mean of n out."""
+    right = math.sqrt(bias**2 + spread**2 / n)
+    return {
+        "The mean of more estimates is less noisy, and as biased: with many samples, go colder.": right,
+        "the variance of a mean of n is the variance of one, divided by n.": math.hypot(bias, spread),
+        "the spread falls with the root of n: it is the variance that is divided by n.": math.hypot(bias, spread / n),
+        "squares are added, not the numbers: bias and noise are independent errors.": bias + spread / math.sqrt(n),
+        "the root is missing: this is the mean *square* error.": right**2,
+        "averaging does not change the bias.": math.hypot(bias, spread) / math.sqrt(n),
+    }
+
+
+def fooled(answer: Answer) -> str:
+    """A smooth cost (N, 3) -> (N,) for which some mixture is better than every option, by 1 at least."""
+    counts = [(i, j, 60 - i - j) for i in range(61) for j in range(61 - i)]
+    grid, corners = torch.tensor(counts) / 60, torch.eye(3)
+    mine = corners.clone(), grid.clone()
+    at_corners, inside = (tensor_of(answer(z), "one cost for each row of z").detach() for z in mine)
+    if at_corners.shape != (3,) or inside.shape != (len(grid),):
+        raise Wrong(f"it should be of shape (N,), and is {tuple(at_corners.shape)} for z of shape (3, 3).")
+    gap = at_corners.min() - inside.min()
+    neighbours = {one: k for k, one in enumerate(counts)}
+    pairs = [(k, neighbours[i - 1, j + 1, m]) for (i, j, m), k in neighbours.items() if i]
+    pairs += [(k, neighbours[i - 1, j, m + 1]) for (i, j, m), k in neighbours.items() if i]
+    jump = (inside[[a for a, _ in pairs]] - inside[[b for _, b in pairs]]).abs().max()
+    for wrong, hint in (
+        (not (torch.equal(mine[0], corners) and torch.equal(mine[1], grid)), "the function changed z: copy it."),
+        (not (at_corners.isfinite().all() and inside.isfinite().all()), "a cost is not finite."),
+        (gap <= 0, "the best cost is at a corner: there the relaxed problem and yours agree."),
+        (jump > 0.25 * (inside.max() - inside.min()), "it jumps: a relaxation needs a smooth cost."),
+        (gap < 1, f"the best mixture is better than the best option by {gap:.2f} only, not by 1."),
+    ):
+        if wrong:
+            raise Wrong(hint)
+    return "A learner of z would be pleased with a mixture that nobody can choose: the gap is what you pay later."

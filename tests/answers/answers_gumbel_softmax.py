@@ -91,6 +91,33 @@ WRONG = {
         ),
         "in place": (lambda s, t, g: s.add_(logistic(s.shape, g)).div_(t).sigmoid(), "changed its scores"),
     },
+    "surely": {
+        "that the first is larger": (0.75, "how often the first entry is the larger one"),
+        "the temperature forgotten": (torch.tensor(0.25), "answer at temperature 1"),
+        "divided by the temperature": (1 / 28, "multiplies log 9"),
+        "something else": (0.33, "should not be 0.33"),
+        "two numbers": ([0.5, 0.5], "one number, it is of shape (2,)"),
+        "a text": ("a half", "one number, it is str"),
+        "a function": (lambda: 0.5, "hand over a number"),
+        "no number": (float("nan"), "should not be nan"),
+    },
+    "mean_error": {
+        "of one estimate": (lambda b, s, n: (b**2 + s**2) ** 0.5, "divided by n"),
+        "divided by n": (lambda b, s, n: (b**2 + (s / n) ** 2) ** 0.5, "root of n"),
+        "added": (lambda b, s, n: b + s / n**0.5, "squares are added"),
+        "no root": (lambda b, s, n: b**2 + s**2 / n, "the root is missing"),
+        "the bias averaged as well": (lambda b, s, n: ((b**2 + s**2) / n) ** 0.5, "does not change the bias"),
+        "no bias": (lambda b, s, n: s / n**0.5, "it should be"),
+    },
+    "fooled": {
+        "a straight line": (lambda z: z @ torch.tensor([2.0, 0.0, 1.0]), "best cost is at a corner"),
+        "the wrong way round": (lambda z: -3 * (z**2).sum(-1), "best cost is at a corner"),
+        "too little": (lambda z: (z**2).sum(-1), "by 0.67 only"),
+        "a jump": (lambda z: (z.max(-1).values == 1) * 5.0, "it jumps"),
+        "one number for all": (lambda z: (3 * z**2).sum(), "of shape (N,), and is ()"),
+        "infinite at the corners": (lambda z: -(1 - z.max(-1).values).log(), "not finite"),
+        "z changed": (lambda z: 3 * z.mul_(2).square().sum(-1), "changed z"),
+    },
 }
 RIGHT = {
     "forbid": [
@@ -105,5 +132,16 @@ RIGHT = {
         by_ratio,
         one_by_one,
         lambda s, t, g: (1 + ((s + logistic(s.shape, g)) / (2 * t)).tanh()) / 2,
+    ],
+    "surely": [0.5, torch.tensor([0.5]), [0.4999]],
+    "mean_error": [
+        lambda b, s, n: torch.tensor(b**2 + s**2 / n).sqrt(),
+        lambda b, s, n: abs(complex(b, s * n**-0.5)),
+        lambda b, s, n: [(b * b + s * s / n) ** 0.5],
+    ],
+    "fooled": [
+        lambda z: 3 * (z**2).sum(-1),
+        lambda z: 20 * (z[:, 0] - 0.5) ** 2,
+        lambda z: [-9.0 * float(a * b + b * c + a * c) for a, b, c in z],
     ],
 }
