@@ -152,6 +152,7 @@ def expert_block(ax: Axes, n_experts: int = 4, chosen: int = 1) -> Axes:
         if on:
             arrow(ax, (7.55, mid), (8.55, y), colour="C1")
             arrow(ax, (10.15, y), (11.15, mid + 0.05), colour="C1")
+            ax.text(10.55, y + 0.15, f"× $\\pi_{e}$", color="0.25")
     for start, end in ((0.1, 4.2), (4.65, 11.4)):  # what goes around
         ax.plot([start, start, end], [mid, y_in, y_in], color="0.3", lw=1.5)
         arrow(ax, (end, y_in), (end, mid - 0.3))
