@@ -1421,13 +1421,25 @@ with torch.no_grad():
 ways_ = ["own expert", "another", "no expert"]
 fig, (left, right_) = plt.subplots(1, 2, figsize=(10, 4.0), width_ratios=[1, 1.1])
 shade = left.imshow(groups[0], cmap="Blues", vmin=0, vmax=1)
-fig.colorbar(shade, ax=left, label="accuracy")
-left.set(xlabel="tokens that the router sends to", ylabel="expert that is forced", title="sixteen codes, one run")
+fig.colorbar(shade, ax=left)
+left.set(xlabel="tokens that the router sends to", ylabel="expert that is forced", title="accuracy, one run")
 left.set_xticks(range(0, 16, 3))
 left.set_yticks(range(0, 16, 3))
-plots.bars(right_, ways_, {name: [v.mean() for v in swapped[name]] for name in ("trained", "at random")})
-right_.set(ylim=(0, 1.25), title="accuracy, mean of three runs")
-right_.legend(frameon=False, ncols=2, loc="upper center")
+for name, mark, colour, side in (("trained", "o", "C0", "right"), ("at random", "s", "C1", "left")):
+    shift = -0.08 if side == "right" else 0.08
+    for i, values in enumerate(swapped[name]):
+        right_.plot(
+            [i + shift] * 3,
+            values,
+            mark,
+            color=colour,
+            ms=8,
+            label=None if i else {"trained": "trained routing", "at random": "random routing"}[name],
+        )
+        right_.text(i + 2.2 * shift, values.mean(), f"{values.mean():.2f}", ha=side, va="center")
+right_.set(xlim=(-0.7, 2.6), ylim=(0, 1), title="accuracy of three runs, and their mean")
+right_.set_xticks(range(3), ways_)
+right_.legend(frameon=False, loc="lower left")
 show(
     fig,
     "Left: accuracy of each of sixteen experts forced on each group of tokens; dark on the diagonal, light elsewhere. "
@@ -1558,9 +1570,11 @@ claim(
 # same groups* for all, those of the hash. The hash pulls nothing: it is the control for training itself. 400 steps,
 # one seed.
 
-# %% slideshow={"slide_type": "skip"}
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Train each router, and measure before and after
 by_hash = hashed(text[spots], 8).weights.argmax(-1)
 rows = {}
+print("after 1 → after 400 steps   own experts   groups of the hash")
 compared = {"linear": "hidden state, learnt, weight p", "cosine": "cosine router", "hash": "last byte, fixed, weight 1"}
 for name, its in compared.items():
     before, after = (next_byte.train(its, seed, 1e-2, steps)[0] for steps in (1, 400))
@@ -1569,22 +1583,7 @@ for name, its in compared.items():
         for moment in (before, after):
             tokens, expert = routed(moment)
             rows[name].append(representation_collapse(tokens, expert if groups == "own" else by_hash).item())
-    print("{:6} own experts {:4.0f} → {:3.0f}, groups of the hash {:4.0f} → {:3.0f}".format(name, *rows[name]))
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-# @title Plot: the spread before and after training
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.6), sharey=True)
-for ax, first_, title in zip(axes, (0, 2), ("groups: its own experts", "the same groups for all"), strict=True):
-    ends = {"after 1 step": first_, "after 400 steps": first_ + 1}
-    plots.bars(ax, list(rows), {end: [row[i] for row in rows.values()] for end, i in ends.items()}, fmt="{:.0f}")
-    ax.set(title=title, ylim=(0, 90))
-axes[0].set_ylabel("spread within over between")
-axes[1].legend().remove()
-show(
-    fig,
-    "Spread of tokens within experts over that between them, after 1 and after 400 steps, one seed. By its own experts "
-    "the cosine router starts highest. With the same groups for all, it falls for linear, cosine and hash.",
-)
+    print("{:27} {:3.0f} → {:2.0f}       {:3.0f} → {:2.0f}".format(f"router: {name}", *rows[name]))
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: representation collapse
