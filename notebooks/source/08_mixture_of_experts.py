@@ -1421,6 +1421,7 @@ with torch.no_grad():
 ways_ = ["own expert", "another", "no expert"]
 fig, (left, right_) = plt.subplots(1, 2, figsize=(10, 4.0), width_ratios=[1, 1.1])
 shade = left.imshow(groups[0], cmap="Blues", vmin=0, vmax=1)
+fig.get_layout_engine().set(wspace=0.08)
 fig.colorbar(shade, ax=left)
 left.set(xlabel="tokens that the router sends to", ylabel="expert that is forced", title="accuracy, one run")
 left.set_xticks(range(0, 16, 3))
@@ -1557,11 +1558,13 @@ claim(
 #
 # A linear router scores $\langle x, w_e \rangle$: it may pull tokens towards its columns $w_e$. A remedy:
 # $\cos(Vx, w_e) / \lambda$.
+#
+# $$\operatorname{tr}(\Sigma_\text{within} \Sigma_\text{between}^{+})\text{: small means collapsed}$$
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** Does routing make *tokens* alike?
 #
-# **Idea.** Chi et al. (2022) measure $\operatorname{tr}(\Sigma_\text{within} \Sigma_\text{between}^{+})$: the spread
+# **Idea.** Chi et al. (2022) measure the trace above: the spread
 # of tokens within an expert against the spread between experts, as covariances ($^+$: the pseudo-inverse). Small
 # means collapsed. Their remedy: a learnt matrix $V$ brings $x$ to few dimensions; the score is the cosine of its
 # angle with the expert's learnt vector $w_e$, divided by a learnt temperature $\lambda$.
@@ -1584,6 +1587,9 @@ for name, its in compared.items():
             tokens, expert = routed(moment)
             rows[name].append(representation_collapse(tokens, expert if groups == "own" else by_hash).item())
     print("{:27} {:3.0f} → {:2.0f}       {:3.0f} → {:2.0f}".format(f"router: {name}", *rows[name]))
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# A hash pulls nothing, and its spread falls, too.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: representation collapse
