@@ -47,6 +47,8 @@ def faults_of_markdown(cell):
     """What is wrong with one markdown cell."""
     if len(cell.source) > LIMIT_CHARACTERS:
         yield f"{len(cell.source)} characters of prose are a wall (more than {LIMIT_CHARACTERS})"
+    if line := re.search(r"^[^\W\d].*\n(\d+[.)] .*)", cell.source, re.M):
+        yield f"a line that begins as a list does, in a paragraph: {line[1]!r}"
     for alt in re.findall(r"!\[(.*?)\]\(", cell.source) + re.findall(r"<img\b(.*?)>", cell.source, re.S):
         if not alt.strip() or ("=" in alt and not re.search(r"""\balt=(["'])\s*\S.*?\1""", alt)):
             yield "an image without alternative text"
@@ -264,6 +266,7 @@ def test_a_good_notebook_has_no_faults(once):
         (lambda nb: nb.cells[1].update(source="pass\n" * 41), "more than a screen"),
         (lambda nb: nb.cells[0].update(source="word " * 300), "a wall"),
         (lambda nb: nb.cells[0].update(source="![](line.png)"), "an image without alternative text"),
+        (lambda nb: nb.cells[0].update(source="with mean\n1. Add one"), "begins as a list does"),
         (lambda nb: nb.cells[0].update(source='<img src="a" alt="">'), "an image without alternative text"),
         (lambda nb: nb.cells[4].outputs[0].update(metadata={}), "an image without alternative text"),
         (lambda nb: nb.cells[1].update(execution_count=None), "not executed once"),

@@ -174,8 +174,9 @@ exact
 # $$\arg\max_k \,(s_k + G_k) \;\sim\; \text{Categorical}(\operatorname{softmax}(s))$$
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# A *Gumbel* number is minus the logarithm of an exponential number: $G = -\log E$, where $E$ is exponential with mean
-# 1. Add one to each score, and take the argmax. The claim is that option $k$ wins with probability $\pi_k$, exactly.
+# A *Gumbel* number is minus the logarithm of an exponential number: $G = -\log E$, where $E$ is exponential (and has
+# the mean 1). Add one to each score, and take the argmax. The claim is that option $k$ wins with probability $\pi_k$,
+# exactly.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # We draw 100,000 times, count how often each option wins, and compare with softmax.
