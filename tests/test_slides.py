@@ -519,7 +519,7 @@ def test_keys_turn_slides_also_after_a_slider_was_used(chromium, small, tmp_path
     assert column() == 4, "PageDown, the key of a presenter's remote control, is kept by the slider"
     page.keyboard.press("ArrowLeft")
     assert column() == 3
-    seed = "document.querySelector('section.present circle').getAttribute('cx')"
+    seed = "document.querySelector('section.present circle[cx]').getAttribute('cx')"
     before = page.evaluate(seed)
     page.locator("section.present .ll-button").press("Space")
     assert column() == 3 and page.evaluate(seed) != before, "the space bar on a button presses it"

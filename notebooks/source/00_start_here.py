@@ -428,11 +428,11 @@ assert not hard.requires_grad
 # slides, and work with the keyboard. Exercises check themselves; the solution is the folded cell below each.
 #
 # 01, 02 and one of 03 and 04 are the ground; after them read what you like, in any order, but 06 before 07, 08 before
-# 09, 10 and 12, and 14 last. Each takes 40 to 60 minutes to read and under a minute to run:
+# 09, 10 and 12, and 14 last. Each takes 40 to 80 minutes to read and under a minute to run:
 # [01](01_discrete_decisions.ipynb) 45 s ·
-# [02](02_gumbel_softmax.ipynb) 40 s · [03](03_reinforce.ipynb) 45 s · [04](04_sparse_choices.ipynb) 25 s ·
+# [02](02_gumbel_softmax.ipynb) 30 s · [03](03_reinforce.ipynb) 45 s · [04](04_sparse_choices.ipynb) 25 s ·
 # [05](05_conditional_computation.ipynb) 50 s · [06](06_early_exits.ipynb) 55 s ·
-# [07](07_adaptive_language_model.ipynb) 50 s · [08](08_mixture_of_experts.ipynb) 50 s ·
+# [07](07_adaptive_language_model.ipynb) 50 s · [08](08_mixture_of_experts.ipynb) 40 s ·
 # [09](09_experts_at_scale.ipynb) 30 s · [10](10_adapters.ipynb) 40 s · [12](12_merging.ipynb) 35 s ·
 # [14](14_outlook.ipynb) 50 s
 

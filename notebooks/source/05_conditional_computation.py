@@ -536,8 +536,8 @@ Savings(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Everything in this picture was measured in the notebook: accuracy on 540 test images, FLOPs an image, milliseconds
-# for 256. This network is narrow: its products are so small that the clock sees little of what they save. A wide network
-# gains more. **Predict, then move:** from which budget on does a digit lose ink?
+# for 256. This network is narrow: its products are so small that the clock sees little of what they save. A wide
+# network gains more. **Predict, then move:** from which budget on does a digit lose ink?
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Skip a layer, by hand
