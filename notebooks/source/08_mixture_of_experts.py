@@ -1068,8 +1068,8 @@ claim(
 # - A fixed router of the hidden state is a random matrix.
 #
 # **What is equal.** The network around the layer, the experts, steps, batches; the learning rate is the best of three
-# on held-out text after 400 steps. Learnt routers have a balance loss of strength 0.01. *Dense, H = 68* has the
-# FLOPs of the experts and the router. Bits per byte on test text, mean of three seeds; less is better.
+# on held-out text, picked for each number of steps. Learnt routers have a balance loss of strength 0.01. *Dense, H =
+# 68* has the FLOPs of the experts and the router. Bits per byte on test text, mean of three seeds; less is better.
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** Which of the three differences matters most?
@@ -1140,7 +1140,7 @@ show(
 # 0.03 behind the hash, and a learnt router of the hidden state is ahead of a random matrix, by less than 0.05, and of
 # the dense layer by as little.
 #
-# What this does not show: what more learning rates would change; why the hidden state serves less, though it is made
+# What this does not show: why the hidden state serves less, though it is made
 # of the last byte and seven others; and nothing about long training and large models. Whoever praises a learnt router
 # should show a hash beside it.
 
@@ -1150,9 +1150,9 @@ pairs = [[bits[f"{sees}, {how}"].mean(0) for sees in ("hidden state", "last byte
     "learnt, weight p", "learnt, weight 1", "fixed, weight p", "fixed, weight 1")]  # fmt: skip
 gain = np.array([hidden - last for hidden, last in pairs])  # (4 ways, 2 numbers of steps)
 claim(
-    "in all four pairs the last byte is better than the hidden state, on average by 0.15 to 0.3 bits after 400 and "
+    "in all four pairs the last byte is better than the hidden state, on average by 0.2 bits after 400 and "
     "after 1,200 steps",
-    gain.min() > 0 and (gain.mean(0) > 0.15).all() and (gain.mean(0) < 0.3).all(),
+    gain.min() > 0 and (abs(gain.mean(0) - 0.2) < 0.02).all(),
     after_400=gain.mean(0)[0],
     after_1200=gain.mean(0)[1],
     smallest=gain.min(),
@@ -1233,7 +1233,7 @@ spots = next_byte.SPOTS["test"]
 spots = spots[spots < len(whole)]
 kinds = token_kinds(whole)[spots]
 _, text = next_byte.texts()
-rate = next(e["rate"] for e in text_record["entries"] if e["router"] == "hidden state, learnt, weight p")
+rate = next(e["400"]["rate"] for e in text_record["entries"] if e["router"] == "hidden state, learnt, weight p")
 models = [next_byte.train("hidden state, learnt, weight p", seed + run, rate, 400)[0] for run in range(3)]
 
 
