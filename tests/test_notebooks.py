@@ -29,8 +29,9 @@ def tags(cell):
 
 def faults_of_code(cell):
     """What is wrong with one code cell and its outputs."""
-    if (lines := cell.source.count("\n") + 1) > LIMIT_LINES:
-        yield f"{lines} lines of code are more than a screen ({LIMIT_LINES})"
+    limit = LIMIT_LINES + 10 * ("fold" in tags(cell))
+    if (lines := cell.source.count("\n") + 1) > limit:
+        yield f"{lines} lines of code are more than a screen ({limit})"
     for output in cell.outputs:
         if output.output_type == "error":
             yield f"an error: {output.ename}"

@@ -357,12 +357,12 @@ for ax, title in zip(axes, ["density at temperature 0.8", "samples"], strict=Tru
 show(
     fig,
     "Two triangles with corners a, b, c, at temperature 0.8: the density, and a histogram of samples. They look "
-    "the same: most mass near corner a, least near b.",
+    "the same: more mass near corner a than near the others, least near b.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Each point of the triangle is a possible $z$. Dark means likely. Left the equation, right what we sample: the same
-# picture. Most of the mass lies near corner a, the option with the highest score.
+# picture. Corner a, the option with the highest score, has the most mass.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What the temperature does
@@ -399,7 +399,7 @@ Temperature(s, temperature=1.0)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Move the slider slowly from 10 to 0.05. Each dot is one sample $z$ with its own noise, and the noise stays the same
-# while you move; *New noise* draws again. Hot: all samples are near the centre. Cold: all samples are in a corner.
+# while you move; *New noise* draws again. Hot: all samples are near the centre. Cold: nearly all are in a corner.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The same with numbers. For three temperatures: how often each option is the largest entry of $z$, and how large that
@@ -733,7 +733,7 @@ show(
 # An optimiser such as Adam, which rescales gradients, removes the shortness. (A delay remains: see *Two causes,
 # tested*.) **Wrong direction:** that depends on the cost. A linear cost has the same slope everywhere, so the slope at
 # a mixture is the right one for the options as well. Our cost is curved: near the centre the output is about 1, already
-# close to 0.9. So the slope there is small, and says nothing about how bad a and b are alone.
+# close to 0.9. So the slope there is small, and says little about how bad a and b are alone.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # That is the deeper danger of a relaxation: its best answer may be a mixture, which nobody can choose. The next
@@ -925,7 +925,7 @@ ax.legend(frameon=False, loc="center right", bbox_to_anchor=(1, 0.45))
 ax.set_title(f"learning rate 0.005 for all; {record['label']}", fontsize="small", color="0.3")
 show(
     fig,
-    "Test accuracy over 2,000 training steps, mean and range of 3 seeds. Random and argmax stay at 0.1 to 0.2. "
+    "Test accuracy over 2,000 training steps, mean and range of 3 seeds. Random and argmax stay below 0.26. "
     "Softmax, Gumbel-Softmax and straight-through climb to above 0.9 and end close together.",
 )
 
@@ -945,9 +945,8 @@ claim(
     lowest=min(learners),
     highest=max(learners),
 )
-soft, noisy, straight = (best_of[name][1]["accuracy"][:, -1] for name in names[2:])
-lead = min((soft - noisy).min(), (soft - straight).min())
-claim("Soft attention is behind in none of the three seeds", lead >= 0, smallest_lead=lead)
+soft = final("softmax")
+claim("Soft attention ends within 0.02 of the best of the three", soft > max(learners) - 0.02, softmax=soft)
 mixed = final("softmax", "accuracy, mixed")
 claim(
     "Soft attention loses less than 0.02 when it looks once",
@@ -961,10 +960,10 @@ claim(
 # steps above, the untrained scorer prefers clutter, so the classifier hardly ever saw a digit. The other three find the
 # digit from the class label alone.
 #
-# **Soft attention does as well as the methods with noise**, and is behind in none of the three seeds; on average it
-# ends about one point ahead. When it is made to pick a single patch, it loses almost nothing in accuracy. (Its loss
-# rises more: the last line of the table.) If you can run every option in training, try it first. What it cannot do is
-# train where options exclude each other: where a mixture cannot be run, or running all of them costs too much.
+# **Soft attention does as well as the methods with noise**: who is ahead by a point depends on the learning rate. When
+# it is made to pick a single patch, it loses almost nothing in accuracy, at this learning rate. (Its loss rises more:
+# the last line of the table.) If you can run every option in training, try it first. Where a mixture cannot be run it
+# fails, like Gumbel-Softmax; where running all options costs too much, so do all three.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # What this does *not* show: that noise is useless. Here a mixture of classifications makes sense, and every option is
@@ -1047,10 +1046,10 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The gap between relaxed and sampled is the price of the relaxation, and it grows with the temperature. Argmax, without
-# noise, is better than a noisy pick. But at 10 its loss is still far above the relaxed one: the classifier was trained
-# as one part of a mixture, and is used alone. Its *accuracy* hardly suffers in this run. So report what you will run:
-# here that is looking once, by argmax, in accuracy.
+# The gap between relaxed and sampled grows with the temperature; at 2 most of it is the noisy pick, as argmax shows.
+# But at 10 its loss is still far above the relaxed one: the classifier was trained as one part of a mixture, and is
+# used alone. Its *accuracy* hardly suffers in this run. So report what you will run: here that is looking once, by
+# argmax, in accuracy.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Temperature: slow, or stuck?
@@ -1079,7 +1078,7 @@ ax.set_title(f"learning rate 0.005 for all; {record['label']}", fontsize="small"
 show(
     fig,
     "Test accuracy over 2,000 training steps for five temperatures. From 0.5 to 10 the curves end together above 0.9, "
-    "30 a little below. At 0.1 the curve is far below, with a wide range of seeds, and still climbs at the end.",
+    "30 a little below. At 0.1 the curve is far below, and still climbs at the end.",
 )
 
 # %% [markdown] slideshow={"slide_type": "skip"}
@@ -1122,10 +1121,10 @@ claim("Scores / 30 are as slow without noise as with it", abs(silent - hot) < 0.
 claim("Cooling ends within 0.02 of a constant 2", abs(cooled - constant) < 0.02, cooled=cooled, constant=constant)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **Cold is slow because it is noisy**: averaging over eight samples closes a third of the gap to temperature 2 after
-# 500 steps, and most of it after 2,000. **Hot is slow because the scores are divided by λ**: multiply them by 30, and
-# the delay is gone; divide them by 30 and take all noise away, and it is still there. **Cooling down**, by this one
-# schedule, brings nothing against a constant 2.
+# **Cold is slow, at least in part, because it is noisy**: averaging over eight samples closes a third of the gap to
+# temperature 2 after 500 steps, and most of it after 2,000. **Hot is slow because the scores are divided by λ**:
+# multiply them by 30, and the delay is gone; divide them by 30 and take all noise away, and it is still there.
+# **Cooling down**, by this one schedule, brings nothing against a constant 2.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Why does Adam not help, which rescales gradients? It makes the *steps* of all parameters alike, but the scores have to
@@ -1215,9 +1214,8 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Nothing is multiplied by zero: what is not chosen is not executed. But counter and clock disagree. For our small
-# classifier, collecting the right rows takes a good part of the time that is gained. The wide one gains a larger
-# factor.
+# Nothing is multiplied by zero: what is not chosen is not executed. For our small classifier counter and clock
+# disagree, perhaps because collecting the right rows takes time. The wide one gains a larger factor.
 #
 # And the scorer has to look at all nine patches. With it, the whole network gains a factor of two to three, not nine.
 
@@ -1234,14 +1232,15 @@ looking, soft = final("softmax"), final("softmax, classifier 8 wide", "accuracy,
 print(f"look once, classifier 64 wide:    {once:7,.0f} FLOPs a scene, accuracy {looking:.3f}")
 print(f"mix all nine, classifier 8 wide:  {rival:7,.0f} FLOPs a scene, accuracy {soft:.3f}")
 rises = soft - final("softmax, classifier 8 wide", "accuracy, mixed", step=1300)
-claim("At equal FLOPs, after 2,000 steps, looking once is ahead", looking > soft + 0.01, once=looking, mixed=soft)
+claim("At equal test FLOPs, after 2,000 steps, looking once is ahead", looking > soft + 0.01, once=looking, mixed=soft)
 claim("The narrow classifier is still improving", rises > 0.01, since_step_1300=rises)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# So at equal FLOPs the choice is ahead here by a few points after 2,000 steps. The narrow classifier is still
-# improving, so with more training this lead may shrink. A choice pays where options are expensive and scores are cheap:
-# with a classifier of width 2,048, the scorer would be a small part of the cost. And the saving comes at *test* time:
-# in training softmax, Gumbel-Softmax and straight-through all need every $f_k(x)$.
+# So at equal FLOPs at test time the choice is ahead here by a few points after 2,000 steps. (In training it costs more:
+# it runs all nine wide classifications.) The narrow classifier is still improving, so with more training this lead may
+# shrink. A choice pays where options are expensive and scores are cheap: with a classifier of width 2,048, the scorer
+# would be a small part of the cost. And the saving comes at *test* time: in training softmax, Gumbel-Softmax and
+# straight-through all need every $f_k(x)$.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where Gumbel-Softmax fails
