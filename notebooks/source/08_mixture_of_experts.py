@@ -593,9 +593,9 @@ print(f"loads {shares[0]}, mean probabilities {shares[1]}: {by_hand(load, mean_p
 torch.testing.assert_close(by_hand(load, mean_pi), load_balance_loss(switch(pi.log())))
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Reading.** If probabilities follow loads, the loss is 1 for equal loads, 2 if half of the experts share all
-# tokens, and $E$ if one has all. But 1 is not the minimum: the last line has loads of 0.8 and 0.2, and a loss of 0.89. Eight tokens choose expert 0 by a small lead, two choose expert 1 for sure. So its mean probability is the larger
-# one.
+# **Reading.** If probabilities follow loads, the loss is 1 for equal loads, 2 if half of the experts share all tokens,
+# and $E$ if one has all. But 1 is not the minimum: the last line has loads of 0.8 and 0.2, and a loss of 0.89. Eight
+# tokens choose expert 0 by a small lead, two choose expert 1 for sure. So its mean probability is the larger one.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: two experts idle ★☆☆ 3 min
