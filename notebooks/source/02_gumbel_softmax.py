@@ -86,25 +86,23 @@ cost(torch.eye(3))  # of choosing a, of choosing b, of choosing c
 # the score of c and lower the score of a.
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** The choice is argmax. What is the derivative of the cost with respect to the score of c?
+# **Predict.** The choice is argmax. What is $\partial \, \text{cost} / \partial s_c$, for the score of c?
 #
-# <details><summary>A. Negative: a higher score of c means a lower cost.</summary>
+# <details><summary>A. Negative</summary>
 #
-# **No.** That is what we would like. But a little more score for c changes nothing: a is still the largest, the choice
-# is the same, and so is the cost.
+# **No.** We would like that. But with a little more score for c, a is still the largest: same choice, same cost.
 #
 # </details>
 #
-# <details><summary>B. Zero.</summary>
+# <details><summary>B. Zero</summary>
 #
 # **Yes.** The choice does not move when a score moves a little, so the cost does not move.
 #
 # </details>
 #
-# <details><summary>C. It does not exist.</summary>
+# <details><summary>C. It does not exist</summary>
 #
-# **Nearly.** It does not exist where two scores are equal. But two scores are almost never exactly equal; everywhere
-# else the derivative is zero.
+# **Nearly.** Only where two scores are equal, which is almost never so. Elsewhere it is zero.
 #
 # </details>
 
