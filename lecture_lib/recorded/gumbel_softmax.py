@@ -1,4 +1,8 @@
-"""Find the digit, notebook 02: every way to choose at its best learning rate, trained until the curves are flat."""
+"""Find the digit, notebook 02: every way to choose, with four learning rates, for 2,000 steps.
+
+The criterion: of each way the rate with the highest accuracy, looking once, on validation scenes at the end, mean over
+seeds. At 2,000 steps the coldest and the hottest are still rising.
+"""
 
 from collections.abc import Callable, Iterator
 from functools import partial
