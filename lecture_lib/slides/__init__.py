@@ -4,6 +4,7 @@ reveal.js, KaTeX and a host for the widgets are inlined, so that a deck opens fr
 and its sliders work. A deck that would fetch anything, or show a figure without alternative text, is refused.
 """
 
+import copy
 import re
 import tomllib
 from html.parser import HTMLParser
@@ -73,6 +74,9 @@ class LiveSlidesExporter(HTMLExporter):
     def from_notebook_node(self, nb, resources=None, **kw):
         resources = self._init_resources(resources)
         name = resources["metadata"]["name"] or "notebook"
+        nb = copy.deepcopy(nb)
+        for number, cell in enumerate(nb.cells, 1):  # what a message calls a cell, whatever preprocessors take out
+            cell.metadata.setdefault("number", number)
         resources["slides"], resources["title"] = _slides(nb), _title(nb) or name
         models = _models(nb, resources["slides"], name)
         page, resources = super().from_notebook_node(nb, resources, **kw)
