@@ -39,7 +39,8 @@ function createModel({ state, buffers }) {
 
 function load(code) {
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-  return import(url).then(({ default: widget }) => (typeof widget === "function" ? widget() : widget));
+  // the old style exports `render` by itself
+  return import(url).then(({ default: widget, ...old }) => (typeof widget === "function" ? widget() : (widget ?? old)));
 }
 
 function addStyle(css) {
