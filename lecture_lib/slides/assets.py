@@ -79,7 +79,7 @@ def scripts(models: dict) -> str:
     parts = [f'<script type="application/json" id="models">{state}</script>']
     for name in _SCRIPTS:
         parts.append(f"<script>{_in_script((modules / name).read_text('utf-8'))}</script>")
-    own = "\n".join((_HERE / name).read_text("utf-8") for name in ("../widgets/host.js", "deck.js"))
+    own = "\n".join((_HERE / name).read_text("utf-8") for name in ("../widgets/host.js", "deck.js", "search.js"))
     return "\n".join([*parts, f'<script type="module">{_in_script(own)}</script>'])
 
 
