@@ -1,43 +1,65 @@
 """Slides in one HTML file: `jupyter nbconvert --to live_slides notebook.ipynb`; __main__.py makes all of a folder.
 
 reveal.js, KaTeX and a host for the widgets are inlined, so that a deck opens from disk with no kernel and no network,
-and its sliders work. A deck that would fetch anything, or show a figure without alternative text, is refused.
+and its sliders work. What a notebook shows is in the deck, or the export says what is not, where, and what to do.
+
+Embedded: pictures (files beside the notebook, attachments, outputs of any format), HTML, mathematics, widgets built on
+anywidget, charts of plotly (by the script of its package) and altair (by vega, from npm; each only where it is used).
+A notebook without slides in its metadata is cut at its headings. A slide too full for 1280 x 720 is scaled, split, or
+scrolls.
+
+Refused, with the cell's number:
+- what the page would fetch: addresses of pictures and scripts, modules that import, maps, iframes;
+- what only a front end can draw: bokeh, folium, mermaid, JavaScript outputs, widgets that need a kernel;
+- a missing file, and a picture without alternative text, which allow_missing_alt makes a warning.
+
+Warned of: a widget that needs a kernel but has its picture, table or progress saved; and what a browser finds when it
+opens the deck, where there is one: slides that did not fit, with their size, mathematics that KaTeX cannot set, widgets
+that failed, requests.
+
+nbconvert's own options and preprocessors hold (--execute, --no-input, TagRemovePreprocessor): slides are cut after
+them.
 """
 
 import copy
+import json
 import re
 import tomllib
-from html.parser import HTMLParser
 from pathlib import Path
 
 import nbformat
 from jinja2 import pass_context
 from nbconvert.exporters.html import HTMLExporter
-from traitlets import default
+from traitlets import Bool, default
 
 from lecture_lib.slides.assets import AssetsError, browser_assets, scripts, styles
+from lecture_lib.slides.cells import PLOTLY, STATE, Said, hide, mark, saved_models, settle, slide_type, slides, views
+from lecture_lib.slides.look import look
+from lecture_lib.slides.page import finish, markdown
 
 __all__ = ["AssetsError", "LiveSlidesExporter", "SlidesError", "browser_assets", "talk"]
 
-_VIEW = "application/vnd.jupyter.widget-view+json"
-_STATE = "application/vnd.jupyter.widget-state+json"
-_NO_ALT = "No description has been provided for this image"  # nbconvert's stopgap
+_UNREADABLE = (OSError, nbformat.reader.NotJSONError, nbformat.NBFormatError, nbformat.ValidationError)
 
 
 class SlidesError(ValueError):
-    """A notebook that cannot become a deck: the message names the notebook and says what to do."""
+    """A notebook that cannot become a deck: the message names it, has a line for each cell, and says what to do."""
 
 
 class LiveSlidesExporter(HTMLExporter):
-    """Notebook to deck. Reads `slideshow.slide_type` in a cell's metadata, and the tags fold, guess, hide-output, half.
+    """Notebook to deck. Reads `slideshow.slide_type` in a cell's metadata, and the tags fold, guess, hide-output, half,
+    and Jupyter Book's.
 
     Raises:
-        SlidesError: a widget without saved state or one that needs a kernel, a figure without alternative text, or
-            anything that the page would fetch.
+        SlidesError: what the module's own text calls refused.
         AssetsError: reveal.js and KaTeX are not there and could not be fetched.
     """
 
     export_from_notebook = "Live slides in one file"
+
+    allow_missing_alt = Bool(help="Warn of pictures without alternative text, and do not refuse them.").tag(config=True)
+    exclude_notes = Bool(help="Leave the speaker's notes out of the deck.").tag(config=True)
+    check = Bool(True, help="Open the deck in Chromium, if there is one, and say what went wrong.").tag(config=True)
 
     @default("template_file")
     def _template_file_default(self):
@@ -47,28 +69,24 @@ class LiveSlidesExporter(HTMLExporter):
     def _extra_template_paths_default(self):
         return [str(Path(__file__).parent)]
 
-    @default("exclude_anchor_links")
-    def _exclude_anchor_links_default(self):
-        return True
-
-    @default("embed_images")
-    def _embed_images_default(self):
-        return True
+    def default_filters(self):
+        yield from super().default_filters()
+        yield ("json_script", lambda data: json.dumps(data).replace("<", "\\u003c"))
+        yield ("chart_alt", _chart_alt)
 
     @pass_context
     def markdown2html(self, context, source):
-        # nbconvert parses each piece of HTML alone, and so ends <details> before its answer; a comment passes as it is
-        source = re.sub(r"^(<details>.*|</details>)$", r"<!--\1-->", source, flags=re.M)
-        return re.sub(r"<!--(</?details>.*?)-->", r"\1", super().markdown2html(context, source))
+        return markdown(source, **self.lexer_options)
 
     def from_filename(self, filename, resources=None, **kw):
         try:
             return super().from_filename(filename, resources, **kw)
-        except (SlidesError, AssetsError) as error:
+        except (SlidesError, AssetsError, *_UNREADABLE) as error:
             from nbconvert.nbconvertapp import NbConvertApp  # not above: it imports every exporter, this one too
 
             if NbConvertApp.initialized():  # on the command line the message is enough, without a traceback
-                raise SystemExit(f"live_slides: {error}") from None
+                message = str(error) if isinstance(error, SlidesError | AssetsError) else f"{filename}: {error}"
+                raise SystemExit(f"live_slides: {message}") from None
             raise
 
     def from_notebook_node(self, nb, resources=None, **kw):
@@ -77,14 +95,59 @@ class LiveSlidesExporter(HTMLExporter):
         nb = copy.deepcopy(nb)
         for number, cell in enumerate(nb.cells, 1):  # what a message calls a cell, whatever preprocessors take out
             cell.metadata.setdefault("number", number)
-        resources["slides"], resources["title"] = _slides(nb), _title(nb) or name
-        models = _models(nb, resources["slides"], name)
+        if "widgets" in nb.metadata:
+            nb.metadata.widgets = {STATE: {"state": saved_models(nb)}}  # as nbconvert expects it
+        self._wrong, self._warned = Said(), Said()
         page, resources = super().from_notebook_node(nb, resources, **kw)
-        if faults := _Faults(page).found:
-            raise SlidesError("\n  ".join([f"{name}: cannot become a deck that stands alone", *faults]))
+        attachments = {cell.metadata.number: cell.get("attachments", {}) for cell in nb.cells}
+        folder = Path(resources["metadata"]["path"])
+        page = finish(page, folder, attachments, self._wrong, self._warned, self.allow_missing_alt)
+        self._refuse(name)
         page = page.replace("<!-- styles -->", styles(), 1)
         head, _, tail = page.rpartition("<!-- scripts -->")
-        return head + scripts(models) + tail, resources
+        page = head + scripts(resources["models"], resources["charts"]) + tail
+        if self.check:
+            look(page, self._wrong, self._warned)
+            self._refuse(name)
+        for line in self._warned.lines():
+            self.log.warning("live_slides: %s: %s", name, line)
+        resources["warnings"] = self._warned.lines()
+        return page, resources
+
+    def _preprocess(self, nb, resources):
+        nb, resources = super()._preprocess(nb, resources)
+        nb, resources = hide(nb, resources)
+        resources["title"] = _title(nb) or resources["metadata"]["name"] or "notebook"
+        left_out = [cell for cell in nb.cells if slide_type(cell) == "skip"]
+        resources["macros"] = "\n".join(macro for cell in left_out for macro in _macros(cell))
+        if self.exclude_notes:
+            nb.cells = [cell for cell in nb.cells if slide_type(cell) != "notes"]
+        mark(nb)
+        resources["models"] = settle(nb, saved_models(nb), self._wrong, self._warned)
+        forms = {form for cell in nb.cells for output in cell.get("outputs", []) for form in output.get("data", {})}
+        charts = {"plotly": any(form == PLOTLY for form in forms), "vega": any(".vega" in form for form in forms)}
+        resources["charts"] = {name for name, used in charts.items() if used}
+        return nb, resources
+
+    def _refuse(self, name: str) -> None:
+        if lines := self._wrong.lines():
+            raise SlidesError("\n  ".join([f"{name}: cannot become a deck that stands alone", *lines]))
+
+
+def _chart_alt(output) -> str | None:
+    """What a chart says of itself."""
+    [(form, chart)] = output["data"].items()
+    described = output.get("metadata", {}).get("alt") or output.get("metadata", {}).get(form, {}).get("alt")
+    title = chart.get("layout", {}).get("title") if form == PLOTLY else chart.get("description") or chart.get("title")
+    return described or (title.get("text") if isinstance(title, dict) else title)
+
+
+def _macros(cell) -> list[str]:
+    """The mathematics of a Markdown cell that defines macros: it holds for the slides, though the cell is left out."""
+    if cell.cell_type != "markdown":
+        return []
+    found = re.findall(r"(\$\$?)(.*?)\1", cell.source, re.S)
+    return [f"${text}$" for _, text in found if re.search(r"\\(re|provide)?newcommand|\\g?def\b|\\DeclareMath", text)]
 
 
 def talk(folder: Path) -> nbformat.NotebookNode:
@@ -104,55 +167,32 @@ def talk(folder: Path) -> nbformat.NotebookNode:
         if not (path := folder / f"{name}.ipynb").exists():
             raise SlidesError(f"talk.toml: there is no notebook {name}")
         nb = nbformat.read(path, 4)
-        slides = [[cell for block in blocks for cell in block["cells"]] for slide in _slides(nb) for blocks in slide]
-        chosen = [[cell for cell in slides[0] if not _is_notes(cell)]]
+        parts = [[cell for block in blocks for cell in block["cells"]] for slide in slides(nb) for blocks in slide]
+        chosen = [[cell for cell in parts[0] if slide_type(cell) != "notes"]]
         for heading in headings:
-            found = [slide for slide in slides if slide[0].source.partition("\n")[0].strip() == f"## {heading}"]
+            found = [slide for slide in parts if slide[0].source.partition("\n")[0].strip() == f"## {heading}"]
             if len(found) != 1:
                 raise SlidesError(f"talk.toml: {name} has {len(found)} slides with the heading {heading!r}, not one")
             chosen += found
         for k, slide in enumerate(chosen):
             slide[0].metadata.slideshow = {"slide_type": "subslide" if k else "slide", "seconds": _seconds(slide)}
         talk += chosen
-        saved = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
-        state |= {f"{name}-{key}": model for key, model in saved.items()}  # other notebooks have the same ids
-        for view in _views(cell for slide in chosen for cell in slide):
+        state |= {
+            f"{name}-{key}": model for key, model in saved_models(nb).items()
+        }  # other notebooks have the same ids
+        for view in views(cell for slide in chosen for cell in slide):
             view["model_id"] = f"{name}-{view['model_id']}"
     cells = [cell for slide in talk for cell in slide]
     for number, cell in enumerate(cells):  # different notebooks may have cells of one id
         cell.id = f"talk-{number}"
-    return nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {_STATE: {"state": state}}})
+    return nbformat.v4.new_notebook(cells=cells, metadata={"widgets": {STATE: {"state": state}}})
 
 
 def _seconds(slide) -> int:
     """What a slide of the talk takes: its notes at 130 words a minute, and time to predict or to move a slider."""
-    words = sum(len(cell.source.split()) for cell in slide if _is_notes(cell))
-    waits = any("**Predict" in cell.source for cell in slide) or any(_views(slide))
+    words = sum(len(cell.source.split()) for cell in slide if slide_type(cell) == "notes")
+    waits = any("**Predict" in cell.source for cell in slide) or any(views(slide))
     return max(10, round(60 * words / 130) + 20 * waits)
-
-
-def _is_notes(cell) -> bool:
-    return cell.metadata.get("slideshow", {}).get("slide_type") == "notes"
-
-
-def _slides(nb) -> list[list[list[dict]]]:
-    """The cells shown, as slides of subslides of blocks; a fragment, or a row of halves, is a block of many cells."""
-    slides = []
-    for cell in nb.cells:
-        kind = cell.metadata.get("slideshow", {}).get("slide_type") or "-"
-        if kind == "skip" or cell.cell_type == "raw":
-            continue
-        if kind == "slide" or not slides:
-            slides.append([[]])
-        elif kind == "subslide":
-            slides[-1].append([])
-        blocks = slides[-1][-1]
-        row = "half" in cell.metadata.get("tags", [])
-        if kind == "-" and blocks and blocks[-1]["row"] == row and (row or blocks[-1]["kind"] == "fragment"):
-            blocks[-1]["cells"].append(cell)
-        else:
-            blocks.append({"kind": kind, "row": row, "cells": [cell]})
-    return slides
 
 
 def _title(nb) -> str | None:
@@ -160,63 +200,3 @@ def _title(nb) -> str | None:
     text = "\n".join(cell.source for cell in nb.cells if cell.cell_type == "markdown")
     heading = re.search(r"^#+\s+(.+)", text, re.M)
     return heading and re.sub(r"[*_`$]", "", heading[1]).strip()
-
-
-def _models(nb, slides, name: str) -> dict:
-    """The saved models of the widgets shown, by id."""
-    saved = nb.metadata.get("widgets", {}).get(_STATE, {}).get("state", {})
-    cells = [cell for slide in slides for blocks in slide for block in blocks for cell in block["cells"]]
-    shown = [cell for cell in cells if "hide-output" not in cell.metadata.get("tags", [])]
-    models = {}
-    for view in _views(shown):
-        if (key := view["model_id"]) not in saved:
-            raise SlidesError(
-                f"{name}: a widget has no saved state: execute the notebook with `make notebooks` (or with nbclient)"
-            )
-        if saved[key]["model_module"] != "anywidget":
-            raise SlidesError(
-                f"{name}: the widget {saved[key]['model_name']} needs a kernel, and slides have none: "
-                "show one from lecture_lib.widgets, or tag its cell hide-output"
-            )
-        models[key] = {"state": saved[key]["state"], "buffers": saved[key].get("buffers", [])}
-    return models
-
-
-def _views(cells) -> list[dict]:
-    """The views of widgets among the outputs of cells."""
-    outputs = [output for cell in cells for output in cell.get("outputs", [])]
-    return [output["data"][_VIEW] for output in outputs if _VIEW in output.get("data", {})]
-
-
-class _Faults(HTMLParser):
-    """What would make a page fetch something, and images that say nothing to those who do not see them."""
-
-    def __init__(self, page: str):
-        super().__init__()
-        self.found, self.in_style = [], False
-        self.feed(page)
-
-    def handle_starttag(self, tag, attributes):
-        attributes = dict(attributes)
-        self.in_style = tag == "style"
-        self._look_at_css(attributes.get("style") or "")
-        for key in ("src", "srcset", "poster", "data", "href", "xlink:href"):
-            url = (attributes.get(key) or "").strip()
-            if url and not url.startswith(("data:", "#")) and not (tag == "a" and key == "href"):
-                self.found.append(f"<{tag}> would fetch {url[:100]}: embed it")
-        if tag == "img" and (attributes.get("alt") or _NO_ALT).strip() == _NO_ALT:
-            where = (attributes.get("src") or "")[:30]
-            self.found.append(f"an image has no alternative text ({where}...): show it with notebook.show(fig, alt)")
-
-    handle_startendtag = handle_starttag
-
-    def handle_endtag(self, tag):
-        self.in_style = False
-
-    def handle_data(self, data):
-        if self.in_style:
-            self._look_at_css(data)
-
-    def _look_at_css(self, css):
-        for url in re.findall(r"""url\(\s*['"]?(?!data:|#|['"])([^)'"]+)|(@import[^;]*)""", css):
-            self.found.append(f"a style would fetch {''.join(url)[:100]}: embed it")

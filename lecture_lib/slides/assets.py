@@ -18,6 +18,9 @@ _SCRIPTS = [
     "reveal.js/dist/plugin/notes.js",
 ]
 
+_VEGA = ["vega/build/vega.min.js", "vega-lite/build/vega-lite.min.js", "vega-embed/build/vega-embed.min.js"]
+_OWN = ["../widgets/host.js", "math.js", "charts.js", "fit.js", "deck.js", "search.js"]  # one module, in this order
+
 
 class AssetsError(RuntimeError):
     """The browser assets are not there and could not be fetched: one line that says why."""
@@ -71,15 +74,27 @@ def styles() -> str:
     return "<style>" + css.replace("</style", "<\\/style") + "</style>"
 
 
-def scripts(models: dict) -> str:
-    """The scripts of a deck, and the state of its widgets, as elements; `models` maps ids to saved models."""
+def scripts(models: dict, charts: set[str] = frozenset()) -> str:
+    """The scripts of a deck, and the state of its widgets, as elements.
+
+    `models` maps ids to saved models; `charts` has "plotly" or "vega" where a deck shows theirs.
+
+    Raises:
+        AssetsError: npm's packages cannot be fetched, or plotly is not installed.
+    """
     modules = browser_assets()
     # in a script, "<!--<script" and "</script" would swallow or end the page
     state = json.dumps(models).replace("<", "\\u003c")
     parts = [f'<script type="application/json" id="models">{state}</script>']
-    for name in _SCRIPTS:
-        parts.append(f"<script>{_in_script((modules / name).read_text('utf-8'))}</script>")
-    own = "\n".join((_HERE / name).read_text("utf-8") for name in ("../widgets/host.js", "deck.js", "search.js"))
+    code = [(modules / name).read_text("utf-8") for name in _SCRIPTS + (_VEGA if "vega" in charts else [])]
+    if "plotly" in charts:
+        try:
+            from plotly.offline import get_plotlyjs
+        except ModuleNotFoundError:
+            raise AssetsError("plotly draws a chart of this notebook and is not there: pip install plotly") from None
+        code.append(get_plotlyjs())
+    parts += [f"<script>{_in_script(script)}</script>" for script in code]
+    own = "\n".join((_HERE / name).read_text("utf-8") for name in _OWN)
     return "\n".join([*parts, f'<script type="module">{_in_script(own)}</script>'])
 
 

@@ -1,25 +1,4 @@
-// Follows host.js in one module: mathematics, then the slides themselves.
-for (const element of document.querySelectorAll(".markdown")) {
-  renderMathInElement(element, {
-    delimiters: [
-      { left: "$$", right: "$$", display: true },
-      { left: "\\[", right: "\\]", display: true },
-      { left: "\\(", right: "\\)", display: false },
-      { left: "$", right: "$", display: false },
-      ...["equation", "equation*", "align", "align*", "gather", "gather*"].map((name) => ({
-        left: `\\begin{${name}}`,
-        right: `\\end{${name}}`,
-        display: true,
-      })),
-    ],
-    preProcess: (tex) => tex.replace(/\{(equation|align|gather)\}/g, "{$1*}"), // unnumbered, as in the notebook
-    throwOnError: false,
-    // the speaker's window has none of our styles: there the browser itself sets the mathematics
-    output: element.closest("aside.notes") ? "mathml" : "htmlAndMathml",
-  });
-}
-
-const printing = /print-pdf/i.test(location.search);
+// Follows host.js, math.js, charts.js and fit.js in one module: the slides themselves.
 const preview = /[?&]receiver\b/.test(location.search); // a frame of the speaker's window
 
 // A focused slider keeps its arrow keys (reveal.js sees to it), and a button its space bar. The page keys always turn
@@ -57,7 +36,8 @@ Reveal.on("pdf-ready", () =>
 // The stage is 1280 x 720, as large as the window allows. It never gets so small that text cannot be read: a window of
 // a phone, or one much enlarged, has a stage of another size, whose slides scroll, and where each swipe is a step.
 const LEAST_SCALE = 0.64; // 18 px for text of 28 px
-const linear = document.querySelector("[data-timing]"); // a talk: no arrow key skips a slide
+const talk = document.querySelector("[data-timing]");
+const linear = talk || report.some(({ what }) => what.includes("split into")); // no arrow key skips a slide
 function stage() {
   const scale = Math.min(innerWidth / 1280, innerHeight / 720) / LEAST_SCALE;
   const small = scale < 1 && !printing && !preview;
@@ -72,25 +52,6 @@ for (const image of document.querySelectorAll(".figure img")) {
   const ratio = () => image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
   image.decode().then(ratio, () => {});
 }
-addEventListener("resize", () => {
-  const [now, next] = [Reveal.getConfig(), stage()];
-  if (now.width !== next.width || now.height !== next.height) Reveal.configure(next);
-  findWide();
-});
-addEventListener(
-  "keydown",
-  (event) => {
-    const slide = Reveal.getCurrentSlide();
-    const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];
-    if (!way || !document.querySelector(".small") || document.activeElement !== document.body) return;
-    const left = way > 0 ? slide.scrollHeight - slide.clientHeight - slide.scrollTop : slide.scrollTop;
-    if (left < 2) return; // its end: the key turns the slide
-    slide.scrollBy({ top: 0.7 * way * slide.clientHeight });
-    event.preventDefault();
-    event.stopPropagation();
-  },
-  true,
-);
 
 // A finger that moves a slider, or what is wider than its box, does not turn the slide as well.
 addEventListener(
@@ -140,15 +101,35 @@ await Reveal.initialize({
   slideNumber: "c/t",
   transition: "none",
   controlsTutorial: false,
-  ...(linear && { defaultTiming: 60 }), // the speaker's window shows the pace
+  ...(talk && { defaultTiming: 60 }), // the speaker's window shows the pace
   pdfSeparateFragments: false,
-  pdfMaxPagesPerSlide: 1,
+  pdfMaxPagesPerSlide: document.querySelector(".long") ? 99 : 1,
   keyboardCondition: (event) => !pressing(event),
   scrollActivationWidth: 0,
   plugins: [RevealNotes, together],
 });
 
-findWide();
+function resize() {
+  const [now, next] = [Reveal.getConfig(), stage()];
+  if (now.width !== next.width || now.height !== next.height) Reveal.configure(next);
+  findWide();
+}
+addEventListener("resize", resize);
+resize();
+addEventListener(
+  "keydown",
+  (event) => {
+    const slide = Reveal.getCurrentSlide();
+    const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!way || !document.querySelector(".small") || document.activeElement !== document.body) return;
+    const left = way > 0 ? slide.scrollHeight - slide.clientHeight - slide.scrollTop : slide.scrollTop;
+    if (left < 2) return; // its end: the key turns the slide
+    slide.scrollBy({ top: 0.7 * way * slide.clientHeight });
+    event.preventDefault();
+    event.stopPropagation();
+  },
+  true,
+);
 
 // Back leads to where a jump began: a link, the overview, a search. Steps leave no trace, as before.
 let led = false; // by the address
@@ -170,3 +151,31 @@ Reveal.on("slidechanged", ({ currentSlide, previousSlide }) => {
   history.replaceState(null, "", address(from));
   history.pushState(null, "", address(to));
 });
+
+// What went wrong here, for the export, which asks with `?look`.
+if (/[?&]look\b/.test(location.search)) {
+  await new Promise((done) => setTimeout(done, 500)); // what asks for something has asked
+  const add = (kind, element, what) => report.push({ kind, element, what });
+  for (const formula of document.querySelectorAll(".katex-error")) {
+    const tex = formula.querySelector("annotation")?.textContent ?? formula.textContent;
+    add("mathematics", formula, `KaTeX cannot set ${tex.trim().slice(0, 60)}: ${formula.title}`);
+  }
+  for (const place of document.querySelectorAll(".widget, .chart")) {
+    if (/^This (widget|chart) failed/.test(place.textContent)) add("widget", place, place.textContent.slice(0, 200));
+  }
+  const refused = new ReportingObserver(() => {}, { types: ["csp-violation"], buffered: true });
+  refused.observe();
+  for (const { body } of refused.takeRecords()) {
+    add("fetch", null, `something asks for ${body.blockedURL}, which is not in the deck`);
+  }
+  const script = document.createElement("script");
+  Object.assign(script, { type: "application/json", id: "report" });
+  const all = report.map(({ kind, element, what }) => {
+    const { h, v } = (element && Reveal.getIndices(element.closest("section"))) || {};
+    const cell = element?.closest("[data-cell]") ?? element?.querySelector("[data-cell]");
+    const slide = h === undefined ? "" : `${h + 1}.${(v ?? 0) + 1}`;
+    return { kind, what, slide, cell: Number(cell?.dataset.cell ?? 0) };
+  });
+  script.textContent = JSON.stringify(all).replaceAll("<", "\\u003c");
+  document.body.append(script);
+}

@@ -44,7 +44,8 @@ function createModel(id) {
 
 function load(code) {
   const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-  return import(url).then(({ default: widget }) => (typeof widget === "function" ? widget() : widget));
+  // the old style exports `render` by itself
+  return import(url).then(({ default: widget, ...old }) => (typeof widget === "function" ? widget() : (widget ?? old)));
 }
 
 function addStyle(css) {
@@ -55,13 +56,16 @@ function addStyle(css) {
 }
 
 // Gives models the values that they have in another window.
-async function follow(values = {}) {
+export async function follow(values = {}) {
   const all = await Promise.all(Object.keys(values).map(async (id) => [await models.get(id), values[id]]));
   following = true;
-  for (const [{ model }, changes] of all)
-    for (const [name, value] of Object.entries(changes))
-      if (JSON.stringify(model.get(name)) !== JSON.stringify(value)) model.set(name, value);
-  following = false;
+  try {
+    for (const [{ model }, changes] of all)
+      for (const [name, value] of Object.entries(changes))
+        if (JSON.stringify(model.get(name)) !== JSON.stringify(value)) model.set(name, value);
+  } finally {
+    following = false;
+  }
 }
 
 async function mount(el) {

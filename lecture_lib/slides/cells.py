@@ -1,0 +1,335 @@
+"""From the cells of a notebook to slides: where each begins, and in which form each output is shown.
+
+What of an output can be shown is decided here, before any page is made. A message names the cell by its number from
+the top, counted from 1.
+"""
+
+import copy
+import html
+import json
+import re
+from collections import defaultdict
+
+import nbformat
+from bs4 import BeautifulSoup
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor, TagRemovePreprocessor
+
+VIEW = "application/vnd.jupyter.widget-view+json"
+STATE = "application/vnd.jupyter.widget-state+json"
+PLOTLY = "application/vnd.plotly.v1+json"
+VEGA = re.compile(r"application/vnd\.vega(lite)?\.v\d+(\.\d+)?\+json")
+# forms that need no front end, the richest first; a bundle's chart, which is drawn here, comes before them
+_FORMS = ["text/html", "text/markdown", "text/latex", "image/svg+xml"]
+_FORMS += [f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", "avif", "bmp")]
+_COMPANION = re.compile(r"text/plain|application/vnd\.(google\.colaboratory\.intrinsic|dataresource).*")
+_INSTEAD = "show a picture of it, or tag the cell hide-output"
+# our tags, and those of Jupyter Book
+_TAGS = TagRemovePreprocessor(
+    remove_cell_tags={"remove-cell", "hide-cell"},
+    remove_input_tags={"fold", "solution", "remove-input", "hide-input"},
+    remove_all_outputs_tags={"hide-output", "remove-output"},
+)
+
+
+def tags(cell) -> list[str]:
+    return cell.metadata.get("tags", [])
+
+
+def slide_type(cell) -> str:
+    return cell.metadata.get("slideshow", {}).get("slide_type") or "-"
+
+
+def views(cells) -> list[dict]:
+    """The views of widgets among the outputs of cells."""
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    return [output["data"][VIEW] for output in outputs if VIEW in output.get("data", {})]
+
+
+def saved_models(nb) -> dict:
+    """The state of a notebook's widgets, by id; Colab leaves the key `state` out."""
+    saved = nb.metadata.get("widgets", {}).get(STATE, {})
+    models = saved.get("state", saved)
+    return {key: model for key, model in models.items() if isinstance(model, dict) and "model_name" in model}
+
+
+def hide(nb, resources):
+    """Takes out what tags and Jupyter's own metadata hide, and makes one line of what overwrote itself."""
+    for cell in nb.cells:
+        jupyter = cell.metadata.get("jupyter", {})
+        if jupyter.get("source_hidden") or cell.metadata.get("cellView") == "form":
+            cell.metadata.transient = {"remove_source": True}
+        if cell.cell_type != "code":
+            continue
+        if jupyter.get("outputs_hidden") and "guess" not in tags(cell):
+            cell.outputs = []
+        # `describes`: the words of a figure, which has them as its own
+        cell.outputs = [
+            output
+            for output in cell.outputs
+            if f"remove-{output.get('name')}" not in tags(cell)
+            and not output.get("metadata", {}).get("text/html", {}).get("describes")
+        ]
+    for preprocessor in (_TAGS, CoalesceStreamsPreprocessor()):
+        nb, resources = preprocessor.preprocess(nb, resources)
+    return nb, resources
+
+
+# ---- slides
+
+
+def slides(nb) -> list[list[list[dict]]]:
+    """The cells shown, as slides of subslides of blocks; a fragment, or a row of halves, is a block of many cells.
+
+    A notebook that marks no slides is cut at its headings: the first and second level open a slide, the third a
+    subslide.
+    """
+    cells = nb.cells
+    if all(slide_type(cell) == "-" for cell in cells):
+        cells = [piece for cell in cells for piece in _at_headings(cell)]
+    found = []
+    for cell in cells:
+        kind = slide_type(cell)
+        if kind == "skip":
+            continue
+        if kind == "slide" or not found:
+            found.append([[]])
+        elif kind == "subslide":
+            found[-1].append([])
+        blocks = found[-1][-1]
+        row = "half" in tags(cell)
+        if kind == "-" and blocks and blocks[-1]["row"] == row and (row or blocks[-1]["kind"] == "fragment"):
+            blocks[-1]["cells"].append(cell)
+        else:
+            blocks.append({"kind": kind, "row": row, "cells": [cell]})
+    return found
+
+
+def _at_headings(cell) -> list:
+    """A Markdown cell cut before each of its headings, which open slides; any other cell as it is."""
+    if cell.cell_type != "markdown":
+        return [cell]
+    starts, fenced, at = [0], False, 0
+    for line in cell.source.splitlines(keepends=True):
+        fenced ^= bool(re.match(r" {0,3}(```|~~~)", line))
+        if at and not fenced and re.match(r"#{1,3}\s", line):
+            starts.append(at)
+        at += len(line)
+    pieces = []
+    for start, end in zip(starts, [*starts[1:], None], strict=True):
+        piece = copy.deepcopy(cell)
+        piece.source = cell.source[start:end].strip()
+        if heading := re.match(r"(#{1,3})\s", piece.source):
+            piece.metadata.slideshow = {"slide_type": "subslide" if len(heading[1]) == 3 else "slide"}
+        pieces.append(piece)
+    return pieces
+
+
+def mark(nb) -> None:
+    """Leaves the cells shown, each with the HTML that it opens and closes: the template goes through them in order."""
+    cells = []
+    for slide in slides(nb):
+        for blocks in slide:
+            for block in blocks:
+                for cell in block["cells"]:
+                    cell.metadata.opens, cell.metadata.closes = "", ""
+                    cells.append(cell)
+                if block["kind"] == "notes":
+                    _wrap(block["cells"], '<aside class="notes">', "</aside>")
+                elif block["row"] or block["kind"] == "fragment":
+                    classes = ["row" if block["row"] else "column", "fragment" if block["kind"] == "fragment" else ""]
+                    _wrap(block["cells"], f'<div class="{" ".join(classes).strip()}">', "</div>")
+            shown = [cell for block in blocks for cell in block["cells"]]
+            seconds = shown[0].metadata.get("slideshow", {}).get("seconds")
+            _wrap(shown, f'<section data-timing="{seconds}">' if seconds else "<section>", "</section>")
+        if len(slide) > 1:
+            _wrap([cell for blocks in slide for block in blocks for cell in block["cells"]], "<section>", "</section>")
+    nb.cells = cells
+
+
+def _wrap(cells, opens: str, closes: str) -> None:
+    cells[0].metadata.opens = opens + cells[0].metadata.opens
+    cells[-1].metadata.closes += closes
+
+
+# ---- outputs
+
+
+class Said(defaultdict):
+    """What there is to say about cells, by number, one line for each; 0 is the whole notebook."""
+
+    def __init__(self):
+        super().__init__(list)
+
+    def lines(self) -> list[str]:
+        said = {number: "; ".join(dict.fromkeys(self[number])) for number in sorted(self) if self[number]}
+        return [f"cell {number}: {text}" if number else text for number, text in said.items()]
+
+
+def settle(nb, models: dict, wrong: Said, warned: Said) -> dict:
+    """Leaves of each output the form that is shown; gives the models of the widgets that run in the deck, by id."""
+    live = {}
+    for cell in nb.cells:
+        number, kept = cell.metadata.number, []
+        for output in cell.get("outputs", []):
+            for shown in _replaced(output, models, number, warned):
+                if "data" in shown and not _choose(shown, models, number, wrong):
+                    continue
+                kept.append(shown)
+                if (view := shown.get("data", {}).get(VIEW)) is not None:
+                    model = models[view["model_id"]]
+                    live[view["model_id"]] = {"state": model["state"], "buffers": model.get("buffers", [])}
+        if cell.cell_type == "code":
+            cell.outputs = kept
+    return live
+
+
+def _replaced(output, models: dict, number: int, warned: Said) -> list:
+    """An output, or what was saved of a widget that needs a kernel."""
+    view = output.get("data", {}).get(VIEW)
+    if view is None or models.get(view["model_id"], {}).get("model_module") == "anywidget":
+        return [output]
+    rest = {form: content for form, content in output["data"].items() if form != VIEW}
+    found = [{**output, "data": rest}] if any(form in rest for form in _FORMS) else _static(models, view["model_id"])
+    if not found:
+        return [output]
+    name = models.get(view["model_id"], {}).get("model_name", "widget")
+    warned[number].append(f"the {name} needs a kernel, and slides have none: what was saved of it is shown, and stands")
+    return [nbformat.from_dict(one) for one in found]
+
+
+def _static(models: dict, key: str) -> list:
+    """Pictures, tables and text in a widget of ipywidgets and those within it; a progress bar is one line."""
+    model = models.get(key, {"model_name": "", "state": {}})
+    name, state = model["model_name"], model["state"]
+    within = [child.removeprefix("IPY_MODEL_") for child in state.get("children", [])]
+    if any(models.get(child, {}).get("model_name") == "FloatProgressModel" for child in within):
+        words = [models[child]["state"].get("value", "") for child in within if child in models]
+        words = [html.unescape(re.sub(r"<[^>]+>", "", word)).strip() for word in words if isinstance(word, str)]
+        return [{"output_type": "stream", "name": "stderr", "text": " ".join(filter(None, words))}]
+    if name == "OutputModel":
+        inner = [(output, output.get("data", {}).get(VIEW)) for output in state.get("outputs", [])]
+        return [one for output, view in inner for one in (_static(models, view["model_id"]) if view else [output])]
+    if name == "ImageModel" and (buffers := model.get("buffers")):
+        form = f"image/{state.get('format', 'png')}"
+        return [{"output_type": "display_data", "data": {form: buffers[0]["data"]}, "metadata": {}}]
+    if name in ("HTMLModel", "HTMLMathModel", "LabelModel") and state.get("value"):
+        form = "text/plain" if name == "LabelModel" else "text/html"
+        return [{"output_type": "display_data", "data": {form: state["value"]}, "metadata": {}}]
+    return [output for child in within for output in _static(models, child)]
+
+
+def _choose(output, models: dict, number: int, wrong: Said) -> bool:
+    """Leaves the richest form that a page without a kernel can show; False where there is none, which is said."""
+    data = output["data"]
+    for form in data:  # JSON of nbformat may have text in lines
+        if isinstance(data[form], list) and not form.endswith("json"):
+            data[form] = "".join(data[form])
+    if VIEW in data:
+        return _widget_runs(data, models, number, wrong)
+    if "text/html" in data and (chart := _chart_in(data["text/html"])):
+        data.update(chart)
+    for form in data:
+        if (form == PLOTLY or VEGA.fullmatch(form)) and _chart_is_whole(form, data[form], number, wrong):
+            output["data"] = {form: data[form]}
+            return True
+    if (form := next((form for form in _FORMS if form in data), None)) == "text/html":
+        page = BeautifulSoup(data[form], "html.parser")
+        if fault := _html_fault(page, data):
+            wrong[number].append(fault)
+            return False
+    elif form is None:
+        drawn = [kind for kind in data if not _COMPANION.fullmatch(kind)]
+        if drawn == ["application/json"]:
+            data["text/plain"] = json.dumps(data["application/json"], indent=1, ensure_ascii=False)
+        elif drawn or "text/plain" not in data:
+            kind = drawn[0] if drawn else "nothing"
+            wrong[number].append(f"an output is {kind}, which only a front end can draw: {_INSTEAD}")
+            return False
+        form = "text/plain"
+    output["data"] = {form: data[form]}
+    return True
+
+
+def _widget_runs(data: dict, models: dict, number: int, wrong: Said) -> bool:
+    model = models.get(data[VIEW]["model_id"])
+    if model is None:
+        fault = "a widget has no saved state: execute the notebook with `make notebooks` (or with nbclient)"
+    elif model["model_module"] != "anywidget":
+        fault = (
+            f"the widget {model['model_name']} needs a kernel, and slides have none: "
+            "show one from lecture_lib.widgets, or tag its cell hide-output"
+        )
+    elif where := fetched_by(model["state"].get("_esm", "")):
+        fault = f"a widget would import {where}: bundle it into _esm"
+    else:
+        output = {VIEW: data[VIEW]}
+        data.clear()
+        data.update(output)
+        return True
+    wrong[number].append(fault)
+    return False
+
+
+_IMPORT = re.compile(
+    r"""(?:^|[;}\s])(?:import|export)\s*(?:[\w*{][^"'`;()]*?\bfrom\s*)?["'](?!data:|blob:)([^"'\n]+)["']"""
+    r"""|\bimport\s*\(\s*["'`](?!data:|blob:)([^"'`\n]+)["'`]""",
+    re.M,
+)
+
+
+def fetched_by(code: str) -> str | None:
+    """What a module would import, which from within a page can only be an address; or the address that it is."""
+    if re.match(r"\s*https?://\S+\s*$", code):
+        return code.strip()
+    code = re.sub(r"/\*.*?\*/|^\s*//.*?$", "", code, flags=re.S | re.M)
+    found = _IMPORT.search(code)
+    return found and (found[1] or found[2])
+
+
+def _chart_in(page: str) -> dict:
+    """The chart in the HTML by which altair, or plotly in Colab, has a chart drawn from the network; else nothing."""
+    decode = json.JSONDecoder().raw_decode
+    try:
+        if "vegaEmbed" in page and (call := re.search(r"\}\)\((?=\{)", page)):
+            spec, _ = decode(page, call.end())
+            version = re.search(r"vega-lite/v(\d+)", spec.get("$schema", ""))
+            return {f"application/vnd.vegalite.v{version[1]}+json": spec} if version else {}
+        if call := re.search(r"""Plotly\.newPlot\(\s*["'][^"']+["'],\s*(?=\[)""", page):
+            data, end = decode(page, call.end())
+            layout, _ = decode(page, page.index("{", end))
+            return {PLOTLY: {"data": data, "layout": layout}}
+    except ValueError:  # not JSON after all
+        pass
+    return {}
+
+
+def _chart_is_whole(form: str, chart: dict, number: int, wrong: Said) -> bool:
+    """Whether a chart needs nothing from the network: data by address, the tiles and outlines of maps."""
+    if form == PLOTLY:
+        kinds = {trace.get("type", "") for trace in chart.get("data", [])}
+        fetched = sorted(kind for kind in kinds if re.search("geo|map|choropleth", kind))
+        fault = fetched and f"plotly draws {fetched[0]} with maps from the network"
+    else:
+        urls = re.findall(r'"url": "((?!data:)[^"]+)"', json.dumps(chart))
+        fault = urls and f"a chart would fetch its data from {urls[0][:100]}: give it the data itself"
+    if fault:
+        wrong[number].append(fault if ":" in fault else f"{fault}: show a picture of it")
+    return not fault
+
+
+def _html_fault(page: BeautifulSoup, data: dict) -> str | None:
+    """Why a page without network and front end shows nothing of some HTML; None where it shows it."""
+    if page.find("iframe"):
+        return "an iframe shows another page, which a deck does not have: link to it, or show a picture of it"
+    for script in page.find_all("script", src=False):
+        code = script.string or ""
+        if asks := re.search(r"""\brequire(?:js|\.config)?\s*\(|\bBokeh\b|https?://[^"'\s]+\.m?js\b""", code):
+            return f"a script asks a front end or the network for {asks[0][:100]}: {_INSTEAD}"
+    visible = page.find(["img", "svg", "canvas", "video", "audio", "table", "hr", "input", "button", "script", "math"])
+    for hidden in page.find_all(["style", "template"]):
+        hidden.extract()
+    if visible or page.get_text(strip=True) or not page.find(id=True):
+        return None
+    if others := [form for form in data if form not in ("text/html", "text/plain")]:
+        return f"an output is {others[0]}, which only a front end can draw: {_INSTEAD}"
+    return f"an output is HTML that shows nothing without a front end: {_INSTEAD}"

@@ -1,0 +1,117 @@
+"""A page that stands alone: pictures embedded, links within it kept, and what it would fetch found."""
+
+import base64
+import mimetypes
+import re
+from pathlib import Path
+from urllib.parse import unquote
+
+from bs4 import BeautifulSoup
+from mistune import HTMLRenderer
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+
+from lecture_lib.slides.cells import Said
+
+_NO_ALT = "No description has been provided for this image"  # nbconvert's stopgap
+_MEDIA = {"img", "video", "audio", "source"}
+_FETCHING = ("src", "srcset", "poster", "data", "href", "xlink:href")
+_HEADINGS = re.compile("h[1-6]")
+
+
+class _Renderer(IPythonRenderer):
+    """nbconvert's Markdown, with two things left to the page: pictures are embedded there, mathematics is set there."""
+
+    def image(self, text, url, title=None):
+        return HTMLRenderer.image(self, text, url, title)
+
+    def text(self, text):
+        return super().text(text).replace("$", '<span class="dollar">$</span>')  # else it would begin mathematics
+
+
+def markdown(source: str, **options) -> str:
+    return MarkdownWithMath(renderer=_Renderer(escape=False, exclude_anchor_links=True, **options)).render(source)
+
+
+def finish(page: str, folder: Path, attachments: dict, wrong: Said, warned: Said, allow_missing_alt: bool) -> str:
+    """Embeds the files that a page shows, resolves its links to headings, and says what it would fetch.
+
+    `attachments` holds those of each cell, by number; files are looked for in `folder`.
+    """
+    soup = BeautifulSoup(page, "html.parser")
+    for cell in soup.select("[data-cell]"):
+        number = int(cell["data-cell"])
+        for tag in cell.find_all(True):
+            for css in (tag.get("style", ""), tag.string or "" if tag.name == "style" else ""):
+                for url in re.findall(r"""url\(\s*['"]?(?!data:|#|['"])([^)'"]+)|(@import[^;]*)""", css):
+                    wrong[number].append(f"a style would fetch {''.join(url)[:100]}: embed it")
+            if tag.name in _MEDIA and (url := tag.get("src", "")) and not re.match(r"(?!attachment:)\w+:|//|#", url):
+                _embed(tag, url, folder, attachments.get(number, {}), wrong[number])
+            for key in _FETCHING:
+                url = tag.get(key, "").strip()
+                if url and not url.startswith(("data:", "#")) and not (tag.name == "a" and key == "href"):
+                    wrong[number].append(f"<{tag.name}> would fetch {url[:100]}: embed it")
+            if tag.name == "img" and (fault := _fault_of_alt(tag)):
+                missing = "no alternative text" in fault
+                (wrong if missing and not allow_missing_alt else warned)[number].append(fault)
+                if missing:
+                    tag["alt"] = "a picture without a description"
+            if "chart" in tag.get("class", []) and not tag.get("aria-label"):
+                tag["aria-label"] = "a chart without a description"
+                (warned if allow_missing_alt else wrong)[number].append(
+                    "a chart has no title: plotly's title, or altair's title or description, is its alternative text"
+                )
+            if "mermaid" in tag.get("class", []):
+                wrong[number].append("a mermaid diagram is drawn by a front end: show a picture of it")
+            if tag.name == "a" and len(url := tag.get("href", "")) > 1 and url.startswith("#"):
+                _link(soup, tag, unquote(url[1:]), warned[number])
+    return str(soup)
+
+
+def _embed(tag, url: str, folder: Path, attachments: dict, faults: list[str]) -> None:
+    name = unquote(url).removeprefix("files/")
+    if name.startswith("attachment:"):
+        name = name.removeprefix("attachment:")
+        if not (bundle := attachments.get(name)):
+            faults.append(f"the attachment {name} is missing: paste or drop the picture into the cell again")
+            tag["src"] = ""
+            return
+        form, data = next(iter(bundle.items()))
+        data = base64.b64encode("".join(data).encode()).decode() if form == "image/svg+xml" and "<" in data else data
+    elif not (path := folder / name.split("?")[0].split("#")[0]).is_file():
+        faults.append(f"the file {name} is missing: looked for {path}")
+        tag["src"] = ""
+        return
+    else:
+        form = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        data = base64.b64encode(path.read_bytes()).decode()
+    tag["src"] = f"data:{form};base64,{''.join(data).strip()}"
+
+
+def _fault_of_alt(tag) -> str | None:
+    alt = (tag.get("alt") or _NO_ALT).strip()
+    shown = tag.get("src") or "a picture"
+    shown = "a picture" if shown.startswith("data:") else shown[:60]
+    if re.fullmatch(r"[\w.-]+\.(png|jpe?g|gif|svg|webp)|image", alt, re.I):
+        return f"the alternative text {alt!r} of a picture is a file's name: write what the picture shows"
+    if alt != _NO_ALT:
+        return None
+    if tag.find_parent(class_="figure"):
+        return f"{shown} has no alternative text: show it with lecture_lib.notebook.show(fig, alt)"
+    if tag.find_parent(class_="html"):
+        return f'{shown} has no alternative text: give its <img> one, alt="what it shows"'
+    return f"{shown} has no alternative text: write what it shows between the brackets, ![what it shows](file.png)"
+
+
+def _link(soup, tag, target: str, said: list[str]) -> None:
+    """Gives the heading that a link means its id, as Jupyter makes it of the words."""
+    if soup.find(id=target) or (named := soup.find(attrs={"name": target})):
+        if not soup.find(id=target):
+            named["id"] = target
+        return
+    for heading in soup.find_all(_HEADINGS):
+        if "-".join(heading.get_text().split()).lower() == "-".join(target.split()).lower():
+            tag["href"] = f"#{heading.get('id') or target}"
+            heading["id"] = heading.get("id") or target
+            return
+    del tag["href"]
+    said.append(f"a link leads to #{target}, which no slide has")
