@@ -372,6 +372,8 @@ GEOMETRY = """() => {
   const faults = [], slide = Reveal.getCurrentSlide(), box = slide.getBoundingClientRect();
   const words = (e) => e.textContent.trim().slice(0, 40);
   const name = (e) => `<${e.tagName.toLowerCase()} class="${e.getAttribute("class")}"> ${words(e)}`;
+  const says = (e) =>
+    !e.closest("sup, sub") && [...e.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
   const out = (r) =>
     r.left < box.left - 1 || r.right > box.right + 1 || r.top < box.top - 1 || r.bottom > box.bottom - 28;
   for (const e of slide.querySelectorAll("*")) {
@@ -382,9 +384,12 @@ GEOMETRY = """() => {
       faults.push(`sticks out: ${name(e)} (${[r.left, r.top, r.right, r.bottom].map(Math.round)})`);
     if (e.scrollWidth > e.clientWidth + 1 && ["auto", "scroll", "hidden"].includes(getComputedStyle(e).overflowX)
         && !e.matches("svg")) faults.push(`is cut off: ${name(e)}`);
-    for (const text of e.tagName === "svg" ? e.querySelectorAll("text") : [])
-      if (text.getScreenCTM().a * parseFloat(getComputedStyle(text).fontSize) < 14)
-        faults.push(`is too small to read: ${name(text)}`);
+    const texts = e.tagName === "svg" ? [...e.querySelectorAll("text")] : [e];
+    for (const text of texts.filter(says)) {
+      const scale = text.getScreenCTM?.().a ?? text.currentCSSZoom;
+      const size = scale * parseFloat(getComputedStyle(text).fontSize);
+      if (size < 17.95) faults.push(`has only ${size.toFixed(1)} px: ${name(text)}`);
+    }
     if (e.tagName === "IMG" && r.height < 100) faults.push(`is squeezed to ${Math.round(r.height)} px: ${name(e)}`);
   }
   return faults;
@@ -414,7 +419,7 @@ class Deck:
         self.page.on("console", lambda message: message.type == "error" and self.errors.append(message.text[:300]))
         self.page.on("pageerror", lambda error: self.errors.append(str(error)[:300]))
         self.page.goto(path.as_uri())
-        self.page.wait_for_function("window.Reveal?.isReady()")
+        self.page.wait_for_selector(".reveal.ready")
         self.page.add_style_tag(content="* { transition: none !important }")  # nothing is judged while it fades in
 
     def slides(self):

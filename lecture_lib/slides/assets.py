@@ -19,7 +19,7 @@ _SCRIPTS = [
 ]
 
 _VEGA = ["vega/build/vega.min.js", "vega-lite/build/vega-lite.min.js", "vega-embed/build/vega-embed.min.js"]
-_OWN = ["../widgets/host.js", "math.js", "charts.js", "fit.js", "deck.js"]  # one module, in this order
+_OWN = ["../widgets/host.js", "math.js", "charts.js", "fit.js", "deck.js", "search.js"]  # one module, in this order
 
 
 class AssetsError(RuntimeError):

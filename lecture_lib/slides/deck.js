@@ -1,10 +1,14 @@
-// Follows host.js, math.js and charts.js in one module: the slides themselves.
+// Follows host.js, math.js, charts.js and fit.js in one module: the slides themselves.
+const preview = /[?&]receiver\b/.test(location.search); // a frame of the speaker's window
+
 // A focused slider keeps its arrow keys (reveal.js sees to it), and a button its space bar. The page keys always turn
-// the slide: they are what a presenter's remote control sends, also after a slider was dragged.
+// the slide: they are what a presenter's remote control sends, also after a slider was dragged. Escape gives keys back.
 addEventListener(
   "keydown",
   (event) => {
-    if (["PageUp", "PageDown"].includes(event.key)) document.activeElement?.blur();
+    const field = document.activeElement?.matches("input, select, textarea") && event.key === "Escape";
+    if (field || ["PageUp", "PageDown"].includes(event.key)) document.activeElement?.blur();
+    if (field) event.stopPropagation(); // else it would open the overview
   },
   true,
 );
@@ -29,9 +33,67 @@ Reveal.on("pdf-ready", () =>
   }),
 );
 
+// The stage is 1280 x 720, as large as the window allows. It never gets so small that text cannot be read: a window of
+// a phone, or one much enlarged, has a stage of another size, whose slides scroll, and where each swipe is a step.
+const LEAST_SCALE = 0.64; // 18 px for text of 28 px
+const talk = document.querySelector("[data-timing]");
+const linear = talk || report.some(({ what }) => what.includes("split into")); // no arrow key skips a slide
+function stage() {
+  const scale = Math.min(innerWidth / 1280, innerHeight / 720) / LEAST_SCALE;
+  const small = scale < 1 && !printing && !preview;
+  document.documentElement.classList.toggle("small", small);
+  return {
+    width: small ? Math.floor(innerWidth / LEAST_SCALE) : 1280,
+    height: small ? Math.floor(innerHeight / LEAST_SCALE) : 720,
+    navigationMode: small || linear ? "linear" : "default",
+  };
+}
+for (const image of document.querySelectorAll(".figure img")) {
+  const ratio = () => image.style.setProperty("--ratio", image.naturalWidth / image.naturalHeight);
+  image.decode().then(ratio, () => {});
+}
+
+// A finger that moves a slider, or what is wider than its box, does not turn the slide as well.
+addEventListener(
+  "pointerdown",
+  ({ target }) => {
+    const field = getComputedStyle(target).touchAction === "none" ? target : target.closest("input, select, textarea");
+    if (field) field.dataset.preventSwipe = "";
+  },
+  true,
+);
+function findWide() {
+  for (const element of Reveal.getCurrentSlide().querySelectorAll(
+    ".scrolls, .figure, .output, .html, .html *, .markdown *",
+  )) {
+    const wide = getComputedStyle(element).overflowX === "auto" && element.scrollWidth > element.clientWidth + 1;
+    element.classList.toggle("wide", wide);
+    element.toggleAttribute("data-prevent-swipe", wide);
+  }
+}
+
+// Widgets of the speaker's window follow those of the deck's, and back: their values are part of reveal.js's state.
+const together = {
+  id: "together",
+  init(deck) {
+    const { getState, setState } = deck;
+    deck.getState = () => ({ ...getState(), widgets: moved });
+    deck.setState = (state) => {
+      setState(state);
+      follow(state.widgets);
+    };
+    addEventListener("moved", () => {
+      const type = "closeoverlay"; // an event that says no more than that there is a new state
+      if (!preview) deck.dispatchEvent({ type });
+      else if (deck.getConfig().postMessageEvents)
+        parent.postMessage(JSON.stringify({ namespace: "reveal", eventName: type, state: deck.getState() }), "*");
+    });
+  },
+};
+
 await Reveal.initialize({
-  width: 1280,
-  height: 720,
+  ...stage(),
+  maxScale: 20,
   margin: 0,
   center: false,
   display: "flex",
@@ -39,12 +101,55 @@ await Reveal.initialize({
   slideNumber: "c/t",
   transition: "none",
   controlsTutorial: false,
-  // a talk: the speaker's window shows the pace, and no arrow key skips a slide
-  ...(document.querySelector("[data-timing]") && { defaultTiming: 60, navigationMode: "linear" }),
+  ...(talk && { defaultTiming: 60 }), // the speaker's window shows the pace
   pdfSeparateFragments: false,
   pdfMaxPagesPerSlide: document.querySelector(".long") ? 99 : 1,
   keyboardCondition: (event) => !pressing(event),
-  plugins: [RevealNotes],
+  scrollActivationWidth: 0,
+  plugins: [RevealNotes, together],
+});
+
+function resize() {
+  const [now, next] = [Reveal.getConfig(), stage()];
+  if (now.width !== next.width || now.height !== next.height) Reveal.configure(next);
+  findWide();
+}
+addEventListener("resize", resize);
+resize();
+addEventListener(
+  "keydown",
+  (event) => {
+    const slide = Reveal.getCurrentSlide();
+    const way = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!way || !document.querySelector(".small") || document.activeElement !== document.body) return;
+    const left = way > 0 ? slide.scrollHeight - slide.clientHeight - slide.scrollTop : slide.scrollTop;
+    if (left < 2) return; // its end: the key turns the slide
+    slide.scrollBy({ top: 0.7 * way * slide.clientHeight });
+    event.preventDefault();
+    event.stopPropagation();
+  },
+  true,
+);
+
+// Back leads to where a jump began: a link, the overview, a search. Steps leave no trace, as before.
+let led = false; // by the address
+addEventListener(
+  "popstate",
+  () => {
+    led = true;
+    setTimeout(() => (led = false));
+  },
+  true,
+);
+Reveal.on("slidechanged", ({ currentSlide, previousSlide }) => {
+  currentSlide.scrollTop = 0;
+  findWide();
+  if (!previousSlide || led || preview) return;
+  const [from, to] = [previousSlide, currentSlide].map((slide) => Reveal.getIndices(slide));
+  if (Math.abs(to.h - from.h) + (to.h === from.h ? Math.abs(to.v - from.v) : 0) < 2) return;
+  const address = ({ h, v }) => `#/${h}${v ? `/${v}` : ""}`;
+  history.replaceState(null, "", address(from));
+  history.pushState(null, "", address(to));
 });
 
 // What went wrong here, for the export, which asks with `?look`.

@@ -94,7 +94,6 @@ function scrolling(block) {
   const box = document.createElement("div");
   box.className = "scrolls";
   box.tabIndex = 0;
-  box.dataset.preventSwipe = "";
   box.setAttribute("role", "region");
   box.setAttribute("aria-label", `${nameOf(block)}, scrolls`);
   if (block.matches("li")) {

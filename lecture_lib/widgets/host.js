@@ -2,13 +2,16 @@
 const saved = JSON.parse(document.getElementById("models").textContent);
 const models = new Map();
 const modules = new Map();
+const moved = {}; // id of a model → the values that are no longer as saved
+let following = false; // another window moves them
 
 const once = (map, key, make) => {
   if (!map.has(key)) map.set(key, make());
   return map.get(key);
 };
 
-function createModel({ state, buffers }) {
+function createModel(id) {
+  const { state, buffers } = saved[id];
   for (const { path, data } of buffers) {
     const holder = path.slice(0, -1).reduce((object, key) => object[key], state);
     holder[path.at(-1)] = new DataView(Uint8Array.from(atob(data), (char) => char.charCodeAt(0)).buffer);
@@ -20,6 +23,8 @@ function createModel({ state, buffers }) {
     set(name, value) {
       if (Object.is(state[name], value)) return;
       state[name] = value;
+      moved[id] = { ...moved[id], [name]: value };
+      if (!following) dispatchEvent(new Event("moved"));
       emit(`change:${name}`, model, value);
       emit("change", model);
     },
@@ -50,10 +55,23 @@ function addStyle(css) {
   return style;
 }
 
+// Gives models the values that they have in another window.
+export async function follow(values = {}) {
+  const all = await Promise.all(Object.keys(values).map(async (id) => [await models.get(id), values[id]]));
+  following = true;
+  try {
+    for (const [{ model }, changes] of all)
+      for (const [name, value] of Object.entries(changes))
+        if (JSON.stringify(model.get(name)) !== JSON.stringify(value)) model.set(name, value);
+  } finally {
+    following = false;
+  }
+}
+
 async function mount(el) {
   const signal = new AbortController().signal; // views of a deck live as long as the page
   const { model, widget } = await once(models, el.dataset.model, async () => {
-    const model = createModel(saved[el.dataset.model]);
+    const model = createModel(el.dataset.model);
     if (model.get("_css")) once(modules, model.get("_css"), () => addStyle(model.get("_css")));
     const widget = await once(modules, model.get("_esm"), () => load(model.get("_esm")));
     await widget.initialize?.({ model, signal });
