@@ -98,6 +98,7 @@ await Reveal.initialize({
   center: false,
   display: "flex",
   hash: true,
+  history: !preview, // Back leads to the slide shown before
   slideNumber: "c/t",
   transition: "none",
   controlsTutorial: false,
@@ -131,25 +132,9 @@ addEventListener(
   true,
 );
 
-// Back leads to where a jump began: a link, the overview, a search. Steps leave no trace, as before.
-let led = false; // by the address
-addEventListener(
-  "popstate",
-  () => {
-    led = true;
-    setTimeout(() => (led = false));
-  },
-  true,
-);
-Reveal.on("slidechanged", ({ currentSlide, previousSlide }) => {
+Reveal.on("slidechanged", ({ currentSlide }) => {
   currentSlide.scrollTop = 0;
   findWide();
-  if (!previousSlide || led || preview) return;
-  const [from, to] = [previousSlide, currentSlide].map((slide) => Reveal.getIndices(slide));
-  if (Math.abs(to.h - from.h) + (to.h === from.h ? Math.abs(to.v - from.v) : 0) < 2) return;
-  const address = ({ h, v }) => `#/${h}${v ? `/${v}` : ""}`;
-  history.replaceState(null, "", address(from));
-  history.pushState(null, "", address(to));
 });
 
 // What went wrong here, for the export, which asks with `?look`.
