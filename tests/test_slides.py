@@ -182,7 +182,7 @@ def widget_view(module=None):
 @pytest.mark.parametrize(
     ("notebook", "parts"),
     [
-        (widget_view(), ["no saved state", "make notebooks"]),
+        (widget_view(), ["no saved state", "nbclient"]),
         (widget_view("@jupyter-widgets/controls"), ["IntSliderModel", "needs a kernel"]),
         (shown({"image/png": PNG}), ["no alternative text", "notebook.show(fig, alt)"]),
         (

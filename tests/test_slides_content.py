@@ -278,9 +278,14 @@ def test_what_was_saved_of_a_widget_that_needs_a_kernel_is_shown_with_a_warning(
         plot=("CanvasModel", {}),
     )
     views = [{VIEW: {"model_id": key}, "text/plain": key} for key in ("box", "bar")]
+    views.append({VIEW: {"model_id": "unsaved"}, "text/plain": " 50%|##  | 2/4 [00:01<00:01]"})
     plot = {VIEW: {"model_id": "plot"}, "text/plain": "plot", "text/html": "<table><tr><td>1</td></tr></table>"}
     soup, warnings = export(shown(*views, plot), metadata=metadata)
-    assert [pre.text for pre in slides(soup).select("pre.output")] == ["it is 3", "100% 3/3 [00:00<00:00]"]
+    assert [pre.text for pre in slides(soup).select("pre.output")] == [
+        "it is 3",
+        "100% 3/3 [00:00<00:00]",
+        " 50%|##  | 2/4 [00:01<00:01]",
+    ]
     assert slides(soup).img["alt"] == "a dot" and slides(soup).td.text == "1"
     [line] = warnings
     assert line.startswith("cell 1: the VBoxModel needs a kernel") and "HBoxModel" in line and "CanvasModel" in line
@@ -328,6 +333,14 @@ def test_a_file_that_is_no_notebook_ends_in_one_message(tmp_path, content, part)
     done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert part in done.stderr and "broken.ipynb" in done.stderr.splitlines()[-1]
+
+
+def test_a_badge_is_its_words():
+    badge = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com)"
+    soup, warnings = export(new_markdown_cell(badge))
+    assert slides(soup).a.text == "Open in Colab" and warnings == [
+        "cell 1: the badge 'Open in Colab' is from the network: its words are shown"
+    ]
 
 
 def test_links_within_a_notebook_lead_to_its_slides():

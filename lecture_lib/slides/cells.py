@@ -189,7 +189,10 @@ def _replaced(output, models: dict, number: int, warned: Said) -> list:
     if view is None or models.get(view["model_id"], {}).get("model_module") == "anywidget":
         return [output]
     rest = {form: content for form, content in output["data"].items() if form != VIEW}
-    found = [{**output, "data": rest}] if any(form in rest for form in _FORMS) else _static(models, view["model_id"])
+    bar = re.search(r"\d+%\|.*\|", "".join(rest.get("text/plain", "")))  # of tqdm, whose state is seldom saved
+    found = _static(models, view["model_id"])
+    if not found and (bar or any(form in rest for form in _FORMS)):
+        found = [{**output, "data": rest}]
     if not found:
         return [output]
     name = models.get(view["model_id"], {}).get("model_name", "widget")
@@ -253,7 +256,7 @@ def _choose(output, models: dict, number: int, wrong: Said) -> bool:
 def _widget_runs(data: dict, models: dict, number: int, wrong: Said) -> bool:
     model = models.get(data[VIEW]["model_id"])
     if model is None:
-        fault = "a widget has no saved state: execute the notebook with `make notebooks` (or with nbclient)"
+        fault = "a widget has no saved state: execute the notebook with nbclient, or have JupyterLab save widget state"
     elif model["model_module"] != "anywidget":
         fault = (
             f"the widget {model['model_name']} needs a kernel, and slides have none: "

@@ -80,6 +80,7 @@ const nameOf = (block) =>
     [".output", "an output"],
     ["table, .html:has(table)", "a table"],
     [".katex-display, p:has(> .katex-display)", "a formula"],
+    [".chart", "a chart"],
     [".widget", "a widget"],
     ["ul, ol, li", "a list"],
     [".row", "a row"],
@@ -248,13 +249,16 @@ function tall(section) {
   if (!block) return;
   const height = heightOf(block);
   const what = `${nameOf(block)} ${Math.round(height)} px tall`;
-  if (printing) {
+  const room = height - (heightOf(section) - LESS);
+  if (block.matches(".chart, .widget, .row") && (printing || room > 0.6 * height)) {
+    block.style.zoom = room / height;
+    note(block, `${what}, scaled to ${percent(room / height)}`);
+  } else if (printing) {
     const pages = Math.ceil(heightOf(section) / 580); // a page's room, less a line that is not to be cut
     section.classList.add("long");
     section.style.minHeight = `${719 * pages}px`;
     note(block, `${what}, over ${pages} pages`);
   } else {
-    const room = height - (heightOf(section) - LESS);
     scrolling(block).style.maxHeight = `${Math.max(200, room)}px`;
     note(block, `${what}, scrolls`);
   }

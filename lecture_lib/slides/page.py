@@ -40,6 +40,10 @@ def finish(page: str, folder: Path, attachments: dict, wrong: Said, warned: Said
     soup = BeautifulSoup(page, "html.parser")
     for cell in soup.select("[data-cell]"):
         number = int(cell["data-cell"])
+        for badge in cell.select('a > img[src^="http"][alt]'):
+            if words := badge["alt"].strip().replace(_NO_ALT, ""):
+                warned[number].append(f"the badge {words!r} is from the network: its words are shown")
+                badge.replace_with(words)
         for tag in cell.find_all(True):
             for css in (tag.get("style", ""), tag.string or "" if tag.name == "style" else ""):
                 for url in re.findall(r"""url\(\s*['"]?(?!data:|#|['"])([^)'"]+)|(@import[^;]*)""", css):
