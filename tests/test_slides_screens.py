@@ -1,7 +1,8 @@
 """A deck on screens of all sizes, by touch and by keys, and in the speaker's window."""
 
 import pytest
-from test_slides import PNG, cell, export, new_output, small  # noqa: F401
+from nbformat.v4 import new_notebook
+from test_slides import cell, export, small  # noqa: F401
 
 SCREENS = {
     "portrait": (390, 844),
@@ -43,12 +44,12 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture
 def open_deck(small, chromium, tmp_path):  # noqa: F811
-    """A function that opens the small deck in a window of some size; it has no network."""
+    """A function that opens the small deck, or another, in a window of some size; it has no network."""
     contexts = []
-    path = tmp_path / "small.html"
-    path.write_text(small, "utf-8")
 
-    def open_(width=1280, height=720, at="", **options):
+    def open_(width=1280, height=720, at="", deck=small, **options):
+        path = tmp_path / "deck.html"
+        path.write_text(deck, "utf-8")
         context = chromium.new_context(viewport={"width": width, "height": height}, offline=True, **options)
         contexts.append(context)
         page = context.new_page()
@@ -164,6 +165,22 @@ def test_a_wheel_and_keys_scroll_a_slide_of_a_small_window(open_deck):
     assert page.evaluate(HERE) == [4, 0] and before > 60 and page.evaluate(top) == 0
     page.keyboard.press("PageUp")
     assert page.evaluate(HERE) == [3, 0], "the page keys turn the slide at once"
+
+
+def test_what_scrolls_has_the_arrow_keys_while_it_has_the_focus_and_no_slide_is_skipped(open_deck):
+    table = "\n".join([" | ".join(["a_long_heading"] * 20), "|".join(["---"] * 20), " | ".join(["1"] * 20)])
+    text = "\n\n".join(["A paragraph of a few words."] * 20)
+    deck = export(new_notebook(cells=[cell(f"## Much\n\n{table}\n\n{text}", "slide"), cell("## Last", "slide")]))
+    page = open_deck(deck=deck)
+    box = page.locator("section.present .scrolls")
+    for _ in range(3):
+        box.press("ArrowRight")
+    page.wait_for_timeout(300)
+    assert box.evaluate("box => box.scrollLeft") > 50 and page.evaluate(HERE) == [0, 0]
+    page.keyboard.press("Escape")
+    assert page.evaluate("document.activeElement === document.body && !Reveal.isOverview()")
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate(HERE) == [0, 1], "the rest of the slide comes first"
 
 
 def test_the_overview_shows_all_slides_whole(open_deck):

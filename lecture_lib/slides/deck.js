@@ -1,18 +1,20 @@
 // Follows host.js, math.js, charts.js and fit.js in one module: the slides themselves.
 const preview = /[?&]receiver\b/.test(location.search); // a frame of the speaker's window
 
-// A focused slider keeps its arrow keys (reveal.js sees to it), and a button its space bar. The page keys always turn
-// the slide: they are what a presenter's remote control sends, also after a slider was dragged. Escape gives keys back.
+// A focused slider keeps its arrow keys (reveal.js sees to it), as does what scrolls, and a button its space bar. The
+// page keys always turn the slide: they are what a presenter's remote control sends, also after a slider was dragged.
+// Escape gives keys back.
 addEventListener(
   "keydown",
   (event) => {
-    const field = document.activeElement?.matches("input, select, textarea") && event.key === "Escape";
+    const field = document.activeElement?.matches("input, select, textarea, .scrolls") && event.key === "Escape";
     if (field || ["PageUp", "PageDown"].includes(event.key)) document.activeElement?.blur();
     if (field) event.stopPropagation(); // else it would open the overview
   },
   true,
 );
-const pressing = (event) => [" ", "Enter"].includes(event.key) && document.activeElement?.closest("button, summary, a");
+const pressing = ({ key }) => [" ", "Enter"].includes(key) && document.activeElement?.closest("button, summary, a");
+const isScrolling = ({ key }) => key?.startsWith("Arrow") && document.activeElement?.matches(".scrolls");
 
 // A prediction: the next key opens the right answer, as a fragment, and the key back closes it. A handout shows all.
 for (const answer of document.querySelectorAll(".slides details:not(aside details)")) {
@@ -105,7 +107,7 @@ await Reveal.initialize({
   ...(talk && { defaultTiming: 60 }), // the speaker's window shows the pace
   pdfSeparateFragments: false,
   pdfMaxPagesPerSlide: document.querySelector(".long") ? 99 : 1,
-  keyboardCondition: (event) => !pressing(event),
+  keyboardCondition: (event) => !pressing(event) && !isScrolling(event),
   scrollActivationWidth: 0,
   plugins: [RevealNotes, together],
 });
