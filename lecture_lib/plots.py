@@ -71,12 +71,12 @@ def scene(ax: Axes, patches, scores, truth: int, picked: int) -> Axes:
     side = math.isqrt(len(patches))
     if side**2 != len(patches):
         raise ValueError(f"patches must fill a square grid, got {len(patches)}")
-    step = 12  # 8 pixels, and room for the score
+    step = 13  # 8 pixels, and room for the score
     corners = [(step * (k % side), step * (k // side)) for k in range(len(patches))]
     for k, (x, y) in enumerate(corners):
         ax.imshow(patches[k], cmap="gray_r", vmin=0, vmax=1, extent=(x, x + 8, y + 8, y))
         weight = "bold" if k == picked else "normal"
-        ax.text(x + 4, y + 9.1, f"{scores[k]:.1f}", ha="center", va="top", fontsize="small", weight=weight)
+        ax.text(x + 4, y + 9.5, f"{scores[k]:.1f}", ha="center", va="top", fontsize="small", weight=weight)
     for k, pad, line in ((picked, 0.9, "-"), (truth, 0.2, (0, (1, 1)))):
         x, y = corners[k]
         colour = "C0" if line == "-" else "C1"
@@ -84,7 +84,7 @@ def scene(ax: Axes, patches, scores, truth: int, picked: int) -> Axes:
             (x - pad, y - pad), 8 + 2 * pad, 8 + 2 * pad, fill=False, clip_on=False, ec=colour, lw=3, ls=line
         )
         ax.add_patch(frame)
-    ax.set(xlim=(-1, step * side - 3), ylim=(step * side, -1))
+    ax.set(xlim=(-1, step * side - 4), ylim=(step * side, -1))
     ax.axis("off")
     return ax
 

@@ -80,7 +80,7 @@ function digits(data) {
     ...counts.map(({ text }) => text),
   );
   return {
-    node: panel.node,
+    node: [legend([svg("path", { class: "ll-hatch", d: "M-9 0L0 -9M-9 9L9 -9M0 9L9 0" }), "left out"]), panel.node],
     show(setting, name) {
       const numbers = corners.map(() => 0);
       let squares = "";

@@ -178,7 +178,10 @@ function view(model, el) {
   lay(
     el,
     html("div", { class: "ll-controls ll-three" }, ...sliders.map((one) => one.node), scale.node),
-    legend(...ALPHAS.slice(1).map(([name], i) => [threshold(i, -24, 24), `threshold of ${name}`, 24])),
+    legend(...ALPHAS.slice(1).map(([name], i) => [threshold(i, -24, 24), `threshold of ${name}`, 24]), [
+      svg("rect", { x: -8, y: -10, width: 16, height: 20, class: "ll-above ll-option2" }),
+      "what stands out above it",
+    ]),
     beside,
   );
 

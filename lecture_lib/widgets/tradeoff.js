@@ -12,7 +12,7 @@ function tradeoff(accuracy, flops, milliseconds, full) {
   const room = Math.max(0.06 * (highest - lowest), 0.002);
   const x = scale(0, 1.04 * widest, left, right);
   const y = scale(lowest - room, highest + room, bottom, top);
-  const across = ticks(0, 1.04 * widest, 5).values;
+  const across = ticks(0, 1.04 * widest, 4).values;
   const { values: up, decimals } = ticks(lowest - room, highest + room, 5);
   const heights = accuracy.map(y);
   const ways = [
@@ -39,7 +39,12 @@ function tradeoff(accuracy, flops, milliseconds, full) {
     at(diamond(11), x(1), y(full[0])),
     between,
     ...marks,
-    svg("text", { x: 2, y: top - 15 }, "accuracy"),
+    svg(
+      "text",
+      { x: 2, y: top - 20 },
+      "accuracy",
+      svg("tspan", { class: "ll-odd" }, ` (axis from ${(lowest - room).toFixed(decimals)})`),
+    ),
     svg("text", { x: (left + right) / 2, y: height - 8, "text-anchor": "middle" }, "cost, as a share of full"),
   );
   const numbers = readouts(["accuracy", "FLOPs", "measured time"]);

@@ -118,13 +118,13 @@ print(f"seconds    {seconds[1]:12.4f} → {seconds[64]:12.4f}   {promise_1['seco
 assert size[64] > 60 * size[1] and promise_1["FLOPs"] < 1.1 and promise_1["seconds"] < 20
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
-fig, ax = plt.subplots(figsize=(10, 2.4))
+fig, ax = plt.subplots(figsize=(10, 2.6))
 ratios = [size[64] / size[1], promise_1["FLOPs"], promise_1["seconds"]]
 bar = ax.barh(["parameters", "FLOPs", "seconds"], ratios, color=["C7", "C0", "C1"])
 ax.bar_label(bar, ["64 ×", f"{ratios[1]:.2f} ×", f"{ratios[2]:.1f} ×"], padding=4)
 ax.axvline(1, color="0.3", ls=":")
-ax.invert_yaxis()
-ax.set(xlabel="64 experts against 1, for 2,048 tokens", xlim=(0, 72))
+ax.text(1.6, -0.7, "dotted: one expert", color="0.3", va="center", fontsize="small")
+ax.set(xlabel="64 experts against 1, for 2,048 tokens", xlim=(0, 72), ylim=(2.6, -0.95))
 show(
     fig,
     f"Bars, 64 experts against one: 64 times the parameters, {ratios[1]:.2f} times the FLOPs, {ratios[2]:.1f} times "
@@ -365,7 +365,7 @@ answers = torch.tensor([0.0, 1.0, 0.0])  # module 2 would have been right
 soft = (s.softmax(-1) * answers).sum()
 hard = (F.one_hot(s.argmax(-1), 3) * answers).sum()
 slopes = torch.autograd.grad(soft, s)[0]
-print("softmax, the slopes:", [f"{slope:+.2f}" for slope in slopes])
+print("softmax, the slopes:", *(f"{slope:+.2f}" for slope in slopes))
 print("argmax, has it any? ", hard.requires_grad)
 assert not hard.requires_grad
 

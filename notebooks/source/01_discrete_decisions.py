@@ -13,8 +13,8 @@
 # About 45 minutes with the two exercises. Everything below runs on a laptop in less than a minute.
 
 # %% slideshow={"slide_type": "skip"}
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -105,9 +105,7 @@ show(fig, "Four digits, each seen through three windows of four rows: the top, t
 # ## The same as a network
 
 # %% slideshow={"slide_type": "-"}
-class Glance(nn.Module):
-    """Score three bands of a digit, read one: y = Σ_k z_k · f_k(x)."""
-
+class Glance(nn.Module):  # scores three bands of a digit, reads one: y = Σ_k z_k · f_k(x)
     def __init__(self):
         super().__init__()
         self.score = MLP(64, 32, 3)
@@ -189,7 +187,8 @@ show(
 
 # %% slideshow={"slide_type": "-"}
 F.cross_entropy(glance(data.train_x), data.train_y).backward()  # 1. backpropagation
-[p.grad for p in glance.score.parameters()]
+gradients = [p.grad for p in glance.score.parameters()]
+print(f"{gradients.count(None)} of the scorer's {len(gradients)} gradients are None")
 
 # %% slideshow={"slide_type": "skip"}
 with torch.no_grad():  # 20 random scorers on 540 images, and what each band would cost on each image
@@ -253,11 +252,11 @@ for line in left.lines:
     line.set(marker="", drawstyle="steps-mid")
 right_panel.plot(shifts, stairs.mean(0), lw=2.5)
 right_panel.plot(shifts, stairs.mean(0)[100] + slope * shifts, ls="--", color="0.4", lw=1.5)
-right_panel.text(-0.98, stairs.mean().item(), f"slope at 0: {slope:.2f}", color="0.3", va="top")
+right_panel.text(0, 0.52, f"dashed: slope at 0, {slope:.2f}", color="0.3")
 left.set(xlabel='added to the score of "middle"', ylabel="loss", title="four images")
 left.set_ylim(0, 1.35 * stairs[shown].max())
 left.legend(frameon=False, ncols=2, loc="upper center", fontsize="small")
-right_panel.set(xlabel='added to the score of "middle"', title="mean over 10,800 choices")
+right_panel.set(xlabel='added to the score of "middle"', title="mean over 10,800 choices", ylim=(0, 0.7))
 show(
     fig,
     "Left: the loss of each of four images is a step function of what is added to the score of the middle band. "
@@ -391,16 +390,13 @@ show(
 
 # %% slideshow={"slide_type": "-"}
 class Reader(nn.Module):
-    """Sixteen patches of 2 x 2 pixels → blocks → mean over patches → ten classes."""
-
     def __init__(self, d_model=32, n_layers=4):
         super().__init__()
         self.embed = nn.Linear(4, d_model)
         self.place = nn.Parameter(0.5 * torch.randn(16, d_model))
-        self.body = Transformer(d_model, 4, n_layers)
-        self.head = nn.Linear(d_model, 10)
+        self.body, self.head = Transformer(d_model, 4, n_layers), nn.Linear(d_model, 10)
 
-    def tokens(self, images):  # (B, 8, 8) → (B, 16, D)
+    def tokens(self, images):  # sixteen patches of 2 x 2 pixels: (B, 8, 8) → (B, 16, D)
         return self.embed(cut(images)) + self.place
 
     def forward(self, images):
@@ -477,6 +473,10 @@ def slices(mlp, n=4):  # mlp(x) = Σ_g slice_g(x) + bias
     return [one(u) for u in torch.arange(up.out_features).chunk(n)]
 
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Block sparsity: run some of the parts
+
+# %% slideshow={"slide_type": "-"}
 def switch_parts(net, images, on):  # on: (B, 4, 8), for four heads and four slices
     x = net.tokens(images)
     for block, z in zip(net.body.blocks, on.unbind(1), strict=True):
@@ -639,13 +639,16 @@ fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
 names = [f"{a + 1}, {b + 1}" for a, b in pairs]
 for ax, labels, values in ((left, list(by_rule), np.array(list(by_rule.values()))), (right_panel, names, by_pair)):
     plots.bars(ax, labels, {"": values.mean(-1)}, fmt="")
-    ax.plot(range(len(labels)), values, "o", ms=6, mfc="white", mec="0.15", clip_on=False)
+    dots = ax.plot(range(len(labels)), values, "o", ms=6, mfc="white", mec="0.15", clip_on=False)
     for i, value in enumerate(values.mean(-1)):
-        ax.text(i, 0.03, f"{value:.2f}", ha="center", color="white", weight="bold", fontsize="small")
+        ax.text(i, -0.08, f"{value:.2f}", ha="center", va="center", weight="bold", fontsize="small")
+    ax.tick_params(axis="x", length=0, pad=26)
     ax.axhline(np.mean(dense), color="0.4", lw=1, ls=":")
 left.text(-0.4, np.mean(dense) + 0.015, "all 16 patches, all 4 blocks", color="0.3", fontsize="small")
 left.set(ylabel="test accuracy", xlabel="8 of 16 patches: which?", ylim=(0, 1.05))
 right_panel.set(xlabel="2 of 4 blocks: which?")
+name = "one network; bars: mean of three"
+left.legend(dots[:1], [name], frameon=False, loc="upper left", bbox_to_anchor=(0, 0.92), handletextpad=0.1)
 show(
     fig,
     "Left: with 8 of 16 patches, accuracy is about 0.4 for the patches with most ink and for random ones, 0.8 for the "
@@ -763,9 +766,10 @@ labels = [f"{name}: {1e-3 * size[name]:.1f} k parameters, {1e-3 * work[name]:.0f
 plots.bars(ax, list(versions), {label: mean[name] for label, name in zip(labels, networks, strict=True)}, fmt="")
 for i, values in enumerate(result.values()):
     for x, seeds in zip(np.arange(3) + (i - 1.5) * 0.2, values, strict=True):
-        ax.plot([x] * 3, seeds, "o", ms=5, mfc="white", mec="0.15", mew=0.8)
-        ax.text(x, seeds.max() + 0.02, f"{seeds.mean():.2f}", ha="center", fontsize="small")
-ax.set(ylim=(0, 1.42), ylabel="test accuracy")
+        dots = ax.plot([x] * 3, seeds, "o", ms=5, mfc="white", mec="0.15", mew=0.8, label="_")
+        ax.text(x, seeds.max() + 0.04, f"{seeds.mean():.2f}", ha="center", fontsize="small")
+dots[0].set_label("one seed; bars: mean of three")
+ax.set(ylim=(0, 1.55), ylabel="test accuracy")
 ax.set_yticks(np.arange(0, 1.01, 0.2))
 ax.legend(frameon=False, ncols=2, loc="upper center", fontsize="small")
 show(
@@ -827,6 +831,9 @@ def fold(step, state, xs):
 
 fold(lambda total, x: total + x, 0, [1, 2, 3]), fold(max, 0, [3, 1, 2])
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## The same fold, with a layer inside
+
 # %% slideshow={"slide_type": "-"}
 rnn = nn.RNN(8, 16)
 W_x, W_h, b_x, b_h = rnn.parameters()
@@ -876,13 +883,11 @@ windowed_map(MLP(9, 32, 5), data.test_x, 3).shape  # and why should f be linear?
 small, large = MLP(64, 16, 10), MLP(64, 512, 10)
 
 # %% slideshow={"slide_type": "-"}
-@dataclass
-class Easy:
+class Easy(NamedTuple):
     image: Tensor
 
 
-@dataclass
-class Hard:
+class Hard(NamedTuple):
     image: Tensor
 
 

@@ -185,18 +185,21 @@ picks = (s + noise).argmax(-1)
 shares = picks.bincount(minlength=3) / len(picks)
 shares
 
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-# @title Draw: shares of the picks beside softmax
-fig, ax = plt.subplots(figsize=(10, 2.4))
-heights = {"softmax(s)": pi.tolist(), "share of 100,000 picks": shares.tolist()}
-plots.bars(ax, ["a", "b", "c"], heights, fmt="{:.3f}")
-ax.set(ylim=(0, 0.7), ylabel="probability")
-show(fig, "Bars for the options a, b and c: the shares of the picks equal softmax(s) to the second decimal place.")
-
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claim about the shares
 off = (shares - pi).abs().max().item()
 claim("The shares of the picks are those of softmax, to within 0.01", off < 0.01, largest_difference=off)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Shares of 100,000 picks
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: shares of the picks beside softmax
+fig, ax = plt.subplots(figsize=(10, 3.2))
+heights = {"softmax(s)": pi.tolist(), "share of 100,000 picks": shares.tolist()}
+plots.bars(ax, ["a", "b", "c"], heights, fmt="{:.3f}")
+ax.set(ylim=(0, 0.7), ylabel="probability")
+show(fig, "Bars for the options a, b and c: the shares of the picks equal softmax(s) to the second decimal place.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Why it works, in three steps.** (1) $s_k + G_k = s_k - \log E_k = -\log(E_k e^{-s_k})$. So the largest noisy score
@@ -349,7 +352,7 @@ x, y = plots.on_triangle(samples).T
 axes[1].hist2d(
     x, y, bins=60, range=[[0, 1], [0, 0.87]], cmap="mako_r", cmin=1e-9, density=True, vmin=0, vmax=6 / 3**0.5 * 2
 )
-for ax, title in zip(axes, ["density at temperature 0.8", "samples"], strict=True):
+for ax, title in zip(axes, ["density at temperature 0.8 (dark: high)", "samples (dark: many)"], strict=True):
     plots.triangle(ax, ["a", "b", "c"])
     ax.set_title(title)
 show(
@@ -643,8 +646,9 @@ plots.curves(ax, temperatures, lines)
 for n, (line,) in zip((1, 10, 100, 1000), lines.values(), strict=True):
     ax.plot(best["Gumbel-Softmax", n], line.min(), "o", ms=13, mfc="none", mec="0.2", mew=1.5)
 ax.axhline(1, color="0.4", lw=1, ls=":")
-ax.text(10, 1.03, "as wrong as no gradient at all", ha="right", va="bottom", color="0.3", fontsize="small")
-ax.set(xscale="log", xlabel="temperature (circle: the best)", ylabel="error / true gradient", ylim=(0, 2))
+ax.text(10, 1.08, "as wrong as no gradient at all", ha="right", va="bottom", color="0.3", fontsize="small")
+ax.set(xscale="log", yscale="log", xlabel="temperature (circle: the best)", ylabel="error / true gradient")
+ax.set_yticks([0.2, 0.5, 1, 2, 5], ["0.2", "0.5", "1", "2", "5"])
 ax.set_xticks([0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10], ["0.05", "0.1", "0.2", "0.5", "1", "2", "5", "10"])
 ax.minorticks_off()
 show(
@@ -1141,7 +1145,7 @@ with torch.no_grad():
     scores = finder.scores(test.patches)
 right = scores.argmax(-1) == test.position
 shown = [*right.nonzero()[:2, 0].tolist(), (~right).nonzero()[0, 0].item()]
-fig, axes = plt.subplots(1, 3, figsize=(10, 3.9))
+fig, axes = plt.subplots(1, 3, figsize=(10, 3.75))
 for ax, i, title in zip(axes, shown, ["found", "found", "missed"], strict=True):
     plots.scene(ax, test.patches[i], scores[i].tolist(), truth=test.position[i], picked=scores[i].argmax())
     ax.set_title(f"{test.label[i]}: {title}")

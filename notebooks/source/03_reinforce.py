@@ -88,8 +88,7 @@ seed = setup(0)
 # ## By hand, then in the library
 
 # %% slideshow={"slide_type": "-"}
-s = torch.tensor([1.3, 0.2, 0.7])  # options a, b, c, as in notebook 02
-worth = torch.tensor([2.0, 0.0, 1.0])
+s, worth = torch.tensor([1.3, 0.2, 0.7]), torch.tensor([2.0, 0.0, 1.0])  # of notebook 02
 
 
 def cost(z):
@@ -217,7 +216,8 @@ assert statistics["Gumbel-Softmax", 16].bias.norm() > 0.15  # what samples canno
 four = torch.tensor([1.0, 0.0, 2.0, 1.0])  # the costs of four samples for one input
 average = MovingAverage(0.9)
 first, then = average(torch.tensor(4.0)), average(torch.tensor(1.0))
-leave_one_out(four), (first, then)  # each call gives the value from before it
+print("leave one out: ", *(f"{baseline:.2f}" for baseline in leave_one_out(four)))
+print(f"moving average: {first:.1f}, then {then:.1f}")  # each call: the value before it
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # All three read before they write. The moving average knows how things go at the moment, not whether *this* input is
@@ -353,13 +353,14 @@ assert all(bits[name][:, -1].mean() > 0.35 for name in (score_like[0], *relaxati
 #
 # The task of notebook 02: nine patches, one digit, one look.
 
-# %% slideshow={"slide_type": "-"}
+# %% slideshow={"slide_type": "skip"}
 class Finder(nn.Module):
     def __init__(self):
         super().__init__()
         self.score, self.classify = MLP(64, 32, 1), MLP(64, 64, 10)
 
 
+# %% slideshow={"slide_type": "-"}
 def reinforce(finder, patches, label, *, baseline, samples, bonus):
     x = patches.flatten(2)  # (B, 9, 64)
     scores = finder.score(x).squeeze(-1)  # (B, 9)
@@ -469,9 +470,9 @@ for i, (name, values) in enumerate(list(runs.items())[:5]):
         ax.fill_between(x, values.min(0), values.max(0), color=palette[i], alpha=0.15, lw=0)
         style = {"ls": ["-", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), "--"][i], "marker": "os^vD"[i]}
         ax.plot(x, values.mean(0), color=palette[i], lw=2.2, label=name, markevery=max(1, len(x) // 6), **style)
-axes[0].set(xlabel="training step", ylabel="test accuracy, looking once", ylim=(0, 1), xlim=(0, 1350))
-axes[1].set(xlabel="classifications in training (thousands)", xscale="log", xlim=(5, 300))
-axes[1].set_xticks([5, 10, 30, 100, 300], ["5", "10", "30", "100", "300"])
+axes[0].set(xlabel="training step", ylabel="test accuracy, looking once", ylim=(0, 1), xlim=(0, 1400))
+axes[1].set(xlabel="classifications (thousands, log scale)", xscale="log", xlim=(2.8, 330))
+axes[1].set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"])
 axes[1].minorticks_off()
 axes[0].legend(frameon=False, fontsize="small", loc="lower right")
 show(

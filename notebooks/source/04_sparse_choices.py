@@ -89,8 +89,9 @@ for ax, start, end in (
 ):
     for a, b in zip(np.asarray(start), np.asarray(end), strict=True):
         ax.annotate("", b, a, arrowprops={"arrowstyle": "->", "color": "C0", "lw": 1.4, "shrinkB": 0})
-    ax.scatter(*np.asarray(start).T, s=22, color="C0")
-    ax.scatter(*np.asarray(end).T, s=50, color="C1", marker="D", zorder=4)
+    ax.scatter(*np.asarray(start).T, s=22, color="C0", label="scores")
+    ax.scatter(*np.asarray(end).T, s=50, color="C1", marker="D", zorder=4, label="nearest point")
+left.legend(frameon=False, loc="upper right", borderpad=0, handletextpad=0.2)
 left.set_title("two options: a segment")
 right.set_title("three options: a triangle")
 show(
@@ -208,12 +209,12 @@ for ax, (name, alpha) in zip(axes, alphas.items(), strict=True):
             ax.contour(x, y, support[..., k].float(), levels=[0.5], colors="0.35", linewidths=1)
         for members in ("a", "b", "c", "ab", "bc", "ac"):
             spot = np.mean([plots.on_triangle(np.eye(3)["abc".index(m)]) for m in members], 0)
-            far = 3.05 if len(members) == 1 else 3.9
+            far = 2.5 if len(members) == 1 else 3.9
             ax.text(*(centre + far * (spot - centre)), "\n".join(members) if members in "a" else " ".join(members),
                     ha="center", va="center", fontsize="small")  # fmt: skip
     plots.triangle(ax, ["", "", ""])
     ax.text(*centre, "a b c", ha="center", va="center", fontsize="small")
-    ax.set(xlim=(-1.9, 2.9), ylim=(-1.75, 2.45), title=name)
+    ax.set(xlim=(-1.3, 2.3), ylim=(-1.2, 1.95), title=name)
 show(
     fig,
     "Three maps of the plane of scores. Softmax: everywhere all of a, b, c have a weight. Sparsemax: all three only "
@@ -421,23 +422,28 @@ for name in ("1.5-entmax", "sparsemax"):
     assert table[name]["only one"] > 0.5 and table[name]["... and right"] > 0.99 and table[name]["truth named"] > 0.985
 assert abs(table["softmax, cut"]["truth named"] - table["sparsemax"]["truth named"]) < 0.015
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Sets of one, two and three classes
+
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 z = p["sparsemax"][0]
 size = (z > 0).sum(-1)
 named = z[torch.arange(len(z)), data.test_y] > 0
 spread = z.amax(-1)  # of those with as many classes, the least decided one
 shown = [(spread + 9.0 * ~(named & (size == n))).argmin().item() for n in (1, 2, 3)]
-fig, axes = plt.subplots(1, 6, figsize=(10, 2.9), width_ratios=[1, 1.15] * 3)
+fig, axes = plt.subplots(1, 6, figsize=(10, 4), width_ratios=[1, 1.3] * 3)
 for (left, right), i in zip(axes.reshape(3, 2), shown, strict=True):
     left.imshow(data.test_x[i], cmap="gray_r")
     left.axis("off")
-    left.set_title(f"truth: {data.test_y[i]}", fontsize="medium")
-    right.barh(range(10), z[i], color=["C0" if k != data.test_y[i] else "C1" for k in range(10)])
+    left.set_title(f"truth: {data.test_y[i]}")
+    other = [k for k in range(10) if k != data.test_y[i]]
+    right.barh(other, z[i, other], color="C0", label="another class")
+    right.barh(data.test_y[i], z[i, data.test_y[i]], color="C1", hatch="//", edgecolor="white", label="the truth")
     for k in range(10):
-        right.text(z[i, k] + 0.04, k, f"{z[i, k]:.2f}" if z[i, k] > 0 else "×", va="center", fontsize="x-small")
-    right.set(yticks=range(10), xlim=(0, 1.35), xticks=[0, 1], ylim=(9.6, -0.6))
-    right.tick_params(labelsize="x-small")
-    right.set_title(f"names {size[i]}", fontsize="medium")
+        right.text(z[i, k] + 0.05, k, f"{z[i, k]:.2f}" if z[i, k] > 0 else "×", va="center", fontsize="small")
+    right.set(yticks=range(10), xlim=(0, 1.6), xticks=[0, 1], ylim=(9.6, -0.6), xlabel="weight")
+    right.set_title(f"names {size[i]}")
+fig.legend(*right.get_legend_handles_labels(), frameon=False, ncols=2, loc="outside lower center")
 show(
     fig,
     "Three test digits with sparsemax's weights for the ten classes, exact zeros as crosses: one digit with a single "
@@ -473,9 +479,7 @@ assert noisy["truth named"] < 0.9  # no guarantee: it hesitates more, and yet no
 # The task of notebook 02: nine patches, one of them a digit, the class as the only label. Now $z$ may be zero.
 
 # %% slideshow={"slide_type": "-"}
-class Finder(nn.Module):
-    """Score every patch, weigh, classify: y = Σ_k z_k · f(x_k)."""
-
+class Finder(nn.Module):  # scores every patch, weighs, classifies: y = Σ_k z_k · f(x_k)
     def __init__(self, choose):
         super().__init__()
         self.score, self.classify, self.choose = MLP(64, 32, 1), MLP(64, 64, 10), choose
@@ -603,8 +607,11 @@ fig, ax = plt.subplots(figsize=(10, 3.9))
 groups = [f"{name}\nclassifier {width:,} wide" for width, name, *_ in rows]
 counted, measured = [row[2] for row in rows], [row[3] for row in rows]
 plots.bars(ax, groups, {"fewer FLOPs, counted": counted, "less time, measured": measured}, fmt="{:.1f} ×")
-ax.axhline(1, color="0.4", lw=1, ls=":")
-ax.set(ylabel="against all nine patches", ylim=(0, 1.45 * max(*counted, *measured)))
+ax.axhline(1, color="0.4", lw=1, ls=":", zorder=0, label="all nine patches")
+for label in ax.texts:
+    label.set_bbox({"fc": "white", "ec": "none", "pad": 1})
+ax.legend(frameon=False)
+ax.set(ylabel="times less than all nine patches", ylim=(0, 1.45 * max(*counted, *measured)))
 show(
     fig,
     f"Bars: 1.5-entmax needs {counted[0]:.1f} times fewer FLOPs than nine patches, sparsemax {counted[1]:.1f} times; "
@@ -656,7 +663,8 @@ assert (dense - sparse).norm() > 0.1 * dense.norm()  # straight-through needs th
 
 # %% slideshow={"slide_type": "-"}
 s = torch.tensor([2.0, 1.0, 0.0, -1.0])  # four options
-top_k(s, 2).weights, gumbel_top_k(s, 2).weights
+print("top-k:       ", *(f"{z:.2f}" for z in top_k(s, 2).weights))
+print("Gumbel top-k:", *(f"{z:.2f}" for z in gumbel_top_k(s, 2).weights))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Entmax lets the scores decide how many options run. Hardware would rather know: fixed shapes, fixed memory, a fixed
@@ -719,8 +727,8 @@ assert (shares - formula).abs().max() < 0.01 and abs(formula.sum() - 1) < 1e-5
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Same subsets, another law
 #
-# **Race:** the first two of four clocks. **Coins:** toss one coin an option, with odds $e^{s_k}$; keep only tosses with
-# exactly two heads. How often is each option in?
+# **Race:** the first two of four clocks. **Coins:** toss one coin an option, with odds $\exp(s_k)$; keep only tosses
+# with exactly two heads. How often is each option in?
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 subsets = list(combinations(range(4), 2))

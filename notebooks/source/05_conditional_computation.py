@@ -68,7 +68,7 @@ seed = setup(0)
 #
 # Attention of token $i$ to token $j$, as far as $j$ is kept:
 #
-# $$\frac{e^{A_{ij}} \, G_{ij}}{\sum_l e^{A_{il}} \, G_{il}} \qquad G_{ij} = z_j, \quad G_{ii} = 1$$
+# $$\frac{\exp(A_{ij}) \, G_{ij}}{\sum_l \exp(A_{il}) \, G_{il}} \qquad G_{ij} = z_j, \quad G_{ii} = 1$$
 
 # %% slideshow={"slide_type": "-"}
 def hide(q, k, v, z):
@@ -182,10 +182,10 @@ show(fig, "Six canvases of 4 by 4 patches, each with a handwritten digit that co
 # were the digit always in the same place, a fixed crop would do.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ## A small vision transformer with a selector
+# ## A small vision transformer
 
 # %% slideshow={"slide_type": "-"}
-class ViT(nn.Module):
+class Parts(nn.Module):
     def __init__(self, choose=None, width=32, layers=2):
         super().__init__()
         self.embed, self.head = nn.Linear(16, width), nn.Linear(width, 10)
@@ -196,6 +196,12 @@ class ViT(nn.Module):
     def tokens(self, images):
         return F.pad(self.embed(cut(images)), (0, 0, 1, 0)) + self.position  # (B, 17, D)
 
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## With a selector, or without
+
+# %% slideshow={"slide_type": "-"}
+class ViT(Parts):
     def forward(self, images):
         x = self.tokens(images)
         if self.selector is None:
@@ -369,6 +375,7 @@ for row, budget in zip(axes, (0.5, 0.3), strict=True):
     for ax, image, keep in zip(row, test_x, seen[budget][1], strict=False):
         picture(ax, image, keep)
     row[0].set_ylabel(f"budget {budget:.0%}")
+fig.supxlabel("hatched: left out", fontsize="medium")
 show(
     fig,
     "Six digits on their canvases at a budget of 50 and of 30 per cent: discarded patches are hatched. The kept ones "
@@ -416,7 +423,9 @@ ways["chance"] = accuracy(branch(chance, 5, by_loss_alone, at_test=chance))
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.bars(ax, list(ways), {"accuracy": list(ways.values())}, fmt="{:.3f}")
-ax.axhline(full, color="0.4", lw=1.5, ls=":")
+ax.axhline(full, color="0.4", lw=1.5, ls=":", zorder=0)
+for label in ax.texts:
+    label.set_bbox({"fc": "white", "ec": "none", "pad": 1})  # not on the line
 ax.text(4.45, full, "all patches", ha="right", va="bottom", color="0.3")
 ax.set(ylabel="test accuracy", ylim=(0, 1.12))
 show(
@@ -448,14 +457,15 @@ for width, layers in ((16, 2), (20, 2), (32, 1)):
     static[f"width {width}, {layers} layer{'s' * (layers > 1)}"] = (count_flops(small, test_x) / 540, accuracy(small))
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.8))
+fig, ax = plt.subplots(figsize=(10, 2.8))
 shares = [flops / dense_flops for _, _, flops in seen.values()]
 ax.plot(shares, [a for a, *_ in seen.values()], "o-", lw=2.2, label="chooses patches")
 for (name, (flops, a)), mark in zip(static.items(), "s^D", strict=True):
     ax.plot(flops / dense_flops, a, mark, color="C1", ms=9, label=f"static: {name}")
 ax.plot(1, full, "k*", ms=14, label="dense")
-ax.set(xlabel="FLOPs an image, as a share of the dense network's", ylabel="test accuracy")
-ax.legend(frameon=False, loc="lower right")
+ax.set(xlabel="FLOPs an image, as a share of the dense network's", xlim=(0, 1.05))
+ax.set_ylabel(f"test accuracy\n(axis from {ax.get_ylim()[0]:.2f})")
+ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 show(
     fig,
     "Accuracy against FLOPs. The network that chooses patches keeps its accuracy down to about 40 per cent of the "
@@ -499,9 +509,11 @@ with torch.no_grad():
 fig, ax = plt.subplots(figsize=(10, 3.5))
 counted, measured = zip(*clock.values(), strict=True)
 plots.bars(ax, list(clock), {"FLOPs, counted": counted, "time, measured": measured})
-ax.axhline(1, color="0.4", lw=1.5, ls=":")
+ax.axhline(1, color="0.4", lw=1.5, ls=":", zorder=0, label="all patches")
+for label in ax.texts:
+    label.set_bbox({"fc": "white", "ec": "none", "pad": 1})  # not on the line
 ax.set(ylabel="share of computing all", ylim=(0, 1.35 * max(1, *measured)))
-ax.legend(frameon=False, loc="upper right", ncols=2)
+ax.legend(frameon=False, loc="upper right", ncols=3)
 show(
     fig,
     "Counted FLOPs and measured time at half of the patches, as shares of all patches, for three widths: FLOPs are one "
@@ -556,7 +568,7 @@ by_hand[run] = block(x[run])
 torch.testing.assert_close(by_hand, layer(x)[0])
 gate_flops = 2 * 6 * 32
 assert count_flops(layer, x) == gate_flops + int(run.sum()) * count_flops(block, x[:1])
-run.tolist()
+print(f"the layer ran for {run.sum()} of {len(run)} examples")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # If no example of a batch wants the layer, it is not called at all, and its gradients are zeros. In training mode the
@@ -587,9 +599,11 @@ for name, layer, dense_layer in (
 fig, ax = plt.subplots(figsize=(10, 3.2))
 counted, measured = zip(*skipped.values(), strict=True)
 plots.bars(ax, list(skipped), {"FLOPs, counted": counted, "time, measured": measured})
-ax.axhline(1, color="0.4", lw=1.5, ls=":")
+ax.axhline(1, color="0.4", lw=1.5, ls=":", zorder=0, label="nothing skipped")
+for label in ax.texts:
+    label.set_bbox({"fc": "white", "ec": "none", "pad": 1})  # not on the line
 ax.set(ylabel="share of the whole", ylim=(0, 1.25 * max(1.2, *measured)))
-ax.legend(frameon=False, loc="upper left", ncols=2)
+ax.legend(frameon=False, loc="upper left", ncols=3)
 show(
     fig,
     "Counted FLOPs and measured time when half is skipped, at width 128: about one half of the FLOPs in all three. "
@@ -649,14 +663,14 @@ print(f"accuracy {ada_accuracy:.3f} with {share.mean():.2f} of the blocks' FLOPs
 assert ada_accuracy > full - 0.06 and share.mean() < 0.8
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.4))
+fig, ax = plt.subplots(figsize=(10, 2.35))
 used = {
     "block 1": [decisions.kept[0, :, 1:].mean(), decisions.heads[0].mean(), decisions.run[0].mean()],
     "block 2": [decisions.kept[1, :, 1:].mean(), decisions.heads[1].mean(), decisions.run[1].mean()],
 }
 plots.bars(ax, ["patches kept", "heads used", "block run"], {k: [float(v) for v in vs] for k, vs in used.items()})
-ax.set(ylabel="mean over test images", ylim=(0, 1.3))
-ax.legend(frameon=False, ncols=2, loc="upper left")
+ax.set(ylabel="mean over\ntest images", ylim=(0, 1.25), yticks=[0, 0.5, 1])
+ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
 show(fig, "Shares of patches kept, heads used and examples that run, in both blocks of the adaptive network.")
 print(f"accuracy {ada_accuracy:.3f} (dense {full:.3f}) with {share.mean():.0%} of the blocks' FLOPs;", end=" ")
 print(f"from image to image {share.quantile(0.05):.0%} to {share.quantile(0.95):.0%}")

@@ -315,7 +315,7 @@ for name, accuracy in per_exit.items():
 fig, ax = plt.subplots(figsize=(10, 3.7))
 per_cent = {name: [100 * a for a in accuracy] for name, accuracy in per_exit.items()}
 plots.bars(ax, [f"exit {k}" for k in range(1, K + 1)], per_cent, fmt="{:.1f}")
-ax.set(ylim=(70, 100), ylabel="test accuracy, %")
+ax.set(ylim=(0, 120), yticks=range(0, 101, 20), ylabel="test accuracy, %")
 ax.legend(frameon=False, ncols=4, loc="upper center")
 show(
     fig,
@@ -424,8 +424,9 @@ for (name, rows), marker, line in zip(by_rule.items(), "osD^", ["-", "--", "-.",
     accuracy, flops = np.array(rows).T
     ax.plot(100 * flops, 100 * accuracy, marker=marker, ls=line, lw=2, label=name)
 ax.axhline(100 * full_accuracy, color="0.4", lw=1, ls=":")
-ax.text(24, 100 * full_accuracy + 0.1, "the last exit alone", color="0.3", fontsize="small")
-ax.set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %")
+ax.text(2, 100 * full_accuracy + 0.1, "the last exit alone", color="0.3", fontsize="small")
+ax.set(xlabel="FLOPs, % of the full network's", xlim=(0, 105))
+ax.set_ylabel(f"test accuracy, %\n(axis from {ax.get_ylim()[0]:.0f})")
 ax.legend(frameon=False, loc="lower right")
 show(
     fig,
@@ -491,9 +492,11 @@ for name, style in styles.items():
     label = "static networks" if name == "static" else f"exits, {name}"
     axes[0].plot(100 * share, 100 * accuracy, style, lw=2, label=label)
     axes[1].plot(100 * milliseconds / full_time, 100 * accuracy, style, lw=2)
-axes[0].set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %")
+axes[0].set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %\n(axis from 86)")
 axes[1].set(xlabel="time, % of the full network's")
-axes[0].set_ylim(bottom=86.5)
+for ax in axes:
+    ax.set_xlim(left=0)
+axes[0].set_ylim(bottom=86)
 axes[0].legend(frameon=False, loc="lower right")
 show(
     fig,
@@ -746,7 +749,8 @@ ax.plot(100 * work, 100 * accuracy, "o-", color="0.6", lw=2, label="a threshold 
 for (kind, points), style in zip(learned.items(), ["s--", "D-."], strict=True):
     accuracy, work = [a for a, _, _ in points], [w for _, w, _ in points]
     ax.plot(100 * np.array(work), 100 * np.array(accuracy), style, ms=9, lw=2, label=f"branching, {kind}")
-ax.set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %")
+ax.set(xlabel="FLOPs, % of the full network's", xlim=(0, 105))
+ax.set_ylabel(f"test accuracy, %\n(axis from {ax.get_ylim()[0]:.0f})")
 ax.legend(frameon=False, loc="lower right")
 show(
     fig,
