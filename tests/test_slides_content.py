@@ -335,6 +335,18 @@ def test_a_file_that_is_no_notebook_ends_in_one_message(tmp_path, content, part)
     assert part in done.stderr and "broken.ipynb" in done.stderr.splitlines()[-1]
 
 
+def test_nbconvert_s_command_has_our_flags(tmp_path):
+    notes = new_markdown_cell("said", metadata={"slideshow": {"slide_type": "notes"}})
+    nbformat.write(new_notebook(cells=[shown({"image/png": PNG}), notes]), tmp_path / "one.ipynb")
+    command = [sys.executable, "-m", "nbconvert", "--to", "live_slides", str(tmp_path / "one.ipynb")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1 and "no alternative text" in done.stderr
+    command += ["--allow-missing-alt", "--exclude-notes"]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 0 and "WARNING | live_slides: one: cell 1: a picture has no altern" in done.stderr
+    assert "said" not in slides(BeautifulSoup((tmp_path / "one.html").read_text("utf-8"), "html.parser")).text
+
+
 def test_a_badge_is_its_words():
     badge = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)](https://colab.research.google.com)"
     soup, warnings = export(new_markdown_cell(badge))

@@ -24,6 +24,7 @@ them.
 import copy
 import json
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -132,6 +133,13 @@ class LiveSlidesExporter(HTMLExporter):
     def _refuse(self, name: str) -> None:
         if lines := self._wrong.lines():
             raise SlidesError("\n  ".join([f"{name}: cannot become a deck that stands alone", *lines]))
+
+
+# nbconvert imports every exporter before it reads its command line, which so learns two flags
+if app := sys.modules.get("nbconvert.nbconvertapp"):
+    for name in ("allow_missing_alt", "exclude_notes"):
+        text = LiveSlidesExporter.class_traits()[name].help
+        app.nbconvert_flags[name.replace("_", "-")] = ({"LiveSlidesExporter": {name: True}}, f"For live_slides. {text}")
 
 
 def _chart_alt(output) -> str | None:

@@ -179,7 +179,10 @@ function split(section) {
   let at = all.findIndex((block, k) => (k && isTitle(block)) || extent(block).bottom - top > LESS);
   const cut = at >= 0 && !(at && isTitle(all[at])) && within(all[at], top + LESS);
   if (at >= 0 && !cut && !isTitle(all[at])) {
-    while (at > 1 && all[at - 1].matches("h1, h2, h3, h4, h5, h6")) at--;
+    // a heading stays with what it is about, a line of code with what it shows
+    const stays = (block) =>
+      block.matches("h1, h2, h3, h4, h5, h6") || (block.matches(".highlight") && heightOf(block) < 120);
+    while (at > 2 && stays(all[at - 1])) at--;
     const above = extent(all[at]).top - top; // what is more than a slide, or is first there, scrolls
     if (at === 0 || (at === 1 && isTitle(all[0])) || (heightOf(all[at]) > LESS && above < LESS / 2)) at++;
   }
