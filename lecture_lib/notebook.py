@@ -53,7 +53,7 @@ def show(fig: Figure, alt: str) -> None:
         raise ValueError(f"alt must say what the picture says, got {alt!r}")
     full, png = io.BytesIO(), io.BytesIO()
     fig.savefig(full, format="png", dpi=2 * 72)  # twice the pixels, for sharp projection
-    Image.open(full).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, format="png", optimize=True)
+    Image.open(full).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(png, format="png", optimize=True)
     width, height = (round(72 * inches) for inches in fig.get_size_inches())
     plt.close(fig)
     display(

@@ -118,19 +118,21 @@ def dispatch(ax: Axes, p: np.ndarray) -> Axes:
         for x, height in ((0, y), (4.2, y_sorted)):
             box(ax, x, height, 1.1, 0.8, f"token {i}", colour=f"C{e}")
         arrow(ax, (1.15, y + 0.4), (4.15, y_sorted + 0.4), colour=f"C{e}")
-        ax.text(-0.15, y + 0.4, f"$\\pi_{e}$ = {p[i, e]:.2f}", ha="right", va="center", color="0.25")
+        value = f"$\\pi_{e}$ = {p[i, e]:.2f}"
+        ax.text(-0.15, y + 0.4, value, ha="right", va="center", color="0.25", fontsize="large")
     for e in range(n_experts):
         places = [n - 1 - order.index(i) for i in range(n) if best[i] == e]
         if not places:
             continue
         low, high = min(places), max(places) + 0.8
-        box(ax, 6.6, low, 2.3, high - low, f"expert {e}: $f_{e}$", colour=f"C{e}")
+        box(ax, 6.6, low, 2.3, high - low, colour=f"C{e}")
+        ax.text(7.75, (low + high) / 2, f"expert {e}: $f_{e}$", ha="center", va="center", fontsize="large")
         arrow(ax, (5.35, (low + high) / 2), (6.55, (low + high) / 2), colour=f"C{e}")
     for x, text, side in ((-0.15, "the largest", "right"), (2.65, "dispatch: sort by expert", "center"),
                           (7.75, "one product a group", "center")):  # fmt: skip
         ax.text(x, n + 0.05, text, ha=side)
     ax.text(9.05, n / 2, "combine:\n× probability,\nin the\nold order", va="center")
-    ax.set(xlim=(-1.3, 10.7), ylim=(-0.1, n + 0.4))
+    ax.set(xlim=(-1.6, 10.7), ylim=(-0.1, n + 0.4))
     ax.axis("off")
     return ax
 
@@ -152,12 +154,13 @@ def expert_block(ax: Axes, n_experts: int = 4, chosen: int = 1) -> Axes:
         if on:
             arrow(ax, (7.55, mid), (8.55, y), colour="C1")
             arrow(ax, (10.15, y), (11.15, mid + 0.05), colour="C1")
-            ax.text(10.55, y + 0.15, f"× $\\pi_{e}$", color="0.25")
+            ax.text(10.55, y + 0.15, f"× $\\pi_{e}$", color="0.25", fontsize="large")
     for start, end in ((0.1, 4.2), (4.65, 11.4)):  # what goes around
         ax.plot([start, start, end], [mid, y_in, y_in], color="0.3", lw=1.5)
         arrow(ax, (end, y_in), (end, mid - 0.3))
     ax.text(8.0, y_in - 0.2, "residual stream", ha="center", va="top", color="0.3", fontsize="small")
     ax.text(9.35, 3.7, "in place of one feed-forward network", ha="center", fontsize="small")
+    ax.text(8.45, -0.1, "dashed: not run", ha="right", va="center", color="0.3", fontsize="small")
     ax.set(xlim=(-0.3, 12.4), ylim=(-1.4, 4.1))
     ax.axis("off")
     return ax

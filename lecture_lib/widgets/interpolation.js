@@ -42,7 +42,7 @@ function lossPanel({ positions, loss }) {
     "Loss between two networks",
     width,
     height,
-    ...axes(PLOT, [x, across.values, fixed(across.decimals)], [y, up.values, fixed(up.decimals)]),
+    ...axes(PLOT, [x, across.values, plain], [y, up.values, fixed(up.decimals)]),
     chord,
     ...lines,
     lift,
@@ -79,7 +79,7 @@ function unitPanel(data) {
       const unit = Math.floor(i / (side * side));
       const pixel = i % (side * side);
       const x = unit * (CELL + GAP) + (pixel % side) * size;
-      const y = top + 24 + Math.floor(pixel / side) * size;
+      const y = top + 26 + Math.floor(pixel / side) * size;
       return `M${x} ${y}h${size}v${size}h${-size}z`;
     });
     const shades = Array.from(
@@ -95,10 +95,10 @@ function unitPanel(data) {
         }),
     );
     const frames = Array.from({ length: count }, (_, unit) =>
-      svg("rect", { x: unit * (CELL + GAP), y: top + 24, width: CELL, height: CELL, class: "ll-cell" }),
+      svg("rect", { x: unit * (CELL + GAP), y: top + 26, width: CELL, height: CELL, class: "ll-cell" }),
     );
     return {
-      nodes: [svg("text", { x: 0, y: top + 17 }, label), ...shades, ...frames],
+      nodes: [svg("text", { x: 0, y: top + 16 }, label), ...shades, ...frames],
       show(weights) {
         const drawn = shades.map(() => "");
         weights.forEach((w, i) => {
@@ -109,8 +109,8 @@ function unitPanel(data) {
       },
     };
   };
-  const rows = [row(6, "units of A"), row(114, "between, plain"), row(222, "between, matched")];
-  const panel = picture("What hidden units read", 6 * (CELL + GAP), 330, ...rows.flatMap(({ nodes }) => nodes));
+  const rows = [row(7, "units of A"), row(118, "between, plain"), row(229, "between, matched")];
+  const panel = picture("What hidden units read", 6 * (CELL + GAP), 332, ...rows.flatMap(({ nodes }) => nodes));
   rows[0].show(a);
   const size = (values) => Math.hypot(...values);
   return {

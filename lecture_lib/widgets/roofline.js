@@ -64,6 +64,7 @@ function roofPanel({ counts, tokens, flops, bytes, seconds, machine }) {
     ...marks,
     svg("text", { x: 2, y: top - 16 }, "GFLOPs a second"),
     svg("text", { x: x(ridge) + 8, y: bottom - 10 }, "ridge"),
+    svg("text", { x: x(ridge) - 12, y: y(peak) + 2, "text-anchor": "end" }, "roof"),
   );
   return {
     node: panel.node,

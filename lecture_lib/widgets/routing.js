@@ -56,13 +56,13 @@ function loadPanel(runs, experts) {
 function curvePanel(runs, step, quality) {
   const { left, right, top, bottom } = PLOT;
   const all = Object.values(runs).flatMap((run) => run.quality);
-  const low = Math.min(...all);
+  const low = Math.min(0, ...all); // the axis starts there
   const high = Math.max(...all);
-  const room = Math.max(0.06 * (high - low), 1e-6 * Math.max(1, Math.abs(high)));
+  const room = Math.max(0.06 * (high - low), 1e-6);
   const x = scale(step[0], step.at(-1), left, right);
-  const y = scale(low - room, high + room, bottom, top);
+  const y = scale(low, high + room, bottom, top);
   const across = ticks(step[0], step.at(-1), 5);
-  const up = ticks(low - room, high + room, 5);
+  const up = ticks(low, high + room, 5);
   const xs = step.map(x);
   const curves = Object.fromEntries(
     Object.entries(runs).map(([cure, run]) => [

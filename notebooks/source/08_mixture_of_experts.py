@@ -393,9 +393,10 @@ check("equal_cost", hidden_units_solution)
 
 # %% slideshow={"slide_type": "-"}
 choice = switch(torch.tensor([[0.2, 0.0], [0.4, 0.0], [3.0, 0.0], [0.0, 1.0]]))
+print("weight of token     0     1     2     3")
 for name, priority in {"in order": False, "batch priority": True}.items():
-    kept = within_capacity(choice, 1.0, batch_priority=priority).weights
-    print(f"{name:15} {[[round(v, 2) for v in row] for row in kept.tolist()]}")
+    kept = within_capacity(choice, 1.0, batch_priority=priority).weights.sum(-1)
+    print(f"{name:15}", *(f"{weight:5.2f}" for weight in kept))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # In order, token 2 is dropped, though it is the surest. With batch priority it is token 0, the least sure. A large
@@ -439,7 +440,7 @@ check("dropped_by_chance", dropped_by_chance_solution)
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Picture: the names of a digit
 data, names = digits(), sixteen_codes.codebook()
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.9), width_ratios=[1, 2.4])
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.7), width_ratios=[1, 2.4])
 example = (data.test_y == 7).nonzero()[0, 0]
 left.imshow(data.test_x[example], cmap="gray_r")
 left.set(title="a seven", xticks=[], yticks=[])
@@ -449,7 +450,8 @@ for code, digit in np.ndindex(*shown.shape):
     weight = "bold" if digit == 7 else "normal"
     right.text(digit, code, shown[code, digit].item(), ha="center", va="center", weight=weight, fontsize="small")
 right.add_patch(plt.Rectangle((6.5, -0.5), 1, 8, fill=False, ec="C1", lw=3))
-right.set(xlabel="digit in the image", ylabel="code", xticks=range(10), yticks=range(8), title="8 of the 16 codes")
+right.set(xlabel="digit in the image", ylabel="code", xticks=range(10), yticks=range(8))
+right.set(title="8 of the 16 codes, the names of the seven framed")
 show(
     fig,
     "An image of a seven, and a table: for each code a row with the names of the digits 0 to 9 in that code. The "
@@ -500,8 +502,8 @@ for ax, name in zip(axes, ("left alone", "balance loss"), strict=True):
     steps = [row["step"] for row in live[name]]
     ax.stackplot(steps, ranked, colors=plt.cm.cividis(np.linspace(0.1, 0.95, 16)), ec="w", lw=0.4)
     ax.set(title=name, xlabel="training step", xlim=(25, 600), ylim=(0, 1))
-    ax.text(590, 0.03, "the busiest expert", ha="right", color="w", fontsize="small")
-axes[0].set_ylabel("share of the tokens")
+    ax.text(590, 0.012, "the busiest expert", ha="right", va="bottom", color="w", fontsize="small")
+axes[0].set_ylabel("share of the tokens\n(a band: one expert)")
 show(
     fig,
     "Shares of sixteen experts over 600 training steps. Left alone, a few wide bands take most of the tokens. With a "
@@ -810,7 +812,8 @@ ax.set(
 )
 ax.set_xticks(STEPS, [f"{n:,}" for n in STEPS])
 ax.minorticks_off()
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=record["label"], title_fontsize="small")
+label = f"{record['label']}\nlines: means; bands: all seeds"
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=label, title_fontsize="small")
 show(
     fig,
     "Accuracy against training steps, 300 to 4,800. After 1,200 and 4,800 code given is highest, then the balance "
@@ -994,10 +997,10 @@ for names_, colour, marker, label in (
     cost = [sixteen_codes.cost(sixteen_codes.METHODS[m]) for m in names_]
     x, y = [c["flops"] for c in cost], np.array([accuracy[m][:, 2] for m in names_])
     ax.errorbar(x, y.mean(1), [y.mean(1) - y.min(1), y.max(1) - y.mean(1)], color=colour, marker=marker, label=label)
-    for c, m, level in zip(cost, names_, y.mean(1), strict=True):
-        below = label == "dense"
+    below = label == "dense"
+    for c, m, level in zip(cost, names_, y.min(1) if below else y.max(1), strict=True):
         name = f"{sizes.get(m, m) if not below else m.removeprefix('dense, ')}\n{c['weights']:,} parameters"
-        ax.annotate(name, (c["flops"], level), xytext=(0, -14 if below else 12), textcoords="offset points",
+        ax.annotate(name, (c["flops"], level), xytext=(0, -8 if below else 7), textcoords="offset points",
                     ha="center", va="top" if below else "bottom", fontsize="small")  # fmt: skip
 ax.set(xscale="log", xlabel="FLOPs per token of the layer, router included (log)")
 ax.set(ylabel="accuracy (not from 0)", title="after 4,800 steps")
@@ -1005,7 +1008,8 @@ low, high = ax.get_ylim()
 ax.set(xlim=(680, 26000), ylim=(low - 0.5 * (high - low), high + 0.35 * (high - low)))
 ax.set_xticks([1024, 2048, 5120, 16384], ["1,024", "2,048", "5,120", "16,384"])
 ax.minorticks_off()
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=record["label"], title_fontsize="small")
+label = f"{record['label']}\npoints: means; bars: all seeds"
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=label, title_fontsize="small")
 show(
     fig,
     "Accuracy after 4,800 steps against FLOPs per token of the layer, with its parameters. Sixteen experts lie above "
@@ -1119,7 +1123,7 @@ for ax, (i, n) in zip(axes, enumerate(next_byte.STEPS), strict=True):
         ax.plot([], [], color=f"C{j}", marker="os"[j], ls="none", label=["weight π", "weight 1"][j])
     dense = bits["dense, H = 68"][:, i]
     ax.axhspan(dense.min(), dense.max(), color="0.9", lw=0)
-    ax.axhline(dense.mean(), color="0.4", ls=":", lw=1.5, label="dense, same cost")
+    ax.axhline(dense.mean(), color="0.4", ls=":", lw=1.5, label="dense, same cost\n(band: its seeds)")
     ax.set(title=f"after {n:,} steps", xlim=(-0.5, 3.5))
     ax.set_xticks(range(4), [group.replace("hidden state", "hidden") for group in groups], fontsize="small")
 axes[0].set_ylabel("bits per byte (not from 0)")
@@ -1277,16 +1281,19 @@ table = torch.stack([(F.one_hot(kinds, 7).float()[expert == e]).mean(0) for e in
 left.imshow(table, cmap="Blues", vmin=0, vmax=0.8, aspect="auto")
 for row in range(8):
     if table[row].isnan().any():
-        left.text(3, row, "no token", ha="center", va="center", fontsize=9)
+        left.text(3, row, "no token", ha="center", va="center", fontsize="small")
 for row, column in table.isfinite().nonzero().tolist():
     value = table[row, column].item()
-    left.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=9, color="w" if value > 0.5 else "0.2")
+    colour = "w" if value > 0.5 else "0.2"
+    left.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize="small", color=colour)
 left.set_xticks(range(7), KINDS, rotation=35, ha="right", rotation_mode="anchor")
 left.set(ylabel="expert", title="kinds of its bytes, third run", yticks=range(8))
 level = {name: np.mean(values) for name, values in about_kinds.items()}
-right.barh(list(level), list(level.values()), color=["0.7", "0.7", "C1", "C3"])
+right.barh(list(level), list(level.values()), label="mean")
 for place, values in enumerate(about_kinds.values()):
-    right.plot(values, [place] * len(values), "o", color="w", mec="0.1", ms=7)
+    label = None if place else "a run"
+    right.plot(values, [place] * len(values), "o", color="w", mec="0.1", ms=7, clip_on=False, zorder=3, label=label)
+right.legend(frameon=False, loc="lower right")
 right.set(title=f"bits about the kind, of {unknown:.1f}", xlim=(0, 0.6))
 show(
     fig,
@@ -1440,7 +1447,7 @@ for name, mark, colour, side in (("trained", "o", "C0", "right"), ("at random", 
         right_.text(i + 2.2 * shift, values.mean(), f"{values.mean():.2f}", ha=side, va="center")
 right_.set(xlim=(-0.7, 2.6), ylim=(0, 1), title="accuracy of three runs, and their mean")
 right_.set_xticks(range(3), ways_)
-right_.legend(frameon=False, loc="lower left")
+right_.legend(frameon=False, loc="center left")
 show(
     fig,
     "Left: accuracy of each of sixteen experts forced on each group of tokens; dark on the diagonal, light elsewhere. "
@@ -1512,8 +1519,8 @@ pi = s.softmax(-1)
 best = pi.topk(6 // 3, dim=0).indices  # each expert's best, c = 1
 z = pi * torch.zeros_like(pi).scatter(0, best, 1.0)
 torch.testing.assert_close(z, expert_choice(s).weights)
-print("tokens of each expert:", (z > 0).sum(0).tolist())
-print("experts of each token:", (z > 0).sum(1).tolist())
+print("tokens of each expert:", *(z > 0).sum(0).tolist())
+print("experts of each token:", *(z > 0).sum(1).tolist())
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Shared experts** (Dai et al. 2024). One more expert takes every token, with weight 1:

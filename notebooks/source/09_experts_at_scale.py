@@ -111,10 +111,11 @@ assert step["w[e] in the loop"][-1] > 1.5 * step["w.unbind()"][-1]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
 for ax, times, title in zip(axes, (forward, step), ("forward", "forward and backward"), strict=True):
     plots.curves(ax, numbers, {name: [[1e3 * t for t in values]] for name, values in times.items()}, legend=False)
-    ax.set(title=title, xscale="log", yscale="log", xlabel="experts")
+    ax.set(title=title, xscale="log", yscale="log", xlabel="experts (log)")
     ax.set_xticks(numbers, numbers)
     ax.minorticks_off()
-axes[0].set_ylabel("milliseconds")
+    ax.yaxis.set_major_formatter("{x:g}")
+axes[0].set_ylabel("milliseconds (log)")
 axes[0].legend(frameon=False, fontsize="small", loc="upper left")
 show(
     fig,
@@ -144,8 +145,9 @@ ends = chosen.bincount(minlength=E).cumsum(0, dtype=torch.int32)  # 6, 6, 9, 12
 hidden = F.gelu(F.grouped_mm(x[order], w_in, offs=ends))
 sorted_y = F.grouped_mm(hidden, w_out, offs=ends)
 y = torch.zeros_like(x).index_copy(0, order, sorted_y)
-
 torch.testing.assert_close(y, loop(x, chosen, w_in, w_out))
+
+# %% slideshow={"slide_type": "skip"}
 counts = chosen.bincount(minlength=E)  # the library takes the sizes of groups
 torch.testing.assert_close(sorted_y, experts(x[order], counts))
 
@@ -164,7 +166,8 @@ for place, token in enumerate(order.tolist()):
 for e, (start, end) in enumerate(zip(starts, ends.tolist(), strict=True)):
     if end > start:
         middle = 0.31 * (start + end) - 0.03
-        plots.box(ax, middle - 0.8, -0.75, 1.6, 0.85, rf"$\times\, W_{names[e]}$", colour=colours[e])
+        plots.box(ax, middle - 0.8, -0.75, 1.6, 0.85, colour=colours[e])
+        ax.text(middle, -0.33, rf"$\times\, W_{names[e]}$", ha="center", va="center", fontsize="large")
         plots.arrow(ax, (middle, 1.25), (middle, 0.12), colour=colours[e])
 ax.text(7.7, 3.95, "12 tokens, each with its expert", va="center")
 ax.text(7.7, 1.65, f"sorted; ends {ends.tolist()}", va="center")
@@ -216,9 +219,8 @@ assert lost["unequal"][3] > 0.1 and needed["by dice"] < 1.5 and needed["unequal"
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.3), sharey=True)
 for ax, name in zip(axes, scores, strict=True):
     plots.curves(ax, factors, {"dropped": [lost[name]], "padding": [empty[name]]})
-    ax.set(title=f"routing {name}", xlabel="capacity factor c", ylim=(0, 1.55))
-    ax.axvline(1.25, color="0.6", lw=1, ls=":")
-    ax.set_yticks([0, 0.5, 1, 1.5], ["0", "50 %", "100 %", "150 %"])
+    ax.set(title=f"routing {name}", xlabel="capacity factor c", ylim=(0, 3.5))
+    ax.set_yticks([0, 1, 2, 3], ["0", "100 %", "200 %", "300 %"])
 axes[0].set_ylabel("of the tokens")
 show(
     fig,
@@ -318,6 +320,8 @@ ax.text(ridge / 1.1, 2 * machine.matmul_rate / 1e9, "← memory binds", ha="righ
 ax.text(ridge * 1.1, 2 * machine.matmul_rate / 1e9, "calculating binds →", va="bottom")
 ax.set(xscale="log", yscale="log", xlim=(0.25, 250), xlabel="intensity: FLOPs a byte", ylabel="GFLOPs a second")
 ax.set_ylim(min(p[1] for p in points.values()) / 2e9, 4 * machine.matmul_rate / 1e9)
+for axis in (ax.xaxis, ax.yaxis):
+    axis.set_major_formatter("{x:g}")
 show(
     fig,
     "The roofline of this machine with twelve measured points. More experts move points to the left and down along the "
@@ -385,8 +389,13 @@ for i, (name, goal) in enumerate(ridges.items()):
     ax.axhline(goal, color=f"C{i}", lw=1, ls=":")
     ax.text(3900, y, f"ridge of {name}: {goal:.0f}", color=f"C{i}", ha="right", va=side, fontsize="small")
     ax.plot(needed[name], goal, "*", color=f"C{i}", ms=22, mec="w", zorder=5)
-ax.set(xscale="log", yscale="log", xlabel="tokens for each expert", ylabel="FLOPs a byte")
-ax.set(xlim=(1, 4096), ylim=(0.4, 2000))
+    side, place = ("left", (12, -20)) if i == 0 else ("right", (-12, 8))
+    ax.annotate(f"{needed[name]} tokens", (needed[name], goal), xytext=place, textcoords="offset points", ha=side)
+ax.legend(frameon=False, loc="upper left")
+ax.set(xscale="log", yscale="log", xlabel="tokens for each expert (log)", ylabel="FLOPs a byte (log)")
+ax.set(xlim=(0.9, 4600), ylim=(0.4, 4000))
+for axis in (ax.xaxis, ax.yaxis):
+    axis.set_major_formatter("{x:g}")
 show(
     fig,
     "Intensity against tokens for each expert, on logarithmic axes: two curves that rise in proportion and then bend. "
@@ -421,7 +430,8 @@ for r, y in base.items():
         y1 = y + 2.0 - 0.62 * place
         plots.box(ax, 0.3, y0, 1.3, 0.5, f"{e}", colour=colour)
         plots.box(ax, 4.2, y1, 1.3, 0.5, f"{e}", colour=colour)
-        plots.box(ax, 10.7, y0, 1.3, 0.5, f"$f_{e}$", colour=colour)
+        plots.box(ax, 10.7, y0, 1.3, 0.5, colour=colour)
+        ax.text(11.35, y0 + 0.22, f"$f_{e}$", ha="center", va="center", fontsize="large")
         style = {"lw": 2.2 if q != r else 1.2, "ls": "-" if q != r else ":", "color": colour}
         ax.plot([1.65, 4.15], [y0 + 0.25, y1 + 0.25], **style)
         ax.plot([8.05, 10.65], [y1 + 0.25, y0 + 0.25], **style)
@@ -433,7 +443,8 @@ for r, y in base.items():
 titles = {0.95: "its tokens", 2.9: "all to all", 6.15: "its experts", 9.35: "all to all", 11.35: "results"}
 for x0, text in titles.items():
     ax.text(x0, 6.05, text, ha="center")
-ax.set(xlim=(-1.3, 12.4), ylim=(0, 6.4))
+ax.text(6.15, -0.45, "solid: to the other rank; dotted: stays", ha="center", color="0.3", fontsize="small")
+ax.set(xlim=(-1.3, 12.4), ylim=(-0.6, 6.4))
 ax.axis("off")
 show(
     fig,
@@ -486,8 +497,9 @@ dist.all_reduce(off, dist.ReduceOp.MAX)
 rows = [torch.empty(world, dtype=torch.int64) for _ in range(world)]
 dist.all_gather(rows, pairs_by_rank(choice, world))
 if rank == 0:
-    print("rows sent from rank (row) to rank (column):", torch.stack(rows).tolist())
-    print(f"apart from one process: output {off[0]:.0e}, gradients {off[1:].max():.0e}")
+    (stays, goes), (comes, home) = torch.stack(rows).tolist()
+    print(f"rows: rank 0 keeps {stays} and sends {goes}, rank 1 keeps {home} and sends {comes}")
+    print(f"apart from one process: output {off[0]:.1g}, gradients {off[1:].max():.1g}")
 """
 
 # %% slideshow={"slide_type": "skip"}
@@ -547,7 +559,8 @@ def numbers_after(words):
     return [float(number) for number in re.findall(r"\d[\d.]*(?:e[+-]\d+)?", line.removeprefix(words))]
 
 
-sent = np.array(numbers_after("rows sent from rank (row) to rank (column):")).reshape(2, 2)
+_, stays, goes, _, home, comes = numbers_after("rows:")
+sent = np.array([[stays, goes], [comes, home]])
 assert sent.sum() == 256 and sent.sum(1).tolist() == [128, 128]  # each rank has 128 tokens, and each goes somewhere
 assert sent.min() > 10  # both ranks have work, both send some of it away
 assert max(numbers_after("apart from one process: output")[:2]) < 1e-6

@@ -62,7 +62,7 @@ plots.box(ax, 2.2, 2.1, 2.4, 2.4, "W, frozen\n\n64 × 64:\n4,096 weights", colou
 plots.box(ax, 2.2, 0.4, 2.4, 0.42, "A: 4 × 64", colour="C1")
 plots.box(ax, 5.2, -0.6, 0.42, 2.4, "B", colour="C1")
 ax.text(5.8, 0.0, "64 × 4\nzero at the start", va="center", fontsize="small", color="0.3")
-ax.text(3.4, -0.1, "together 512 weights", ha="center", fontsize="small", color="0.3")
+ax.text(3.4, -0.1, "trained: 512 weights", ha="center", fontsize="small", color="0.3")
 plots.box(ax, 9.0, 1.3, 0.35, 2.4, "y", colour="0.4")
 plots.box(ax, 7.6, 2.2, 0.6, 0.6, "+", colour="0.4")
 plots.arrow(ax, (0.4, 2.8), (2.1, 3.3))
@@ -249,7 +249,7 @@ for t in views:
 print("inverted, 600 steps:", ", ".join(f"rank {r}: {longer[r]:.2f}" for r in ranks))
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.5))
+fig, ax = plt.subplots(figsize=(10, 3.4))
 plots.curves(ax, ranks, {names[t]: [[by_rank[t, r] for r in ranks]] for t in views}, legend=False)
 ax.plot(ranks, list(longer.values()), "v:", color="C2", lw=2.2, label="inverted, 600 steps")
 for place, t, sign, colour in zip((90, 100, 111), views, "os^", ("C0", "C1", "C2"), strict=True):
@@ -420,11 +420,11 @@ for ax, width in zip(axes, sizes, strict=True):
             place = {"separate": (0, 12), "adapters": (0, 12), "shared": (0, -22)}.get(kind, (10, -5))
             side = "center" if place[0] == 0 else "left"
             ax.annotate(kind, (x, y), xytext=place, textcoords="offset points", ha=side)
-    ax.set(xscale="log", xlabel="weights", title=f"{flops['shared', width]:,.0f} FLOPs (width {width})")
-    ax.set(xlim=(700, 27_000), ylim=(0.79, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1])
+    ax.set(xscale="log", xlabel="weights (log)", title=f"{flops['shared', width]:,.0f} FLOPs (width {width})")
+    ax.set(xlim=(700, 27_000), ylim=(0.8, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1])
     ax.set_xticks([1000, 3000, 10_000], ["1,000", "3,000", "10,000"])
     ax.minorticks_off()
-axes[0].set_ylabel("accuracy, mean of 5 tasks")
+axes[0].set_ylabel("accuracy, mean of 5 tasks\n(axis from 0.8)")
 show(
     fig,
     "Mean accuracy of five tasks against the number of weights, at equal FLOPs, narrow on the left and wide on the "
@@ -482,7 +482,7 @@ slower = measured["five tasks, adapters"] / measured["one plain network"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.0), sharey=True)
 for ax, values, title in zip(axes, (counted, measured), ("counted: FLOPs", "measured: seconds"), strict=True):
     relative = [values[kind] / values["one plain network"] for kind in runs]
-    drawn = ax.barh(list(runs), relative, color=["0.6", "C0", "C1", "C1"])
+    drawn = ax.barh(list(runs), relative)
     ax.bar_label(drawn, [f"{value:.1f} ×" for value in relative], padding=4)
     ax.set(title=title, xticks=[], xlim=(0, 1.25 * max(relative)))
     ax.spines["bottom"].set_visible(False)
@@ -606,7 +606,7 @@ def table(ax, values, rows, columns, fmt="{:.0%}", cmap="Blues", limits=(0, 1)):
     for i, j in np.ndindex(*np.shape(values)):
         value = float(values[i][j])
         dark = abs(value) > 0.5 * limits[1]
-        ax.text(j, i, fmt.format(value), ha="center", va="center", fontsize=10, color="w" if dark else "0.2")
+        ax.text(j, i, fmt.format(value), ha="center", va="center", fontsize="small", color="w" if dark else "0.2")
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows)
     ax.spines[:].set_visible(False)
@@ -617,7 +617,7 @@ fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), width_ratios=[1.7, 1]
 table(left, use, [names[t] for t in old], range(1, 9))
 left.set(xlabel="expert", title="share of a task's images")
 facts = {"shuffled": about_task.by_chance, "random router": untrained, "trained router": about_task.bits}
-drawn = right.barh(list(facts), list(facts.values()), color=["0.7", "0.7", "C1"])
+drawn = right.barh(list(facts), list(facts.values()))
 right.bar_label(drawn, [f"{value:.2f}" for value in facts.values()], padding=4)
 right.set(title=f"bits about the task, of {about_task.label_bits:.1f}", xticks=[], xlim=(0, 1.3 * about_task.bits))
 right.spines["bottom"].set_visible(False)
@@ -666,6 +666,8 @@ fig, ax = plt.subplots(figsize=(10, 3.5))
 rows = [*(f"{names[t]}: {n} of 8" for t, n in zip(old, kept, strict=True)), "all eight"]
 table(ax, np.vstack([cut, full]), rows, [names[t] for t in old])
 ax.xaxis.tick_top()
+ax.xaxis.set_label_position("top")
+ax.set(xlabel="accuracy on the task", ylabel="experts kept for")
 show(
     fig,
     "Accuracy of five specialists on five tasks, and of the whole. On its own task each specialist is as good as the "
@@ -733,15 +735,15 @@ print(f"expert {c + 1} alone learns on, for class: outputs changed, accuracy gai
 assert (np.abs(gain) <= moved.numpy() + 1e-6).all() and moved[0] > 0.1 and moved[3] > 0.05 and gain[0] > -0.02
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1, 1.15])
-plots.bars(left, [names[t] for t in old], {"outputs changed": noticed.tolist(), "accuracy lost": drop.clip(0)},
-           fmt="{:.0%}")  # fmt: skip
+fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1.15, 1])
+plots.bars(left, [names[t] for t in old],
+           {"outputs changed": 100 * noticed.numpy(), "accuracy lost": 100 * drop.clip(0)}, fmt="{:.0f}")  # fmt: skip
 left.tick_params(axis="x", rotation=30)
-left.set(title=f"experts {a + 1} and {b + 1} exchanged", yticks=[], ylim=(0, 1.35))
+left.set(title=f"experts {a + 1} and {b + 1} exchanged", yticks=[], ylim=(0, 135), ylabel="% of a task's images")
 left.spines["left"].set_visible(False)
 table(right, worn, [names[t] for t in old], [names[t] for t in old])
 right.tick_params(axis="x", rotation=30)
-right.set(title="accuracy with another's adapters", ylabel="task")
+right.set(title="accuracy with another's adapters", xlabel="adapters of", ylabel="task")
 show(
     fig,
     f"Left: after exchanging experts {a + 1} and {b + 1}, the busiest of ink and of inverted, outputs change for those "
@@ -786,7 +788,8 @@ ax.text(10.0, 3.2, "vector", ha="center", va="center")
 ax.text(10.0, 0.75, "vector", ha="center", va="center")
 ax.annotate("", (10.0, 1.05), (10.0, 2.9), arrowprops={"arrowstyle": "<|-|>", "color": "0.3", "lw": 1.8})
 ax.text(10.1, 1.97, "alike?", va="center")
-ax.set(xlim=(-0.4, 10.8), ylim=(-0.2, 4.5), aspect="auto")
+ax.text(7.78, -0.45, "dashed: not used here", ha="center", color="0.3", fontsize="small")
+ax.set(xlim=(-0.4, 10.8), ylim=(-0.65, 4.5), aspect="auto")
 ax.axis("off")
 show(
     fig,
@@ -810,8 +813,8 @@ show(
 # %% slideshow={"slide_type": "-"}
 data, generator = digits(), torch.Generator().manual_seed(seed)
 pairs = draw_pairs(data.test_x, data.test_y, size=256, generator=generator)
-print([caption(31, template) for template in TEMPLATES])
-print(encode([caption(31)], length=18)[0].tolist())
+print(*(caption(31, template) for template in TEMPLATES), sep=", ")
+print("as the network reads it:", *encode([caption(31)], length=18)[0].tolist())
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 6, figsize=(10, 2.3))
@@ -858,7 +861,7 @@ print(q)
 # ## Two entropies for each modality
 #
 # $$\underbrace{\tfrac{1}{n} \textstyle\sum_i H(p_i)}_{\text{local: be sure}} \; + \;
-# \underbrace{\max\big(0, \tau - H(\tfrac{1}{n} \textstyle\sum_i p_i)\big)}_{\text{global: use at least } e^\tau
+# \underbrace{\max\big(0, \tau - H(\tfrac{1}{n} \textstyle\sum_i p_i)\big)}_{\text{global: use at least } \exp \tau
 # \text{ experts}} \qquad \text{images, text: each on its own}$$
 
 # %% slideshow={"slide_type": "-"}
@@ -903,11 +906,11 @@ steps = made["history"]["step"]  # curves: (seeds, steps, layers, 2)
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.4), sharey=True)
 for m, (ax, modality) in enumerate(zip(axes, ("image", "text"), strict=True)):
-    plots.curves(ax, steps, {way: values[:, :, :, m].mean(2) for way, values in curves.items()}, legend=m == 0)
-    ax.axhline(6, color="0.5", lw=1, ls=":")
-    ax.set(title=f"{modality} tokens", xlabel="training step (recorded)", ylim=(0.8, 8), yticks=[1, 2, 4, 6, 8])
-axes[0].set_ylabel("experts used")
-axes[0].text(0, 6.15, "threshold τ: 6 experts", color="0.4", fontsize="small")
+    plots.curves(ax, steps, {way: values[:, :, :, m].mean(2) for way, values in curves.items()}, legend=False)
+    ax.axhline(6, color="0.5", lw=1, ls=":", label="threshold τ: 6 experts")
+    ax.set(title=f"{modality} tokens", xlabel="training step (recorded)", ylim=(0, 8.2), yticks=range(0, 9, 2))
+axes[0].set_ylabel("experts used\n(bands: three seeds)")
+fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=4)
 show(
     fig,
     "Recorded: experts used over 300 training steps, mean of both layers, three seeds. Images start with about two; "
@@ -968,7 +971,7 @@ print("local only: the images' expert has, of the text tokens,", [f"{value:.0%}"
 assert images.amax(-1).min() > 0.9 and theirs.min() < 0.1 and 0.3 < theirs.max() < 0.8
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, axes = plt.subplots(2, 3, figsize=(10, 3.7), sharex=True, sharey=True)
+fig, axes = plt.subplots(2, 3, figsize=(10, 4.4), sharex=True, sharey=True)
 for column, way in zip(axes.T, ("local only", "no losses", "both losses"), strict=True):
     share = torch.tensor(made["history"]["modality_share"][way])[0, :, -1]  # (steps, 2, E): seed 0, last layer
     share = share / share.sum(-1, keepdim=True)
@@ -976,13 +979,14 @@ for column, way in zip(axes.T, ("local only", "no losses", "both losses"), stric
         bands = ax.stackplot(steps, share[:, m].T, colors=[f"C{e}" for e in range(8)], lw=0.8, edgecolor="white")
         ends = share[-1, m].cumsum(0) - share[-1, m] / 2
         for e, (y, size) in enumerate(zip(ends.tolist(), share[-1, m].tolist(), strict=True)):
-            if size > 0.09:
+            if size > 0.11:
                 ax.text(steps[-1] - 6, y, str(e + 1), ha="right", va="center", fontsize="small")
             bands[e].set_alpha(0.65)
     column[0].set_title(f"{way}: {apart[way].mean():.2f} bit")
     column[1].set(xlabel="training step (recorded)", xlim=(0, steps[-1]), ylim=(0, 1), yticks=[0, 0.5, 1])
 for ax, modality in zip(axes[:, 0], ("image tokens", "text tokens"), strict=True):
-    ax.set_ylabel(modality)
+    ax.set_ylabel(f"share of\n{modality}")
+fig.suptitle("each band: one expert, with its number", fontsize="medium")
 show(
     fig,
     "Recorded: the share of each of eight experts in the image tokens and in the text tokens over training, last layer,"
@@ -1162,7 +1166,7 @@ assert drawn_to[-1][2:4].sum() > 0.35 > 0.27 > drawn_to[0][2:4].sum() and drawn_
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 fig, ax = plt.subplots(figsize=(10, 3.0))
 plots.bars(ax, list(asked), {"image → text": right[:, 0], "text → image": right[:, 1]})
-ax.set(ylim=(0, 1.2), yticks=[])
+ax.set(ylim=(0, 1.2), yticks=[], ylabel="share found")
 ax.legend(frameon=False, ncols=2, loc="upper right")
 ax.spines["left"].set_visible(False)
 show(

@@ -297,7 +297,8 @@ fig, ax = plt.subplots(figsize=(10, 3.6))
 plots.curves(ax, widths, {"plain": plain, "matched": matched})
 ax.axhline(np.log(10), color="0.4", ls=":", lw=1)
 ax.text(widths[-1], np.log(10) + 0.05, "the loss of a blind guess", color="0.3", ha="right", fontsize="small")
-ax.set(xscale="log", xlabel="units in each of two hidden layers", ylabel="barrier, in nats", ylim=(0, 2.75))
+ax.set(xscale="log", ylim=(0, 2.75))
+ax.set(xlabel="units in each of two hidden layers (bands: five pairs)", ylabel="barrier, in nats")
 ax.set_xticks(widths, widths)
 ax.minorticks_off()
 show(
@@ -408,9 +409,8 @@ assert abs(q["soup of all eight"] - q["greedy soup"]) < 0.025
 assert q["soup of strangers"] < q["the eight, mean"] - 0.15
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.3))
-colours = ["0.7", "0.7", "0.7", "C0", "C0", "C1", "C3"]
-drawn = ax.barh(list(q), list(q.values()), color=colours)
+fig, ax = plt.subplots(figsize=(10, 2.9))
+drawn = ax.barh(list(q), list(q.values()))
 ax.bar_label(drawn, [f"{value:.1%}" for value in q.values()], padding=5)
 ax.invert_yaxis()
 ax.set(xlim=(0, 0.85), xticks=[], xlabel="accuracy on noisy digits, mean over five starts")
@@ -557,7 +557,7 @@ for name, side in (("only heads", "right"), ("specialists", "left"), ("trained o
     ax.axhline(means[name], color="0.5", lw=1, ls="-" if side == "right" else (0, (4, 4)))
     place = 2.55 if side == "right" else 0.15
     ax.text(place, means[name] + 0.0015, name, ha=side, color="0.3", fontsize="small")
-ax.set(xlabel="scale λ", ylabel="accuracy, mean of 5 tasks", xlim=(0.1, 2.6))
+ax.set(xlabel="scale λ", ylabel="accuracy, mean of 5 tasks\n(not from 0)", xlim=(0.1, 2.6))
 ax.set_ylim(means["only heads"] - 0.01, means["specialists"] + 0.01)
 ax.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.5, 0.73), ncols=3)
 show(
@@ -628,7 +628,8 @@ fig, ax = plt.subplots(figsize=(10, 3.5))
 plots.curves(ax, range(1, 7), {"sum": 100 * shares.numpy()}, legend=False)
 ax.axhline(0, color="0.5", lw=1)
 ax.text(6, 2, "only heads", ha="right", color="0.3", fontsize="small")
-ax.set(xlabel="task vectors in one body", ylabel="% of the specialists' gain", ylim=(-5, 112), xticks=range(1, 7))
+ax.set(xlabel="task vectors in one body (band: five runs)", ylabel="% of the specialists' gain")
+ax.set(xticks=range(1, 7), ylim=(-5, 112))
 show(
     fig,
     "The share of the specialists' gain that one merged body keeps, against the number of tasks in it: all of it with "
@@ -678,7 +679,7 @@ print(f"g after f {reads_digits(f, g):.2f}")
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 def halves(between):
     """The bottom of A and the top of B, and what is between them."""
-    fig, ax = plt.subplots(figsize=(10, 2.2))
+    fig, ax = plt.subplots(figsize=(10, 1.4))
     for k in range(DEPTH):
         for on, height, colour in ((k < 2, 1.3, "C0"), (k >= 2, 0, "C1")):
             if not (between and k == 2 and height):  # there stands the stitch
@@ -770,7 +771,8 @@ for name, place in {"nothing": 0, "units matched": -0.05, "stitch": 0.04, "stitc
     ax.text(4.06, means[name][-1] + place, name, va="center", fontsize="small")
 ax.axhline(own.mean(), color="0.5", lw=1)
 ax.text(2.5, own.mean() + 0.04, "A and B, each alone", color="0.3", fontsize="small", ha="center")
-ax.set(xlabel="blocks of A below the cut", ylabel="accuracy", xticks=cuts, xlim=(0.9, 4.9), ylim=(0, 1.1))
+ax.set(xlabel="blocks of A below the cut (bands: five pairs)", ylabel="accuracy")
+ax.set(xticks=cuts, xlim=(0.9, 4.9), ylim=(0, 1.1))
 show(
     fig,
     "Accuracy of the bottom of A under the top of B against the place of the cut. With nothing between, chance; with "

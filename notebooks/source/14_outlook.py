@@ -158,7 +158,7 @@ class ViT(nn.Module):
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Train: draw a setting at every step
 
-# %% slideshow={"slide_type": "-"}
+# %% slideshow={"slide_type": "skip"}
 def keep(net, x, patches):  # the best patches, by noisy scores: straight-through
     noisy = net.scores(x)
     noisy = noisy + torch.rand_like(noisy).logit(eps=1e-6)  # two Gumbels: logistic noise
@@ -166,11 +166,12 @@ def keep(net, x, patches):  # the best patches, by noisy scores: straight-throug
     hard = torch.zeros_like(soft).scatter(1, noisy.topk(patches).indices, 1)
     return F.pad(hard + soft - soft.detach(), (1, 0), value=1)  # the class token stays
 
-
+# %% slideshow={"slide_type": "-"}
 def any_setting(net, images, y):
     patches, width = draw([4, 5, 6, 8, 16, 16]), draw([2, 3, 4, 4, 4, 4])
     net.use(width)
     x = net.tokens(images)
+    # the best patches, by noisy scores; the gradient is straight-through
     kept = keep(net, x, patches) if patches < 16 else torch.ones(x.shape[:2])
     states = []
     for block in net.exits.blocks:
@@ -210,7 +211,7 @@ training_seconds = train(elastic, any_setting)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Run: what is left out is gone
 
-# %% slideshow={"slide_type": "-"}
+# %% slideshow={"slide_type": "skip"}
 def best_tokens(images, patches):
     x = elastic.tokens(images)
     if patches == 16:
@@ -219,11 +220,11 @@ def best_tokens(images, patches):
     best = best.unsqueeze(-1).expand(-1, -1, x.shape[-1])
     return torch.cat([x[:, :1], x.gather(1, best)], 1)
 
-
+# %% slideshow={"slide_type": "-"}
 @torch.no_grad()
 def run(images, patches=16, sure=None, width=4, depth=3):
     elastic.use(width)
-    x = best_tokens(images, patches)  # (B, 1 + patches, D)
+    x = best_tokens(images, patches)  # gathered, no others: (B, 1 + patches, D)
     if sure is not None:
         return infer(elastic.exits, x, above_confidence(sure)).logits
     for block in elastic.exits.blocks[:depth]:
@@ -266,7 +267,7 @@ styles = {"patches": "o-", "exit": "s--", "width": "^-.", "depth": "D:"}
 for dial, points in curves.items():
     accuracy, flops = np.array(points).T
     ax.plot(100 * flops / full_flops, 100 * accuracy, styles[dial], lw=2.2, ms=8, label=dial)
-ax.set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %", xlim=(0, 104))
+ax.set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, % (not from 0)", xlim=(0, 104))
 ax.legend(frameon=False, loc="lower right")
 show(
     fig,
@@ -322,7 +323,8 @@ def best_within(budget, table):
 for budget in (0.08, 0.2, 1.0):
     i = best_within(budget, table)
     accuracy, used = reported[i][0], reported[i][1] / full_flops
-    print(f"budget {budget:4.0%}: {grid[i]} uses {used:4.0%}, {accuracy:.3f} right")
+    print(f"budget {budget:4.0%}: {used:4.0%} used, {accuracy:.3f} right", end="; ")
+    print(", ".join(f"{dial} {value}" for dial, value in grid[i].items()))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # A setting looks better than it is on the images that chose it: 60 settings are 60 tries. So 270 of the test digits
@@ -447,16 +449,18 @@ for ax, ours, one_dial, theirs, with_four in (
     ax.plot(theirs, right_of(fixed.values()), "ks:", ms=8, label="static: a network a point")
     ax.plot(with_four, right_of([with_experts]), "P", color="C1", ms=11, label="static, with four experts")
     for name, cost, accuracy in zip(fixed, theirs, right_of(fixed.values()), strict=True):
-        off = (-8, 8) if name == "32 × 3" else (6, -15)
-        ax.annotate(name, (cost, accuracy), xytext=off, textcoords="offset points", fontsize="small", color="0.3")
+        off = {"16 × 1": (20, -20), "16 × 2": (26, -26)}.get(name, (0, 8))
+        ax.annotate(name, (cost, accuracy), xytext=off, textcoords="offset points", fontsize="small", color="0.3",
+                    ha="center")  # fmt: skip
     low, high = 0.7 * min(theirs + ours), 1.6 * max(theirs + ours)
     ticks = [t for t in (1, 2, 5, 10, 20, 50, 100) if low < t < high]
     ax.set(xscale="log", xlim=(low, high))
     ax.set_xticks(ticks, ticks)
     ax.minorticks_off()
 low, high = left.get_ylim()
-left.set(xlabel="FLOPs, % of the full network's", ylabel="test accuracy, %", ylim=(low - 0.6, high + 0.3))
-clock.set_xlabel("milliseconds for 256 images")
+left.set(xlabel="FLOPs, % of the full network's (log)", ylabel="test accuracy, %\n(not from 0)")
+left.set_ylim(low - 0.6, high + 1)
+clock.set_xlabel("milliseconds for 256 images (log)")
 fig.legend(*left.get_legend_handles_labels(), frameon=False, loc="outside upper center", ncols=3, fontsize="small")
 leads = ", ".join(f"{name} {100 * lead:+.1f}" for name, lead in ahead.items())
 show(
@@ -512,7 +516,7 @@ assert weights[-1] > 1.3 * weights[0]
 assert max(fixed["16 × 1"][1], min(flops for _, flops in table)) < 0.125 * full_flops  # both kinds can always answer
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, axes = plt.subplots(2, 1, figsize=(10, 4.0), sharex=True)
+fig, axes = plt.subplots(2, 1, figsize=(10, 3.75), sharex=True)
 for ax, values, fmt, label in (
     (axes[0], [100 * value for value in right.values()], "{:.0f}", "right, %"),
     (axes[1], [count / 1000 for count in weights], "{:.0f}", "thousand\nparameters"),
@@ -606,7 +610,7 @@ assert single[1] > 0.6 * single[0] and single[2] < 0.9 * single[1]  # on a quiet
 assert single[1] > 1.5 * batched[0]  # lean, but one at a time: dearer than in full, but in batches
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
-fig, ax = plt.subplots(figsize=(10, 3.2))
+fig, ax = plt.subplots(figsize=(10, 2.9))
 plots.bars(ax, list(contenders), {how: [e / 1e3 for e in energy] for how, energy in joules.items()}, fmt="{:.1f}")
 ax.set(ylabel="kilojoules, estimated", ylim=(0, 1.3 * max(single) / 1e3))
 ax.legend(frameon=False, ncols=2, loc="upper center")
@@ -662,12 +666,12 @@ show(fig, "Two digits as six tasks see them, with the answers: class, parity, in
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Train on, or add adapters
 
-# %% slideshow={"slide_type": "-"}
+# %% slideshow={"slide_type": "skip"}
 class Told(nn.Sequential):  # one network for all, which is told the task
     def forward(self, x, task):
         return super().forward(torch.cat([x, F.one_hot(task, T).float()], -1))
 
-
+# %% slideshow={"slide_type": "-"}
 class Adapted(nn.Module):  # a frozen network; in each layer an adapter for each task
     def __init__(self, base, rank=4):
         super().__init__()
@@ -816,11 +820,11 @@ fig, axes = plt.subplots(1, 4, figsize=(10, 3.5), sharey=True)
 for ax, (name, matrix) in zip(axes, matrices.items(), strict=True):
     sns.heatmap(
         100 * matrix, ax=ax, annot=True, fmt=".0f", vmin=0, vmax=100, cmap="cividis", cbar=False, square=True,
-        annot_kws={"size": 10}, xticklabels=names, yticklabels=names, linewidths=0.5,
+        annot_kws={"size": "small"}, xticklabels=names, yticklabels=names, linewidths=0.5,
     )
     ax.set_title(f"{name}\nforgotten: {100 * forgotten(matrix):.0f} points", fontsize="medium")
     ax.tick_params(length=0, labelsize="small")
-axes[0].set_ylabel("after learning")
+axes[0].set_ylabel("after learning\n(accuracy, %)")
 show(
     fig,
     "Accuracy in per cent on each task, a row after each task learnt, for four ways. Trained on, the columns fade: "
@@ -869,7 +873,7 @@ left.invert_yaxis()
 left.set(xlabel="right in the end, all six tasks, %", xlim=(0, 112))
 each_task = {name: 100 * matrices[name][-1] for name in ("adapters", "fresh modules")}
 plots.bars(right_, names, each_task, fmt="{:.0f}")
-right_.set(ylim=(0, 125), yticks=[0, 50, 100])
+right_.set(ylim=(0, 125), yticks=[0, 50, 100], ylabel="right in the end, %")
 right_.legend(frameon=False, ncols=2, loc="upper center")
 right_.tick_params(axis="x", labelsize="small", rotation=25)
 show(
