@@ -190,6 +190,17 @@ def test_a_notebook_without_slides_is_cut_at_its_headings():
     assert deck("section")[-1].h4 is not None and "a comment" in deck("section")[-2].text
 
 
+def test_underlined_headings_cut_as_well():
+    source = "Title\n=====\n\ntext\n\nPart\n----\n\n| a |\n|---|\n| b |"
+    parts = slides(export(new_markdown_cell(source))[0])("section")
+    assert [part.find(["h1", "h2"]).text for part in parts] == ["Title", "Part"] and parts[1].td.text == "b"
+
+
+@pytest.mark.parametrize("cells", [[], [new_markdown_cell("# A", metadata={"slideshow": {"slide_type": "skip"}})]])
+def test_a_notebook_that_shows_nothing_is_refused(cells):
+    assert refused(*cells) == ["  no cell is shown: all are skipped, hidden, or there is none"]
+
+
 def test_notes_can_be_left_out():
     cells = [new_markdown_cell("# A"), new_markdown_cell("said", metadata={"slideshow": {"slide_type": "notes"}})]
     assert "said" in slides(export(*cells)[0]).text
@@ -227,6 +238,8 @@ def test_charts_of_plotly_and_altair_are_in_the_deck_and_their_scripts_only_ther
         ({"application/javascript": "1", "application/vnd.bokehjs_exec.v0+json": ""}, "only a front end can draw"),
         ({"text/html": '<div id="p1" data-root-id="p2"></div>'}, "shows nothing without a front end"),
         ({"text/html": "<script>require(['d3'], f)</script>"}, "a script asks a front end or the network for require("),
+        ({"text/html": "<div id='a'></div><script type='module'>import 'https://a.b/d3'</script>"}, "https://a.b/d3"),
+        ({"text/html": "<script>fetch('https://a.b/c.json')</script>"}, "https://a.b/c.json"),
         ({"text/html": '<iframe srcdoc="a map"></iframe>', "text/plain": "<Map>"}, "an iframe shows another page"),
         ({"application/geo+json": {}, "text/plain": "<GeoJSON>"}, "application/geo+json, which only a front end"),
         ({"application/javascript": "1", "text/plain": "<Javascript>"}, "application/javascript, which only"),
@@ -260,7 +273,13 @@ def test_imports_of_a_widget_are_found(code, found):
     assert fetched_by(code) == found
 
 
+def test_an_iframe_in_markdown_is_refused():
+    assert "iframe" in refused(new_markdown_cell('<iframe srcdoc="a map"></iframe>'))[0]
+
+
 def test_a_widget_that_imports_is_refused():
+    css = {"_esm": "export default {}", "_css": "@import url(https://a.b/c.css);"}
+    assert "would fetch @import" in refused(shown({VIEW: {"model_id": "w"}}), metadata=widgets(w=("AnyModel", css)))[0]
     [line] = refused(shown({VIEW: {"model_id": "w"}}), metadata=widgets(w=("AnyModel", {"_esm": 'import "d3"'})))
     assert line == "  cell 1: a widget would import d3: bundle it into _esm"
 

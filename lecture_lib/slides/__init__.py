@@ -124,6 +124,8 @@ class LiveSlidesExporter(HTMLExporter):
         if self.exclude_notes:
             nb.cells = [cell for cell in nb.cells if slide_type(cell) != "notes"]
         mark(nb)
+        if not nb.cells:
+            self._wrong[0].append("no cell is shown: all are skipped, hidden, or there is none")
         resources["models"] = settle(nb, saved_models(nb), self._wrong, self._warned)
         forms = {form for cell in nb.cells for output in cell.get("outputs", []) for form in output.get("data", {})}
         charts = {"plotly": any(form == PLOTLY for form in forms), "vega": any(".vega" in form for form in forms)}

@@ -108,18 +108,23 @@ def _at_headings(cell) -> list:
     """A Markdown cell cut before each of its headings, which open slides; any other cell as it is."""
     if cell.cell_type != "markdown":
         return [cell]
-    starts, fenced, at = [0], False, 0
-    for line in cell.source.splitlines(keepends=True):
+    starts, levels, fenced, at = [0], {}, False, 0
+    lines = cell.source.splitlines(keepends=True)
+    for line, below in zip(lines, [*lines[1:], ""], strict=True):
         fenced ^= bool(re.match(r" {0,3}(```|~~~)", line))
-        if at and not fenced and re.match(r"#{1,3}\s", line):
-            starts.append(at)
+        underlined = re.match(r"(===|---)[=-]*\s*$", below) if re.match(r"\w", line) else None
+        heading = None if fenced else re.match(r"(#{1,3})\s", line) or underlined
+        if heading:
+            levels[at] = {"===": 1, "---": 2}.get(heading[1]) or len(heading[1])
+            if at:
+                starts.append(at)
         at += len(line)
     pieces = []
     for start, end in zip(starts, [*starts[1:], None], strict=True):
         piece = copy.deepcopy(cell)
         piece.source = cell.source[start:end].strip()
-        if heading := re.match(r"(#{1,3})\s", piece.source):
-            piece.metadata.slideshow = {"slide_type": "subslide" if len(heading[1]) == 3 else "slide"}
+        if level := levels.get(start):
+            piece.metadata.slideshow = {"slide_type": "subslide" if level == 3 else "slide"}
         pieces.append(piece)
     return pieces
 
@@ -264,6 +269,8 @@ def _widget_runs(data: dict, models: dict, number: int, wrong: Said) -> bool:
         )
     elif where := fetched_by(model["state"].get("_esm", "")):
         fault = f"a widget would import {where}: bundle it into _esm"
+    elif css := re.search(r"""@import[^;]*|url\(\s*['"]?(?:https?:)?//[^)]*""", model["state"].get("_css", "")):
+        fault = f"the style of a widget would fetch {css[0][:100]}: embed it in _css"
     else:
         output = {VIEW: data[VIEW]}
         data.clear()
@@ -326,8 +333,9 @@ def _html_fault(page: BeautifulSoup, data: dict) -> str | None:
         return "an iframe shows another page, which a deck does not have: link to it, or show a picture of it"
     for script in page.find_all("script", src=False):
         code = script.string or ""
-        if asks := re.search(r"""\brequire(?:js|\.config)?\s*\(|\bBokeh\b|https?://[^"'\s]+\.m?js\b""", code):
-            return f"a script asks a front end or the network for {asks[0][:100]}: {_INSTEAD}"
+        asks = re.search(r"""\brequire(?:js|\.config)?\s*\(|\bBokeh\b|https?://[^"'\s]+\.(?:m?js|json|csv)\b""", code)
+        if where := (asks and asks[0]) or fetched_by(code):
+            return f"a script asks a front end or the network for {where[:100]}: {_INSTEAD}"
     visible = page.find(["img", "svg", "canvas", "video", "audio", "table", "hr", "input", "button", "script", "math"])
     for hidden in page.find_all(["style", "template"]):
         hidden.extract()

@@ -64,6 +64,8 @@ def finish(page: str, folder: Path, attachments: dict, wrong: Said, warned: Said
                 (warned if allow_missing_alt else wrong)[number].append(
                     "a chart has no title: plotly's title, or altair's title or description, is its alternative text"
                 )
+            if tag.name == "iframe" and not tag.get("src"):
+                wrong[number].append("an iframe shows another page, which a deck does not have: link to it")
             if "mermaid" in tag.get("class", []):
                 wrong[number].append("a mermaid diagram is drawn by a front end: show a picture of it")
             if tag.name == "a" and len(url := tag.get("href", "")) > 1 and url.startswith("#"):
