@@ -121,13 +121,48 @@ def test_what_jupyter_folds_is_folded():
 
 def test_raw_cells_are_those_of_nbconvert():
     cells = [new_raw_cell(f"<b>{kind}</b>", metadata={"raw_mimetype": kind}) for kind in ("text/html", "text/latex")]
-    assert [bold.text for bold in slides(export(*cells)[0])("b")] == ["text/html"]
+    soup, warnings = export(*cells)
+    assert [bold.text for bold in slides(soup)("b")] == ["text/html"]
+    assert warnings == ["cell 2: a raw cell of another format is left out, as nbconvert does"]
 
 
 def test_json_is_printed_and_the_richest_form_is_chosen():
     deck = slides(export(shown({"application/json": {"a": [1]}}, {"text/html": "<i>x</i>", "text/plain": "plain"}))[0])
     assert '"a"' in deck.pre.text or '"a"' in deck.select_one("pre.output").text
     assert deck.i.text == "x" and "plain" not in deck.text
+
+
+@pytest.mark.parametrize(
+    "broken", ["<p>text</p></div>", "text <!-- never closed", "<div><b>open", "<style>b {}", "</section></main>"]
+)
+def test_html_that_is_not_whole_harms_no_other_cell(broken):
+    cells = [new_markdown_cell("## A"), new_markdown_cell(broken), shown({"text/html": broken}), new_raw_cell(broken)]
+    deck = slides(export(*cells, new_markdown_cell("## B\n\nrest"))[0])
+    assert [part.h2.text for part in deck("section", recursive=False)] == ["A", "B"] and "rest" in deck.text
+
+
+def test_formulas_in_html_keep_what_follows():
+    source = "<div>If $i<n$ then TAIL</div>\n\n<table><tr><td>$a<b$</td><td>$5</td><td>$6</td></tr></table>"
+    deck = slides(export(new_markdown_cell(source))[0])
+    assert "$i<n$ then TAIL" in deck.text and [cell.text for cell in deck("td")] == ["$a<b$", "$5", "$6"]
+
+
+def test_tables_are_those_of_jupyter():
+    source = "| a | b |\n|---|:--|\n| $P(A|B)$ | $|x|$ |\n| only |\n| 1 | 2 | 3 |\n\n```\n| $P(A|B)$ |\n|---|\n```"
+    deck = slides(export(new_markdown_cell(source))[0])
+    rows = [[cell.text for cell in row("td")] for row in deck.tbody("tr")]
+    assert rows == [[r"$P(A\vert B)$", r"$\vert x\vert $"], ["only", ""], ["1", "2"]]
+    assert "| $P(A|B)$ |" in deck.pre.text
+
+
+def test_errors_without_a_traceback_and_widths_in_percent():
+    error = new_output("error", ename="E", evalue="why", traceback=[])
+    picture = new_output("display_data", {"image/png": PNG}, metadata={"image/png": {"alt": "a dot", "width": "50%"}})
+    nothing = new_output("display_data", {"text/html": "", "text/plain": ""})
+    deck = slides(export(new_code_cell("x", outputs=[error, picture, nothing]))[0])
+    assert deck.select_one("pre.output").text == "E: why" and deck.img["style"] == "max-width: 50%"
+    bundle = {"application/javascript": "1", "text/html": "", "text/plain": ""}
+    assert "only a front end can draw" in refused(shown(bundle))[0]
 
 
 # ---- nbconvert's options, Jupyter Book's tags
@@ -190,6 +225,22 @@ def test_a_notebook_without_slides_is_cut_at_its_headings():
     assert deck("section")[-1].h4 is not None and "a comment" in deck("section")[-2].text
 
 
+@pytest.mark.parametrize(
+    "within",
+    [
+        "<!-- old\n\n## hidden\n\nsecret -->",
+        "<center>\n\n## Big\n\n</center>",
+        "<details><summary>more</summary>\n\n## Answer\n\n</details>",
+        "````md\n```python\n# in\n```\n# in\n````",
+        "~~~\n```\n# in\n~~~",
+    ],
+)
+def test_headings_within_a_block_cut_nothing(within):
+    deck = slides(export(new_markdown_cell(f"# A\n\n{within}\n\nrest\n\n## [B][1]\n\n[1]: https://a.b"))[0])
+    first, second = deck("section", recursive=False)
+    assert "rest" in first.text and "secret" not in first.text and second.a["href"] == "https://a.b"
+
+
 def test_underlined_headings_cut_as_well():
     source = "Title\n=====\n\ntext\n\nPart\n----\n\n| a |\n|---|\n| b |"
     parts = slides(export(new_markdown_cell(source))[0])("section")
@@ -219,6 +270,10 @@ def test_charts_of_plotly_and_altair_are_in_the_deck_and_their_scripts_only_ther
     by_network = shown(CHART._repr_mimebundle_())
     in_colab = shown({"text/html": PLOT.to_html(include_plotlyjs=False, full_html=False)})
     soups = [export(cell)[0] for cell in (plot, vega, by_network, in_colab, new_markdown_cell("# none"))]
+    heat = {"data": [{"type": "heatmap", "z": [[1]]}], "layout": {"title": {"text": "heat of $x$"}}}
+    assert export(shown({"application/vnd.plotly.v1+json": heat}))[1] == [
+        "cell 1: the mathematics in a chart of plotly is shown as its source"
+    ]
     charts = [soup.select_one(".chart") for soup in soups]
     assert [chart and chart["data-chart"] for chart in charts] == ["plotly", "vega", "vega", "plotly", None]
     assert charts[0]["aria-label"] == charts[3]["aria-label"] == "two bars" and charts[1]["aria-label"] == "one <dot>"
@@ -231,10 +286,14 @@ def test_charts_of_plotly_and_altair_are_in_the_deck_and_their_scripts_only_ther
     [
         (
             {"application/vnd.vegalite.v6+json": {"data": {"url": "cars.json"}, "title": "t"}},
-            "fetch its data from cars.json",
+            "a chart would fetch cars.json",
         ),
         ({"application/vnd.plotly.v1+json": {"data": [{"type": "choropleth"}], "layout": {}}}, "maps from the network"),
         ({"application/vnd.plotly.v1+json": {"data": [], "layout": {}}}, "a chart has no title"),
+        (
+            {"application/vnd.plotly.v1+json": {"data": [], "layout": {"images": [{"source": "https://a.b/c.png"}]}}},
+            "a chart would fetch https://a.b/c.png",
+        ),
         ({"application/javascript": "1", "application/vnd.bokehjs_exec.v0+json": ""}, "only a front end can draw"),
         ({"text/html": '<div id="p1" data-root-id="p2"></div>'}, "shows nothing without a front end"),
         ({"text/html": "<script>require(['d3'], f)</script>"}, "a script asks a front end or the network for require("),
@@ -307,10 +366,24 @@ def test_what_was_saved_of_a_widget_that_needs_a_kernel_is_shown_with_a_warning(
     ]
     assert slides(soup).img["alt"] == "a dot" and slides(soup).td.text == "1"
     [line] = warnings
-    assert line.startswith("cell 1: the VBoxModel needs a kernel") and "HBoxModel" in line and "CanvasModel" in line
+    assert line.startswith("cell 1: the VBoxModel needs a kernel") and "without IntSliderModel; the HBoxModel" in line
     assert refused(shown({VIEW: {"model_id": "slider"}, "text/plain": "IntSlider()"}), metadata=metadata)[0].startswith(
         "  cell 1: the widget IntSliderModel needs a kernel"
     )
+
+
+def test_within_a_box_anywidgets_run_and_text_stays():
+    metadata = widgets(
+        box=("TabModel", {"children": ["IPY_MODEL_any", "IPY_MODEL_text", "IPY_MODEL_box", "IPY_MODEL_lost"]}),
+        any=("AnyModel", {"_esm": "export default {}"}),
+        text=("TextareaModel", {"value": "typed"}),
+        broken=("VBoxModel", {"children": None}),
+    )
+    soup, warnings = export(shown({VIEW: {"model_id": "box"}}), metadata=metadata)
+    assert slides(soup).select_one(".widget")["data-model"] == "any" and "typed" in slides(soup).text
+    assert "the TabModel needs a kernel" in warnings[0]
+    for view in ({"model_id": "broken"}, {}):
+        refused(shown({VIEW: view}), metadata=metadata)
 
 
 # ---- refusals
@@ -491,6 +564,29 @@ def test_charts_are_drawn_with_no_network(opened):
 
 
 @pytest.mark.browser
+def test_frames_of_plotly_are_there(opened):
+    chart = {"data": [{"y": [1]}], "layout": {"title": "t"}, "frames": [{"name": "one", "data": [{"y": [2]}]}]}
+    by_html = plotly.graph_objects.Figure(**{**chart, "layout": {"title": {"text": "t"}}}).to_html(
+        include_plotlyjs=False, full_html=False
+    )
+    for bundle in ({"application/vnd.plotly.v1+json": chart}, {"text/html": by_html}):
+        page, errors = opened(shown(bundle))
+        assert errors == []
+        assert page.evaluate("document.querySelector('.js-plotly-plot')._transitionData._frames.length") == 1
+
+
+@pytest.mark.browser
+def test_models_of_one_factory_are_apart(opened):
+    code = """export default () => {
+      let model;
+      return { initialize(given) { model = given.model; }, render({ el }) { el.textContent = model.get("is"); } };
+    }"""
+    metadata = widgets(one=("AnyModel", {"_esm": code, "is": "1"}), two=("AnyModel", {"_esm": code, "is": "2"}))
+    page, errors = opened(*(shown({VIEW: {"model_id": key}}) for key in ("one", "two")), metadata=metadata)
+    assert errors == [] and page.locator(".widget").all_text_contents() == ["1", "2"]
+
+
+@pytest.mark.browser
 def test_modules_of_the_old_style_run(opened):
     code = "export function render({ model, el }) { el.textContent = `is ${model.get('value')}` }"
     metadata = widgets(w=("AnyModel", {"_esm": code, "value": 3}))
@@ -589,14 +685,16 @@ def test_the_export_says_what_did_not_fit_was_not_set_or_failed(chromium):
         *TOO_MUCH["a log"],
         new_markdown_cell(r"## B" + "\n\n" + r"$\nocommand$ and \eqref{lost}", metadata=slide),
         shown({VIEW: {"model_id": "w"}}),
+        shown({"text/html": "<div id='viz'></div><script>nowhere.select('#viz')</script>"}),
     ]
     notebook = new_notebook(cells=cells, metadata=widgets(w=("AnyModel", {"_esm": code})))
     _, resources = LiveSlidesExporter().from_notebook_node(notebook)
-    log, formula, widget = resources["warnings"]
+    log, formula, widget, script = resources["warnings"]
     assert re.fullmatch(r"cell 2: slide 1.1: an output \d+ px tall, scrolls", log)
     assert formula.startswith(r"cell 3: slide 2.1: KaTeX cannot set \nocommand: no command \nocommand; ")
     assert r"no equation has \label{lost}" in formula
     assert widget == "cell 4: slide 2.1: This widget failed: no luck"
+    assert script.startswith("cell 5: slide 2.1: a script failed:") and "nowhere is not defined" in script
     notebook.metadata = widgets(w=("AnyModel", {"_esm": asks}))
     with pytest.raises(SlidesError, match=r"something asks for https://a.b/c.json, which is not in the deck"):
         LiveSlidesExporter().from_notebook_node(notebook)

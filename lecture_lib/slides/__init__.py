@@ -34,9 +34,9 @@ from nbconvert.exporters.html import HTMLExporter
 from traitlets import Bool, default
 
 from lecture_lib.slides.assets import AssetsError, browser_assets, scripts, styles
-from lecture_lib.slides.cells import PLOTLY, STATE, Said, hide, mark, saved_models, settle, slide_type, slides, views
+from lecture_lib.slides.cells import PLOTLY, STATE, hide, mark, saved_models, settle, slide_type, slides, views
 from lecture_lib.slides.look import look
-from lecture_lib.slides.page import finish, markdown
+from lecture_lib.slides.page import Said, balanced, finish, markdown
 
 __all__ = ["AssetsError", "LiveSlidesExporter", "SlidesError", "browser_assets", "talk"]
 
@@ -74,6 +74,7 @@ class LiveSlidesExporter(HTMLExporter):
         yield from super().default_filters()
         yield ("json_script", lambda data: json.dumps(data).replace("<", "\\u003c"))
         yield ("chart_alt", _chart_alt)
+        yield ("balanced", balanced)
 
     @pass_context
     def markdown2html(self, context, source):
@@ -124,6 +125,9 @@ class LiveSlidesExporter(HTMLExporter):
         if self.exclude_notes:
             nb.cells = [cell for cell in nb.cells if slide_type(cell) != "notes"]
         mark(nb)
+        for cell in nb.cells:
+            if cell.cell_type == "raw" and cell.metadata.get("raw_mimetype", "").lower() not in self.raw_mimetypes:
+                self._warned[cell.metadata.number].append("a raw cell of another format is left out, as nbconvert does")
         if not nb.cells:
             self._wrong[0].append("no cell is shown: all are skipped, hidden, or there is none")
         resources["models"] = settle(nb, saved_models(nb), self._wrong, self._warned)

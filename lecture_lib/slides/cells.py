@@ -8,11 +8,12 @@ import copy
 import html
 import json
 import re
-from collections import defaultdict
 
 import nbformat
 from bs4 import BeautifulSoup
 from nbconvert.preprocessors import CoalesceStreamsPreprocessor, TagRemovePreprocessor
+
+from lecture_lib.slides.page import Said, markdown
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 STATE = "application/vnd.jupyter.widget-state+json"
@@ -22,6 +23,7 @@ VEGA = re.compile(r"application/vnd\.vega(lite)?\.v\d+(\.\d+)?\+json")
 _FORMS = ["text/html", "text/markdown", "text/latex", "image/svg+xml"]
 _FORMS += [f"image/{kind}" for kind in ("png", "jpeg", "gif", "webp", "avif", "bmp")]
 _COMPANION = re.compile(r"text/plain|application/vnd\.(google\.colaboratory\.intrinsic|dataresource).*")
+_MAP = re.compile("(scatter|choropleth|density)(geo|map|mapbox)|choropleth")  # of plotly
 _INSTEAD = "show a picture of it, or tag the cell hide-output"
 # our tags, and those of Jupyter Book
 _TAGS = TagRemovePreprocessor(
@@ -105,24 +107,26 @@ def slides(nb) -> list[list[list[dict]]]:
 
 
 def _at_headings(cell) -> list:
-    """A Markdown cell cut before each of its headings, which open slides; any other cell as it is."""
+    """A Markdown cell cut before each of its headings, which open slides; any other cell as it is.
+
+    It is cut only where the parts show what the whole shows: not within code, a comment, or a block of HTML.
+    """
     if cell.cell_type != "markdown":
         return [cell]
-    starts, levels, fenced, at = [0], {}, False, 0
-    lines = cell.source.splitlines(keepends=True)
-    for line, below in zip(lines, [*lines[1:], ""], strict=True):
-        fenced ^= bool(re.match(r" {0,3}(```|~~~)", line))
-        underlined = re.match(r"(===|---)[=-]*\s*$", below) if re.match(r"\w", line) else None
-        heading = None if fenced else re.match(r"(#{1,3})\s", line) or underlined
-        if heading:
-            levels[at] = {"===": 1, "---": 2}.get(heading[1]) or len(heading[1])
-            if at:
-                starts.append(at)
-        at += len(line)
+    source = cell.source
+    named = "\n\n" + "\n".join(re.findall(r"^ {0,3}\[[^\]^]+\]:.*", source, re.M))  # addresses that links refer to
+    found = re.finditer(r"^(?:(#{1,3})\s.*|\S.*\n(=|-)\2{2,}\s*$)", source, re.M)
+    levels = {match.start(): len(match[1] or "") or "=-".index(match[2]) + 1 for match in found}
+    whole = "".join(markdown(source).split())
+    starts = [0]
+    for start in levels:
+        parts = markdown(source[:start] + named) + markdown(source[start:] + named)
+        if start and "".join(parts.split()) == whole:
+            starts.append(start)
     pieces = []
     for start, end in zip(starts, [*starts[1:], None], strict=True):
         piece = copy.deepcopy(cell)
-        piece.source = cell.source[start:end].strip()
+        piece.source = source[start:end].strip() + named.rstrip()
         if level := levels.get(start):
             piece.metadata.slideshow = {"slide_type": "subslide" if level == 3 else "slide"}
         pieces.append(piece)
@@ -159,17 +163,6 @@ def _wrap(cells, opens: str, closes: str) -> None:
 # ---- outputs
 
 
-class Said(defaultdict):
-    """What there is to say about cells, by number, one line for each; 0 is the whole notebook."""
-
-    def __init__(self):
-        super().__init__(list)
-
-    def lines(self) -> list[str]:
-        said = {number: "; ".join(dict.fromkeys(self[number])) for number in sorted(self) if self[number]}
-        return [f"cell {number}: {text}" if number else text for number, text in said.items()]
-
-
 def settle(nb, models: dict, wrong: Said, warned: Said) -> dict:
     """Leaves of each output the form that is shown; gives the models of the widgets that run in the deck, by id."""
     live = {}
@@ -177,7 +170,7 @@ def settle(nb, models: dict, wrong: Said, warned: Said) -> dict:
         number, kept = cell.metadata.number, []
         for output in cell.get("outputs", []):
             for shown in _replaced(output, models, number, warned):
-                if "data" in shown and not _choose(shown, models, number, wrong):
+                if "data" in shown and not _choose(shown, models, number, wrong, warned):
                     continue
                 kept.append(shown)
                 if (view := shown.get("data", {}).get(VIEW)) is not None:
@@ -191,93 +184,106 @@ def settle(nb, models: dict, wrong: Said, warned: Said) -> dict:
 def _replaced(output, models: dict, number: int, warned: Said) -> list:
     """An output, or what was saved of a widget that needs a kernel."""
     view = output.get("data", {}).get(VIEW)
-    if view is None or models.get(view["model_id"], {}).get("model_module") == "anywidget":
+    if view is None or models.get(key := view.get("model_id"), {}).get("model_module") == "anywidget":
         return [output]
     rest = {form: content for form, content in output["data"].items() if form != VIEW}
     bar = re.search(r"\d+%\|.*\|", "".join(rest.get("text/plain", "")))  # of tqdm, whose state is seldom saved
-    found = _static(models, view["model_id"])
+    left_out = set()
+    found = _static(models, key, left_out)
     if not found and (bar or any(form in rest for form in _FORMS)):
-        found = [{**output, "data": rest}]
+        found, left_out = [{**output, "data": rest}], set()
     if not found:
         return [output]
-    name = models.get(view["model_id"], {}).get("model_name", "widget")
-    warned[number].append(f"the {name} needs a kernel, and slides have none: what was saved of it is shown, and stands")
+    name = models.get(key, {}).get("model_name", "widget")
+    less = f", without {', '.join(sorted(left_out))}" if left_out else ""
+    warned[number].append(f"the {name} needs a kernel, and slides have none: what was saved of it is shown{less}")
     return [nbformat.from_dict(one) for one in found]
 
 
-def _static(models: dict, key: str) -> list:
-    """Pictures, tables and text in a widget of ipywidgets and those within it; a progress bar is one line."""
+def _static(models: dict, key: str, left_out: set, above: tuple = ()) -> list:
+    """Pictures, tables and text in a widget of ipywidgets and those within it; a progress bar is one line.
+
+    What shows nothing so is added to `left_out`, by name.
+    """
     model = models.get(key, {"model_name": "", "state": {}})
     name, state = model["model_name"], model["state"]
-    within = [child.removeprefix("IPY_MODEL_") for child in state.get("children", [])]
+    if model.get("model_module") == "anywidget":
+        return [{"output_type": "display_data", "data": {VIEW: {"model_id": key}}, "metadata": {}}]
+    within = [child.removeprefix("IPY_MODEL_") for child in state.get("children") or []]
     if any(models.get(child, {}).get("model_name") == "FloatProgressModel" for child in within):
         words = [models[child]["state"].get("value", "") for child in within if child in models]
         words = [html.unescape(re.sub(r"<[^>]+>", "", word)).strip() for word in words if isinstance(word, str)]
         return [{"output_type": "stream", "name": "stderr", "text": " ".join(filter(None, words))}]
     if name == "OutputModel":
-        inner = [(output, output.get("data", {}).get(VIEW)) for output in state.get("outputs", [])]
-        return [one for output, view in inner for one in (_static(models, view["model_id"]) if view else [output])]
+        inner = [(output, output.get("data", {}).get(VIEW)) for output in state.get("outputs") or []]
+        within = [view.get("model_id") for _, view in inner if view]
+        found = {child: _static(models, child, left_out, (*above, key)) for child in within if child not in above}
+        return [one for output, view in inner for one in (found.get(view.get("model_id"), []) if view else [output])]
     if name == "ImageModel" and (buffers := model.get("buffers")):
         form = f"image/{state.get('format', 'png')}"
         return [{"output_type": "display_data", "data": {form: buffers[0]["data"]}, "metadata": {}}]
-    if name in ("HTMLModel", "HTMLMathModel", "LabelModel") and state.get("value"):
-        form = "text/plain" if name == "LabelModel" else "text/html"
-        return [{"output_type": "display_data", "data": {form: state["value"]}, "metadata": {}}]
-    return [output for child in within for output in _static(models, child)]
+    if isinstance(value := state.get("value"), str) and value.strip():
+        form = "text/html" if name.startswith("HTML") else "text/plain"
+        return [{"output_type": "display_data", "data": {form: value}, "metadata": {}}]
+    if not within and name:
+        left_out.add(name)
+    return [one for child in within if child not in above for one in _static(models, child, left_out, (*above, key))]
 
 
-def _choose(output, models: dict, number: int, wrong: Said) -> bool:
+def _choose(output, models: dict, number: int, wrong: Said, warned: Said) -> bool:
     """Leaves the richest form that a page without a kernel can show; False where there is none, which is said."""
     data = output["data"]
     for form in data:  # JSON of nbformat may have text in lines
         if isinstance(data[form], list) and not form.endswith("json"):
             data[form] = "".join(data[form])
+    data = {form: content for form, content in data.items() if content != ""}
+    if not data:
+        return False  # it shows nothing in Jupyter, either
     if VIEW in data:
-        return _widget_runs(data, models, number, wrong)
-    if "text/html" in data and (chart := _chart_in(data["text/html"])):
-        data.update(chart)
-    for form in data:
-        if (form == PLOTLY or VEGA.fullmatch(form)) and _chart_is_whole(form, data[form], number, wrong):
-            output["data"] = {form: data[form]}
-            return True
-    if (form := next((form for form in _FORMS if form in data), None)) == "text/html":
-        page = BeautifulSoup(data[form], "html.parser")
-        if fault := _html_fault(page, data):
+        output["data"] = {VIEW: data[VIEW]}
+        fault = _widget_fault(data[VIEW], models)
+        if fault:
             wrong[number].append(fault)
-            return False
-    elif form is None:
+        return not fault
+    if chart := _chart_in(data.get("text/html", "")):
+        data.update(chart)
+    fault, shown = None, next((form for form in data if form == PLOTLY or VEGA.fullmatch(form)), None)
+    if shown:
+        fault = _chart_fault(shown, data[shown])
+        if shown == PLOTLY and re.search(r'"(?:text|title)": "[^"]*\$[^"$]+\$', json.dumps(data[shown].get("layout"))):
+            warned[number].append("the mathematics in a chart of plotly is shown as its source")
+    elif shown := next((form for form in _FORMS if form in data), None):
+        fault = _html_fault(BeautifulSoup(data[shown], "html.parser"), data) if shown == "text/html" else None
+    else:
+        shown = "text/plain"
         drawn = [kind for kind in data if not _COMPANION.fullmatch(kind)]
         if drawn == ["application/json"]:
-            data["text/plain"] = json.dumps(data["application/json"], indent=1, ensure_ascii=False)
-        elif drawn or "text/plain" not in data:
-            kind = drawn[0] if drawn else "nothing"
-            wrong[number].append(f"an output is {kind}, which only a front end can draw: {_INSTEAD}")
-            return False
-        form = "text/plain"
-    output["data"] = {form: data[form]}
+            data[shown] = json.dumps(data["application/json"], indent=1, ensure_ascii=False)
+        elif drawn:
+            fault = f"an output is {drawn[0]}, which only a front end can draw: {_INSTEAD}"
+    if fault:
+        wrong[number].append(fault)
+        return False
+    output["data"] = {shown: data[shown]}
     return True
 
 
-def _widget_runs(data: dict, models: dict, number: int, wrong: Said) -> bool:
-    model = models.get(data[VIEW]["model_id"])
+def _widget_fault(view: dict, models: dict) -> str | None:
+    """Why a widget would not run in a deck; None where it runs."""
+    model = models.get(view.get("model_id"))
     if model is None:
-        fault = "a widget has no saved state: execute the notebook with nbclient, or have JupyterLab save widget state"
-    elif model["model_module"] != "anywidget":
-        fault = (
+        return "a widget has no saved state: execute the notebook with nbclient, or have JupyterLab save widget state"
+    if model["model_module"] != "anywidget":
+        return (
             f"the widget {model['model_name']} needs a kernel, and slides have none: "
             "show one from lecture_lib.widgets, or tag its cell hide-output"
         )
-    elif where := fetched_by(model["state"].get("_esm", "")):
-        fault = f"a widget would import {where}: bundle it into _esm"
-    elif css := re.search(r"""@import[^;]*|url\(\s*['"]?(?:https?:)?//[^)]*""", model["state"].get("_css", "")):
-        fault = f"the style of a widget would fetch {css[0][:100]}: embed it in _css"
-    else:
-        output = {VIEW: data[VIEW]}
-        data.clear()
-        data.update(output)
-        return True
-    wrong[number].append(fault)
-    return False
+    code, css = model["state"].get("_esm", ""), model["state"].get("_css", "")
+    if where := fetched_by(code):
+        return f"a widget would import {where}: bundle it into _esm"
+    if where := re.search(r"""@import[^;]*|url\(\s*['"]?(?:https?:)?//[^)]*|^\s*https?://\S+\s*$""", css):
+        return f"the style of a widget would fetch {where[0].strip()[:100]}: embed it in _css"
+    return None
 
 
 _IMPORT = re.compile(
@@ -306,25 +312,23 @@ def _chart_in(page: str) -> dict:
             return {f"application/vnd.vegalite.v{version[1]}+json": spec} if version else {}
         if call := re.search(r"""Plotly\.newPlot\(\s*["'][^"']+["'],\s*(?=\[)""", page):
             data, end = decode(page, call.end())
-            layout, _ = decode(page, page.index("{", end))
-            return {PLOTLY: {"data": data, "layout": layout}}
+            chart = {"data": data, "layout": decode(page, page.index("{", end))[0]}
+            if frames := re.search(r"""Plotly\.addFrames\(\s*["'][^"']+["'],\s*(?=\[)""", page):
+                chart["frames"], _ = decode(page, frames.end())
+            return {PLOTLY: chart}
     except ValueError:  # not JSON after all
         pass
     return {}
 
 
-def _chart_is_whole(form: str, chart: dict, number: int, wrong: Said) -> bool:
-    """Whether a chart needs nothing from the network: data by address, the tiles and outlines of maps."""
-    if form == PLOTLY:
-        kinds = {trace.get("type", "") for trace in chart.get("data", [])}
-        fetched = sorted(kind for kind in kinds if re.search("geo|map|choropleth", kind))
-        fault = fetched and f"plotly draws {fetched[0]} with maps from the network"
-    else:
-        urls = re.findall(r'"url": "((?!data:)[^"]+)"', json.dumps(chart))
-        fault = urls and f"a chart would fetch its data from {urls[0][:100]}: give it the data itself"
-    if fault:
-        wrong[number].append(fault if ":" in fault else f"{fault}: show a picture of it")
-    return not fault
+def _chart_fault(form: str, chart: dict) -> str | None:
+    """What a chart would ask of the network: data or pictures by address, the tiles and outlines of maps."""
+    kinds = {trace.get("type", "") for trace in chart.get("data", [])} if form == PLOTLY else set()
+    if maps := [kind for kind in sorted(kinds) if _MAP.fullmatch(kind)]:
+        return f"plotly draws {maps[0]} with maps from the network: show a picture of it"
+    if urls := re.findall(r'"(?:url|source)": "(?!data:)([^" ]*[/.][^" ]*)"', json.dumps(chart)):
+        return f"a chart would fetch {urls[0][:100]}: give it the data itself"
+    return None
 
 
 def _html_fault(page: BeautifulSoup, data: dict) -> str | None:

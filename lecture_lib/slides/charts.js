@@ -9,7 +9,8 @@ for (const element of document.querySelectorAll("[data-chart]")) {
     if (element.dataset.chart === "plotly") {
       const { width = 1100, height = 480 } = chart.layout ?? {};
       const layout = { ...chart.layout, width, height, font: { size: 18, ...chart.layout?.font } };
-      await Plotly.newPlot(place, chart.data, layout, { displaylogo: false, ...chart.config });
+      const config = { displaylogo: false, ...chart.config };
+      await Plotly.newPlot(place, { data: chart.data, layout, config, frames: chart.frames });
     } else {
       await vegaEmbed(place, chart, { actions: false, renderer: "svg" });
     }

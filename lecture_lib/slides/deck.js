@@ -150,6 +150,7 @@ if (/[?&]look\b/.test(location.search)) {
   for (const place of document.querySelectorAll(".widget, .chart")) {
     if (/^This (widget|chart) failed/.test(place.textContent)) add("widget", place, place.textContent.slice(0, 200));
   }
+  for (const [message, script] of window.broken ?? []) add("script", script, `a script failed: ${message}`);
   const refused = new ReportingObserver(() => {}, { types: ["csp-violation"], buffered: true });
   refused.observe();
   for (const { body } of refused.takeRecords()) {
@@ -158,7 +159,7 @@ if (/[?&]look\b/.test(location.search)) {
   const script = document.createElement("script");
   Object.assign(script, { type: "application/json", id: "report" });
   const all = report.map(({ kind, element, what }) => {
-    const { h, v } = (element && Reveal.getIndices(element.closest("section"))) || {};
+    const { h, v } = (element?.closest("section") && Reveal.getIndices(element.closest("section"))) || {};
     const cell = element?.closest("[data-cell]") ?? element?.querySelector("[data-cell]");
     const slide = h === undefined ? "" : `${h + 1}.${(v ?? 0) + 1}`;
     return { kind, what, slide, cell: Number(cell?.dataset.cell ?? 0) };

@@ -6,8 +6,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from lecture_lib.slides.cells import Said
 from lecture_lib.slides.handout import BrowserError, launch
+from lecture_lib.slides.page import Said
+
+NO_BROWSER = 3  # status
 
 
 def look(page: str, wrong: Said, warned: Said) -> None:
@@ -20,9 +22,12 @@ def look(page: str, wrong: Said, warned: Said) -> None:
         deck.write_text(page, "utf-8")
         command = [sys.executable, "-m", "lecture_lib.slides.look", str(deck)]
         done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
+    reason = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
+    if done.returncode == NO_BROWSER:
         warned[0].append(f"not opened in a browser, so nothing is known of what fits, and of mathematics: {reason}")
+        return
+    if done.returncode != 0:
+        wrong[0].append(f"the deck does not start in a browser: {reason}")
         return
     for found in json.loads(done.stdout):
         to = wrong if found["kind"] == "fetch" else warned
@@ -37,7 +42,8 @@ def main(deck: Path) -> None:
             page.goto(f"{deck.as_uri()}?look")
             print(page.locator("#report").text_content(timeout=60_000))
     except BrowserError as error:
-        raise SystemExit(str(error)) from None
+        print(error, file=sys.stderr)
+        raise SystemExit(NO_BROWSER) from None
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import base64
 import mimetypes
 import re
+from collections import defaultdict
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -10,12 +11,21 @@ from bs4 import BeautifulSoup
 from mistune import HTMLRenderer
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 
-from lecture_lib.slides.cells import Said
-
 _NO_ALT = "No description has been provided for this image"  # nbconvert's stopgap
 _MEDIA = {"img", "video", "audio", "source"}
 _FETCHING = ("src", "srcset", "poster", "data", "href", "xlink:href")
 _HEADINGS = re.compile("h[1-6]")
+
+
+class Said(defaultdict):
+    """What there is to say about cells, by number, one line for each; 0 is the whole notebook."""
+
+    def __init__(self):
+        super().__init__(list)
+
+    def lines(self) -> list[str]:
+        said = {number: "; ".join(dict.fromkeys(self[number])) for number in sorted(self) if self[number]}
+        return [f"cell {number}: {text}" if number else text for number, text in said.items()]
 
 
 class _Renderer(IPythonRenderer):
@@ -27,9 +37,58 @@ class _Renderer(IPythonRenderer):
     def text(self, text):
         return super().text(text).replace("$", '<span class="dollar">$</span>')  # else it would begin mathematics
 
+    def block_html(self, html):
+        return super().block_html(re.sub(r"\$[^$\n]+\$", _formula, html))
+
+
+def _formula(found: re.Match) -> str:
+    """A formula within HTML, where its `<` would begin a tag; what has a tag in it is no formula."""
+    return found[0] if re.search(r"</?[a-zA-Z][^<>$]*>", found[0]) else found[0].replace("<", "&lt;")
+
 
 def markdown(source: str, **options) -> str:
-    return MarkdownWithMath(renderer=_Renderer(escape=False, exclude_anchor_links=True, **options)).render(source)
+    """Markdown as a piece of HTML that ends what it begins."""
+    renderer = _Renderer(escape=False, exclude_anchor_links=True, **options)
+    return balanced(MarkdownWithMath(renderer=renderer).render(_with_whole_tables(source)))
+
+
+def balanced(piece: str) -> str:
+    """HTML by itself, as Jupyter parses it: no stray end tag or open comment reaches what comes after it."""
+    return str(BeautifulSoup(piece, "html.parser"))
+
+
+_RULE = re.compile(r"\s*\|?(\s*:?-+:?\s*\|)*\s*:?-+:?\s*\|?\s*")
+_BAR = re.compile(r"(?<!\\)\|")
+
+
+def _with_whole_tables(source: str) -> str:
+    """Tables as JupyterLab reads them, and mistune does not: `|` within a formula, rows with too few or many cells."""
+    lines, fence, columns = source.split("\n"), "", 0
+    for k, line in enumerate(lines):
+        mark = re.match(r" {0,3}(`{3,}|~{3,})", line)
+        if fence or mark:
+            if not fence:
+                fence = mark[1]
+            elif mark and mark[1].startswith(fence) and line.strip() == mark[1]:
+                fence = ""
+            columns = 0
+            continue
+        below = lines[k + 1] if k + 1 < len(lines) else ""
+        if "|" in line and "|" in below and _RULE.fullmatch(below):
+            columns = len(_cells(below))
+        elif not line.strip() or "|" not in line:
+            columns = 0
+        if columns and not _RULE.fullmatch(line):
+            row = re.sub(r"\$[^$]+\$", lambda formula: _BAR.sub(r"\\vert ", formula[0]), line)
+            cells = _cells(row)
+            if row != line or len(cells) != columns:
+                lines[k] = "| " + " | ".join([*cells, *[""] * columns][:columns]) + " |"
+    return "\n".join(lines)
+
+
+def _cells(row: str) -> list[str]:
+    row = row.strip().removeprefix("|")
+    return [cell.strip() for cell in _BAR.split(row[:-1] if row.endswith("|") and row[-2:] != "\\|" else row)]
 
 
 def finish(page: str, folder: Path, attachments: dict, wrong: Said, warned: Said, allow_missing_alt: bool) -> str:

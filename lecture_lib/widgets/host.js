@@ -43,9 +43,7 @@ function createModel(id) {
 }
 
 function load(code) {
-  const url = URL.createObjectURL(new Blob([code], { type: "text/javascript" }));
-  // the old style exports `render` by itself
-  return import(url).then(({ default: widget, ...old }) => (typeof widget === "function" ? widget() : (widget ?? old)));
+  return import(URL.createObjectURL(new Blob([code], { type: "text/javascript" })));
 }
 
 function addStyle(css) {
@@ -73,7 +71,8 @@ async function mount(el) {
   const { model, widget } = await once(models, el.dataset.model, async () => {
     const model = createModel(el.dataset.model);
     if (model.get("_css")) once(modules, model.get("_css"), () => addStyle(model.get("_css")));
-    const widget = await once(modules, model.get("_esm"), () => load(model.get("_esm")));
+    const { default: made, ...old } = await once(modules, model.get("_esm"), () => load(model.get("_esm")));
+    const widget = typeof made === "function" ? await made() : (made ?? old); // the old style exports `render` by itself
     await widget.initialize?.({ model, signal });
     return { model, widget };
   });
