@@ -1,50 +1,42 @@
-"""Opens a deck in a browser, where there is one, and reads what went wrong there: look.js tells it to `?look`."""
+"""Opens a deck in a browser, where there is one, and reads what went wrong there: deck.js tells it to `?look`."""
 
 import json
-import subprocess
-import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lecture_lib.slides.handout import BrowserError, launch
 from lecture_lib.slides.page import Said
 
-NO_BROWSER = 3  # status
-
 
 def look(page: str, wrong: Said, warned: Said) -> None:
     """Adds to `wrong` what a deck asks of the network, to `warned` what did not fit, was not set, or did not run.
 
-    The browser runs in a process of its own: playwright bears no event loop around it, and a notebook is one.
+    The browser has a thread of its own: playwright bears no event loop around it, and a notebook is one.
     """
-    with tempfile.TemporaryDirectory() as folder:
+    with ThreadPoolExecutor(1) as thread:
+        try:
+            found = thread.submit(_report, page).result()
+        except BrowserError as error:
+            warned[0].append(f"not opened in a browser, so nothing is known of what fits, and of mathematics: {error}")
+            return
+    if found is None:
+        wrong[0].append("opened in a browser, the deck does not start within a minute")
+    for one in found or []:
+        said = (wrong if one["kind"] == "fetch" else warned)[one["cell"]]
+        said.append(f"slide {one['slide']}: {one['what']}" if one["slide"] else one["what"])
+
+
+def _report(page: str) -> list[dict] | None:
+    """What a deck reports; None where it does not."""
+    with tempfile.TemporaryDirectory() as folder, launch() as browser:
+        from playwright.sync_api import TimeoutError  # `launch` says so where it is not installed
+
         deck = Path(folder) / "deck.html"
         deck.write_text(page, "utf-8")
-        command = [sys.executable, "-m", "lecture_lib.slides.look", str(deck)]
-        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
-    reason = (done.stderr.strip() or f"status {done.returncode}").splitlines()[-1]
-    if done.returncode == NO_BROWSER:
-        warned[0].append(f"not opened in a browser, so nothing is known of what fits, and of mathematics: {reason}")
-        return
-    if done.returncode != 0:
-        wrong[0].append(f"the deck does not start in a browser: {reason}")
-        return
-    for found in json.loads(done.stdout):
-        to = wrong if found["kind"] == "fetch" else warned
-        to[found["cell"]].append(f"slide {found['slide']}: {found['what']}" if found["slide"] else found["what"])
-
-
-def main(deck: Path) -> None:
-    """Prints what a deck reports, as JSON."""
-    try:
-        with launch() as browser:
-            page = browser.new_page(viewport={"width": 1280, "height": 720})
-            page.goto(f"{deck.as_uri()}?look")
-            print(page.locator("#report").text_content(timeout=60_000))
-    except BrowserError as error:
-        print(error, file=sys.stderr)
-        raise SystemExit(NO_BROWSER) from None
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+        tab = browser.new_page(viewport={"width": 1280, "height": 720})
+        tab.goto(f"{deck.as_uri()}?look")
+        try:
+            return json.loads(tab.locator("#report").text_content(timeout=60_000))
+        except TimeoutError:
+            return None
