@@ -164,3 +164,53 @@ def expert_block(ax: Axes, n_experts: int = 4, chosen: int = 1) -> Axes:
     ax.set(xlim=(-0.3, 12.4), ylim=(-1.4, 4.1))
     ax.axis("off")
     return ax
+
+
+def ingredients(axes: Sequence[Axes], image) -> Sequence[Axes]:
+    """What a convolution with pooling is made of, on three axes: windows of an image (8, 8), sharing, pooling.
+
+    The same colour and hatch is the same weights.
+    """
+    titles = ["windows: nine neighbours", "+ sharing: one set of weights", "+ pooling: the largest of four"]
+    reaches = [[(1, 1, 3), (4, 4, 3)], [(1, 1, 3), (4, 4, 3)], [(1, 1, 4), (3, 3, 4)]]  # left, top, side
+    cells = [[(2, 2, 1), (5, 5, 1)], [(2, 2, 1), (5, 5, 1)], [(2, 2, 2), (4, 4, 2)]]
+    for k, (ax, title) in enumerate(zip(axes, titles, strict=True)):
+        ax.imshow(image, cmap="gray_r", vmin=0, vmax=2, extent=(0, 8, 8, 0))
+        for line in range(0, 9, 1 + (k == 2)):
+            ax.plot([11, 19], [line, line], color="0.8", lw=0.8)
+            ax.plot([11 + line, 11 + line], [0, 8], color="0.8", lw=0.8)
+        for i, (reach, cell) in enumerate(zip(reaches[k], cells[k], strict=True)):
+            own = i == 1 and k == 0
+            for x, y, side in (reach, (11 + cell[0], *cell[1:])):
+                fill, edge = to_rgba(f"C{int(own)}", 0.35), f"C{int(own)}"
+                ax.add_patch(Rectangle((x, y), side, side, fc=fill, ec=edge, lw=1.8, hatch="//" * own))
+            middle = cell[1] + cell[2] / 2
+            arrow(ax, (reach[0] + reach[2], middle), (11 + cell[0], middle))
+        ax.set(xlim=(-0.3, 19.3), ylim=(8.3, -0.3), aspect="equal")
+        ax.set_title(title, fontsize="medium")
+        ax.axis("off")
+    return axes
+
+
+def patterns(axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Map, windowed map and fold over a list of five, on three axes: one function f at several places."""
+    for ax, title in zip(axes, ["map", "windowed map: a convolution", "fold: a recurrent network"], strict=True):
+        places = range(1, 4) if title[0] == "w" else range(5)
+        for t in range(5):
+            ax.text(t, 0, f"$x_{t}$", ha="center", va="center", fontsize="large")
+        for t in places:
+            box(ax, t - 0.32, 1, 0.64, 0.64, "$f$", colour="C1" if title[0] == "f" else "C0")
+            for source in (t - 1, t, t + 1) if title[0] == "w" else (t,):
+                arrow(ax, (t + 0.8 * (source - t), 0.25), (t + 0.2 * (source - t), 0.97))
+            if title[0] != "f":
+                arrow(ax, (t, 1.67), (t, 2.3))
+                ax.text(t, 2.55, f"$y_{t - 1 if title[0] == 'w' else t}$", ha="center", va="center", fontsize="large")
+        if title[0] == "f":
+            for t in range(6):
+                arrow(ax, (t - 0.68, 1.32), (t - 0.34, 1.32))
+            ax.text(-0.72, 1.32, "$h$", ha="right", va="center", fontsize="large")
+            ax.text(4.7, 1.32, "$h'$", ha="left", va="center", fontsize="large")
+        ax.set(xlim=(-1.1, 5.1), ylim=(-0.4, 2.9), aspect="equal")
+        ax.set_title(title, fontsize="medium")
+        ax.axis("off")
+    return axes

@@ -1,11 +1,6 @@
 """Checks of the exercises on discrete decisions."""
 
-from collections.abc import Callable
-
-import torch
-from torch import Tensor
-
-from lecture_lib.exercises.answers import exercise, normal
+from lecture_lib.exercises.answers import exercise
 
 
 @exercise([(10, 32), (50, 24), (1, 8), (7, 5)], tolerance=1e-6)
@@ -25,30 +20,4 @@ def block_flops(n_tokens: int, d_model: int) -> dict:
         "the MLP has two layers: D → 4D and 4D → D.": right - 4 * square,
         "that is the cost of one token; the block runs on all of them.": right / n_tokens,
         "each of the T × T pairs costs D multiply-adds, not one.": linear + 2 * once / d_model,
-    }
-
-
-HALVE, BEND = (lambda state, x: state / 2 + x), (lambda state, x: torch.tanh(state - 2 * x.sum()))
-FIRST, XS = torch.tensor([1.0, 2.0]), torch.tensor([[3.0, 1.0], [0.0, 4.0], [5.0, 2.0], [1.0, 1.0]])
-SCANS = [(HALVE, FIRST, XS), (HALVE, FIRST, XS[:1]), (BEND, *normal((3,), (5, 2, 2)))]
-
-
-@exercise(SCANS)
-def scan(step: Callable, state: Tensor, xs: Tensor) -> dict:
-    """A fold that returns every state: step, first state, inputs (T, ...) in, T states out."""
-
-    def states(state: Tensor, xs: Tensor, step: Callable = step) -> Tensor:
-        return torch.stack([state := step(state, x) for x in xs])
-
-    right, first, apart = states(state, xs), state[None], [step(state, x) for x in xs]
-    return {
-        "With a linear step, a scan can run in parallel: state-space models live from that.": right,
-        "that is one state, of a fold; a scan returns the state after each input.": right[-1],
-        "the first state was given; it is not a result.": torch.cat([first, right]),
-        "wanted are the states after each input, not before.": torch.cat([first, right[:-1]]),
-        "every input met the first state: go on from what the step before returned.": apart,
-        "the first state is not used: it is the second argument.": states(0 * state, xs),
-        "the inputs were read from the last to the first.": states(state, xs.flip(0)),
-        "step takes the state first, then the input.": states(state, xs, lambda s, x: step(x, s)),
-        "the states are right, in the wrong order.": right.flip(0),
     }
