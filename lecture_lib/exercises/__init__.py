@@ -10,7 +10,14 @@ from lecture_lib.exercises.adapters import expert_bits, two_in_one
 from lecture_lib.exercises.adaptive_language_model import fixed_sequence, oracle_exit
 from lecture_lib.exercises.answers import NotAttempted, Wrong
 from lecture_lib.exercises.conditional_computation import batch_budget, share_left
-from lecture_lib.exercises.discrete_decisions import block_flops, scan
+from lecture_lib.exercises.discrete_decisions import (
+    block_flops,
+    boundary_slope,
+    hidden_pair,
+    scan,
+    together,
+    tries,
+)
 from lecture_lib.exercises.early_exits import mean_flops, patience_exit
 from lecture_lib.exercises.experts_at_scale import groups, intensity
 from lecture_lib.exercises.gumbel_softmax import fooled, forbid, keep_or_discard, mean_error, surely
