@@ -346,7 +346,7 @@ claim("Training moves the readers, and not the scorer", max(moves[:4]) == 0 < mi
 # Add $t$ to the score of "middle". Loss of image $i$: a **step**. Mean over many images: a **slope**.
 #
 # $$\frac{d}{dt} \text{(mean loss)} \;=\; \underbrace{\text{mean of all slopes}}_{0} \;+\;
-# \underbrace{\text{share that changes, per unit of } t}_{\ge\, 0} \;\times\;
+# \underbrace{\text{share that changes, per unit}}_{\ge\, 0} \;\times\;
 # \underbrace{\text{mean jump}}_{\text{gives the sign}}$$
 #
 # More score for the middle: images change *to* it. It has the best reader: on average their loss should fall. So we
@@ -396,14 +396,14 @@ check("boundary_slope", 1 / 4 * (0.5 - 1.7))
 
 # %% slideshow={"slide_type": "-"}
 measured = {}
-print("  nudge   choices that change (loss falls, rises)   change / nudge   standard error")
+print("  nudge  choices that change  loss falls   rises   change / nudge   standard error")
 for nudge in (1e-8, 1e-4, 1e-3, 1e-2, 1e-1):
     jump = loss_at(scores + nudge * towards_middle) - loss_at(scores)  # (100, 540)
     by_scorer = jump.mean(1) / nudge
     slope, error = by_scorer.mean().item(), by_scorer.std().item() / 10  # 10 = √100
     fall, rise = (jump < 0).sum().item(), (jump > 0).sum().item()
     measured[nudge] = fall, rise, slope, error
-    print(f"{nudge:7g}{fall + rise:14,}{f'({fall:,}, {rise:,})':>22}{slope:+20.3f}{error:17.3f}")
+    print(f"{nudge:7g}{fall + rise:21,}{fall:12,}{rise:8,}{slope:+17.3f}{error:17.3f}")
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: the two factors of the slope, and the claims
@@ -420,15 +420,15 @@ claim("Nothing changes for a nudge of 1e-8", measured[1e-8][:2] == (0, 0), slope
 claim(
     "For 0.01 and 0.1 the slope is negative, by more than three standard errors",
     all(m[2] < -3 * m[3] for m in (measured[1e-2], measured[1e-1])),
-    at_0_01=measured[1e-2][2],
-    at_0_1=wide,
+    at_a_hundredth=measured[1e-2][2],
+    at_a_tenth=wide,
 )
 claim("More than twice as many losses fall as rise", fall > 2 * rise, fall=fall, rise=rise)
 claim(
     "The error is more than four times larger for 0.001 than for 0.1",
     measured[1e-3][3] > 4 * error,
-    at_0_001=measured[1e-3][3],
-    at_0_1=error,
+    at_a_thousandth=measured[1e-3][3],
+    at_a_tenth=error,
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -745,8 +745,8 @@ check("block_flops", block_flops_solution)
 # ## Half of the FLOPs: half of the time? · optional
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** Each kind executes about half of the FLOPs, with another random half for each image. Which are nearly
-# twice as fast as the whole network?
+# **Predict.** Each kind executes about half of the FLOPs, with another random half for each image. Which take about
+# half of the time, or less?
 #
 # <details><summary>A. All three.</summary>
 #
@@ -767,10 +767,10 @@ check("block_flops", block_flops_solution)
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# We count FLOPs and measure time on all 540 test images, for another half *by image*. To see where time is lost, we
-# also measure the *same half for all* images, and a network that *has* only that half: two blocks, or blocks with two
-# heads and half an MLP in one matrix each. (For patches the last two are the same.) The decisions are given: a linear
-# scorer would add about a thousandth of the FLOPs (2,048 for 32 parts).
+# We count FLOPs and measure time on all 540 test images, for another half *by image*, and for a network that *has* only
+# half: eight patches, two blocks, or blocks with two heads and half an MLP in one matrix each. To see where block
+# sparsity loses time, there is one step between: the *same* parts for all images, each in its own matrix, added up. The
+# decisions are given: a linear scorer would add about a thousandth of the FLOPs (2,048 for 32 parts).
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -903,11 +903,11 @@ text = "; ".join(f"{kind}: " + ", ".join(f"{v[i]:.2f}" for v in series.values())
 show(fig, f"Bars: share of FLOPs, and of time by image, for the same half for all, and for half a network. {text}.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# All three execute half of the FLOPs. For patches and blocks the time falls with the count. Block sparsity with a
-# decision by image saves little or nothing by the clock. Two causes, taken away one after the other: with the *same*
-# parts for all images, the collecting of rows for each part is gone, and it is faster; with the parts in *one* matrix,
-# the many small products are gone, and the time is about half. So a saving on paper has to be *arranged* before it is
-# one on the clock: notebooks 05 and 09.
+# All three execute half of the FLOPs. For patches and blocks the clock roughly follows the count. Block sparsity
+# with a decision by image saves less than it counts. Two causes, taken away one after the other: with the *same* parts
+# for all images, the collecting of rows for each part is gone, and it is faster; with the parts in *one* matrix, the
+# small products are gone too, and it is faster still. So a saving on paper has to be *arranged* before it is one on the
+# clock: notebooks 05 and 09.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Which half? Eight patches of sixteen
@@ -916,9 +916,10 @@ show(fig, f"Bars: share of FLOPs, and of time by image, for the same half for al
 # Does it matter *which* half runs? One live look: a random half by image, for each kind of sparsity.
 
 # %% slideshow={"slide_type": "skip"}
+kept = keep.nonzero()[:, 1].reshape(n, 8)
 with torch.no_grad():
     print(f"whole network  {accuracy(net(images)):.2f}")
-    print(f"half of the patches, at random  {accuracy(drop_patches(net, images, dropped)):.2f}")
+    print(f"half of the patches, at random  {accuracy(drop_patches(net, images, kept)):.2f}")
     print(f"half of the blocks,  at random  {accuracy(skip_blocks(net, images, run)):.2f}")
     print(f"half of the parts,   at random  {accuracy(switch_parts(net, images, on)):.2f}")
 
@@ -965,11 +966,12 @@ def bars_of_five(ax, values, colours, label):
     ax.set_yticks(np.arange(0, 1.01, 0.2))
 
 
-def name_colours(fig):
+def name_colours(fig, *colours):
     """What the three colours of these bars mean."""
     names = {"C0": "chosen by image", "C1": "the same for all images", "C2": "trained with a fixed half"}
-    squares = [plt.Rectangle((0, 0), 1, 1, fc=colour) for colour in names]
-    fig.legend(squares, names.values(), frameon=False, ncols=3, loc="outside upper center", fontsize="small")
+    squares = [plt.Rectangle((0, 0), 1, 1, fc=colour) for colour in colours]
+    meant = [names[colour] for colour in colours]
+    fig.legend(squares, meant, frameon=False, ncols=3, loc="outside upper center", fontsize="small")
 
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
@@ -981,7 +983,7 @@ for_all["removed\none by one"] = of("patches", "removed one by one")
 trained = {"trained\nso": np.array([e["test"] for e in best["8 patches"]])}
 fig, ax = plt.subplots(figsize=(10, 4.1))
 bars_of_five(ax, by_image | for_all | trained, ["C0"] * 3 + ["C1"] * 3 + ["C2"], "")
-name_colours(fig)
+name_colours(fig, "C0", "C1", "C2")
 ax.text(-0.4, dense.mean() + 0.02, "all 16 patches", color="0.3", fontsize="small")
 ax.set_title(f"dots: five networks; {record['label']}", fontsize="small", color="0.3", pad=2)
 show(
@@ -996,6 +998,11 @@ show(
 patches = {rule: of("patches", rule) for rule in best["whole"][0]["patches"]}
 random_half, found, eight = of("by image", "input", 1), patches["removed one by one"], trained["trained\nso"]
 surprising, varied, ink = (patches[rule] for rule in ("most surprising", "most varied", "most ink"))
+spread = cut(data.train_x[:1000].std(0).unsqueeze(0)).sum(-1)[0]
+claim(
+    "The patches that vary most are the two middle columns",
+    sorted(spread.topk(8).indices.tolist()) == [k for k in range(16) if k % 4 in (1, 2)],
+)
 claim(
     "Random patches lose about half of the accuracy",
     0.4 < random_half.mean() / dense.mean() < 0.6,
@@ -1035,11 +1042,11 @@ claim(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Which half runs matters a great deal, at equal cost. But look at the controls. "Keep where the ink is" sounds right,
-# and is no better than chance. "Most surprising" looks at each image, and on average does no better than one fixed set;
-# a fixed set that was searched for is ahead in four networks of five. And a network *trained* with eight fixed patches
-# loses nothing against the whole one. So on these easy digits half of the patches is enough, and a decision by image
-# has to beat *that*. This does not show that it cannot: none of these rules was learnt, and the whole network never
-# practised with missing patches (notebook 05).
+# and is no better than a random half. "Most surprising" looks at each image, and on average does no better than one
+# fixed set; a fixed set that was searched for is ahead in four networks of five. And a network *trained* with eight
+# fixed patches loses nothing against the whole one. So on these easy digits half of the patches is enough, and a
+# decision by image has to beat *that*. This does not show that it cannot: none of these rules was learnt, and the whole
+# network never practised with missing patches (notebook 05).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Which half? Two blocks of four · optional
@@ -1056,8 +1063,8 @@ pairs = {pair: of("blocks", "".join(str(int(str(k) in pair)) for k in range(4)))
 two = np.array([e["test"] for e in best["2 blocks"]])
 fig, ax = plt.subplots(figsize=(10, 3.9))
 bars_of_five(ax, pairs | {"trained\nso": two}, ["C1"] * 6 + ["C2"], "which two blocks run")
-ax.text(6.4, dense.mean() + 0.1, "line: all four", ha="right", color="0.3", fontsize="small")
-name_colours(fig)
+ax.text(-0.4, dense.mean() + 0.02, "all four blocks", color="0.3", fontsize="small")
+name_colours(fig, "C1", "C2")
 ax.set_title(f"dots: five networks; {record['label']}", fontsize="small", color="0.3", pad=2)
 show(
     fig,
