@@ -196,8 +196,8 @@ torch.testing.assert_close(readers.state_dict(), twin.state_dict())
 # We compare: always the same band; argmax of the untrained scorer; and a *ceiling* that counts an image as right if any
 # of the three readers is right. The ceiling knows the answer when it chooses, and counts lucky guesses; nobody can
 # promise it. A fairer target is a scorer that was taught with all three losses of each training image in hand (its loss
-# is $\sum_k \pi_k \, \text{loss}_k$ with $\pi = \text{softmax}(s)$; notebook 02 explains it). And one rival without
-# any decision: a small classifier of the *whole* image.
+# is $\sum_k \pi_k \, \text{loss}_k$ with the probabilities $\pi = \text{softmax}(s)$; notebook 02 explains it). And one
+# rival without any decision: a small classifier of the *whole* image.
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -767,14 +767,13 @@ check("block_flops", block_flops_solution)
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# We count FLOPs and measure time on all 540 test images, for another half *by image*, and for a network that *has* only
-# half: eight patches, two blocks, or blocks with two heads and half an MLP in one matrix each. To see where block
+# We count FLOPs and measure time in a batch of 180 images, for another half *by image*, and for a network that *has*
+# only half: eight patches, two blocks, or blocks with two heads and half an MLP in one matrix each. To see where block
 # sparsity loses time, there is one step between: the *same* parts for all images, each in its own matrix, added up. The
 # decisions are given: a linear scorer would add about a thousandth of the FLOPs (2,048 for 32 parts).
 
-
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Prepare: decisions by image, the same for all, and networks of half the size
+# @title Prepare: blocks of half the size, and parts that are added up
 class HalfBlock(nn.Module):
     """The first two heads and two slices of a block: matrices of half the size."""
 
@@ -815,36 +814,39 @@ def sum_of_parts(net, images, on):  # on: 8 truth values, the same for all block
     return net.head(net.body.norm(x).mean(1))
 
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Prepare: what is measured, and that equal decisions give equal results
 first_two, first_parts = torch.tensor([1.0, 1, 0, 0]), torch.tensor([1.0, 1, 0, 0, 1, 1, 0, 0])
 fewer = with_blocks(net, net.body.blocks[:2])
 narrower = with_blocks(net, [HalfBlock(block) for block in net.body.blocks])
 whole_network = lambda net, images, _: net(images)  # noqa: E731
-dropped = torch.rand(n, 16).argsort(-1)[:, :8]
+few, m = images[:180], 180
+dropped = torch.rand(m, 16).argsort(-1)[:, :8]
 ways = {
     ("whole", ""): (whole_network, net, None),
     ("input", "by image"): (drop_patches, net, dropped),
-    ("input", "half a network"): (drop_patches, net, dropped[:1].expand(n, 8)),
-    ("layer", "by image"): (skip_blocks, net, at_random(n, 4)),
+    ("input", "half a network"): (drop_patches, net, dropped[:1].expand(m, 8)),
+    ("layer", "by image"): (skip_blocks, net, at_random(m, 4)),
     ("layer", "half a network"): (whole_network, fewer, None),
-    ("block", "by image"): (switch_parts, net, random_parts(n)),
+    ("block", "by image"): (switch_parts, net, random_parts(m)),
     ("block", "same for all"): (sum_of_parts, net, first_parts.tolist()),
     ("block", "half a network"): (whole_network, narrower, None),
 }
 with torch.no_grad():
-    torch.testing.assert_close(skip_blocks(net, images, first_two.expand(n, 4)), fewer(images))
-    same_parts = switch_parts(net, images, first_parts.expand(n, 4, 8))
-    torch.testing.assert_close(same_parts, narrower(images))
-    torch.testing.assert_close(same_parts, sum_of_parts(net, images, first_parts.tolist()))
+    torch.testing.assert_close(skip_blocks(net, few, first_two.expand(m, 4)), fewer(few))
+    same_parts = switch_parts(net, few, first_parts.expand(m, 4, 8))
+    torch.testing.assert_close(same_parts, narrower(few))
+    torch.testing.assert_close(same_parts, sum_of_parts(net, few, first_parts.tolist()))
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess", "varies"]
 # @title Open after your guess: FLOPs and milliseconds, and the claims
 with torch.no_grad():
-    flops = {name: count_flops(f, model, images, z) / n for name, (f, model, z) in ways.items()}
+    flops = {name: count_flops(f, model, few, z) / m for name, (f, model, z) in ways.items()}
     times = dict.fromkeys(ways, np.inf)
-    for _ in range(3):  # the calmest moment of three rounds
+    for _ in range(5):  # the calmest moment of five rounds
         for name, (f, model, z) in ways.items():
-            times[name] = min(times[name], wall_time(f, model, images, z, min_seconds=0.1).low)
-print("                           FLOPs an image   share    ms for 540 images   share")
+            times[name] = min(times[name], wall_time(f, model, few, z, min_seconds=0.1).low)
+print("                           FLOPs an image   share    ms for 180 images   share")
 for name in ways:
     counted, took = flops[name], times[name]
     print(f"{' '.join(name):25}{counted:16,.0f}{counted / flops['whole', '']:8.2f}", end="")
@@ -903,11 +905,11 @@ text = "; ".join(f"{kind}: " + ", ".join(f"{v[i]:.2f}" for v in series.values())
 show(fig, f"Bars: share of FLOPs, and of time by image, for the same half for all, and for half a network. {text}.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# All three execute half of the FLOPs. For patches and blocks the clock roughly follows the count. Block sparsity
-# with a decision by image saves less than it counts. Two causes, taken away one after the other: with the *same* parts
-# for all images, the collecting of rows for each part is gone, and it is faster; with the parts in *one* matrix, the
-# small products are gone too, and it is faster still. So a saving on paper has to be *arranged* before it is one on the
-# clock: notebooks 05 and 09.
+# All three execute half of the FLOPs. For patches and blocks the clock roughly follows the count. Block sparsity with a
+# decision by image takes longer than either, and may take longer than the whole network. Two causes, taken away one
+# after the other: with the *same* parts for all images, the collecting of rows for each part is gone, and it is faster;
+# with the parts in *one* matrix, the small products are gone too, and it is faster still. (Other batch sizes give other
+# shares.) So a saving on paper has to be *arranged* before it is one on the clock: notebooks 05 and 09.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Which half? Eight patches of sixteen
