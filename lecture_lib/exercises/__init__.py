@@ -18,7 +18,13 @@ from lecture_lib.exercises.architecture_and_types import (
     steps_of_the_fold,
 )
 from lecture_lib.exercises.conditional_computation import batch_budget, share_left
-from lecture_lib.exercises.discrete_decisions import block_flops
+from lecture_lib.exercises.discrete_decisions import (
+    block_flops,
+    boundary_slope,
+    hidden_pair,
+    together,
+    tries,
+)
 from lecture_lib.exercises.early_exits import mean_flops, patience_exit
 from lecture_lib.exercises.experts_at_scale import groups, intensity
 from lecture_lib.exercises.gumbel_softmax import fooled, forbid, keep_or_discard, mean_error, surely
