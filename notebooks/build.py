@@ -68,7 +68,6 @@ FIRST_EDITION = {
     "00_start_here",
     "01_discrete_decisions",
     "03_reinforce",
-    "04_sparse_choices",
     "05_conditional_computation",
     "06_early_exits",
     "07_adaptive_language_model",
