@@ -1,7 +1,9 @@
 """Find the digit, notebook 04: dense and sparse ways to choose, 1,000 steps each, and what a cut of weights leaves.
 
 The criterion: of each way the rate with the highest accuracy on validation scenes at the end, mean over seeds, with the
-weights as in training (of a way with noise, without it). Cuts are set on validation scenes, too.
+weights as in training (of a way with noise, without it). Cuts are set on validation scenes, too. Where the best rate is
+at an end of the grid, one beyond it was worse: 0.015 for softmax (the record of notebook 02), 0.0003 for sparsemax with
+scores × 30 (0.76 on test scenes, mean of five seeds).
 """
 
 from functools import cache, partial
