@@ -605,7 +605,7 @@ show(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Left: the loss is the gap between the curve and the line of the truth; the gap changes by the difference of the two
 # slopes, $z - t$. From a lead of 1 on the two are one line: the loss is exactly 0. Right: the losses of the three maps.
-# That of sparsemax is 0 from a margin of 1 on, like the hinge loss of a support vector machine, but smooth.
+# That of sparsemax is 0 from a lead of 1 on, like the hinge loss of a support vector machine, but smooth.
 #
 # **And nothing is dead.** If the right option has weight 0, its gradient is $0 - 1$: as strong as can be.
 
@@ -757,12 +757,13 @@ spent = {way: 9 * score + end(way, "patches in training").mean() * classify for 
 times = spent["softmax"] / spent["sparsemax"]
 means = {way: end(way).mean() for way in alphas}
 claim(
-    "The accuracies of the three maps lie within 0.02 of each other",
-    max(means.values()) - min(means.values()) < 0.02,
-    lowest=min(means.values()),
-    highest=max(means.values()),
+    "The three mean accuracies differ by less than the seeds of any of the three maps",
+    max(means.values()) - min(means.values()) < min(np.ptp(end(way)) for way in alphas),
+    means_differ_by=max(means.values()) - min(means.values()),
+    seeds_by=min(np.ptp(end(way)) for way in alphas),
 )
-claim("Sparsemax gives less than 2 patches a weight", end("sparsemax", "patches").mean() < 2)
+patches = end("sparsemax", "patches").mean()
+claim("Sparsemax gives fewer than two patches a weight", patches < 2, patches=patches)
 claim("With the scorer, sparsemax needs 2.1 to 2.3 times fewer FLOPs in training", 2.1 < times < 2.3, times_fewer=times)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -848,10 +849,11 @@ for name, (a, size) in rows.items():
     print(f"{name:25}" + "".join(f"{value:7.3f}" for value in a) + f"{a.mean():8.3f}{size:10.2f}")
 shares = np.mean([entry["shares of 1 to 9 patches"] for entry in runs["sparsemax"]], 0)
 print("sparsemax, shares of scenes with 1, 2, 3, more patches:", *shares[:3].round(2), shares[3:].sum().round(2))
-gaps = end("sparsemax").mean() - np.array([equal.mean(), once.mean()])
+gaps = end("sparsemax").mean() - np.array([rows[name][0].mean() for name in list(rows)[1:4]])
 claim("Sparsemax and a softmax cut to as many patches are equal to within 0.01", abs(gaps[0]) < 0.01, ahead=gaps[0])
-claim("Softmax's largest weight alone is behind by 0.01 to 0.03", 0.01 < gaps[1] < 0.03, behind=gaps[1])
-claim("Sparsemax gives more than two patches a weight in less than 15 % of the scenes", shares[2:].sum() < 0.15)
+claim("So are sparsemax and the two largest weights of softmax", abs(gaps[1]) < 0.01, ahead=gaps[1])
+claim("Softmax's largest weight alone is behind by 0.01 to 0.03", 0.01 < gaps[2] < 0.03, behind=gaps[2])
+claim("Fewer than one in ten scenes get three patches or more", shares[2:].sum() < 0.1, share=shares[2:].sum())
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # At equal size sparsemax and the cut softmax are level, and so are its two largest weights. So **at test time the zeros
@@ -898,6 +900,16 @@ for noise in (0, 0.5):
 # @title The claims about sets
 gap = sets["sparsemax", 0]["truth named"] - sets["softmax, cut", 0]["truth named"]
 claim("Without noise, sets of equal size: the truth is in as often, to within 0.005", abs(gap) < 0.005, difference=gap)
+grown = [sets[name, 0.5]["classes"] - sets[name, 0]["classes"] for name in ("sparsemax", "softmax, cut")]
+claim("With noise, the sets of both grow, by less than one class", 0 < min(grown) and max(grown) < 1, most=max(grown))
+right = [sets[name, 0.5]["truth named, of single ones"] for name in ("sparsemax", "softmax, cut")]
+alone = [sets[name, 0.5]["a single class"] for name in ("sparsemax", "softmax, cut")]
+claim(
+    "With noise, sparsemax has fewer single classes, and they are right more often",
+    alone[0] < alone[1] and right[0] > right[1],
+    right=right[0],
+    right_of_cut=right[1],
+)
 noisy_truth = {name: sets[name, 0.5]["truth named"] for name in ("sparsemax", "softmax, cut")}
 claim("With noise, both miss the truth more than five times as often", all(
     1 - value > 5 * (1 - sets[name, 0]["truth named"]) for name, value in noisy_truth.items()
@@ -905,7 +917,7 @@ claim("With noise, both miss the truth more than five times as often", all(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Without noise the two are level again: sparsemax names 1.2 classes, and the truth is nearly always among them; a
-# softmax, cut to sets of that size, does the same. With noise on the pixels all sets grow, but far too little: the
+# softmax, cut to sets of that size, does the same. With noise on the pixels both sets grow, but far too little: the
 # truth is missed in three of ten images. **A set is no guarantee.** (A threshold with one: notebook 07.) Single classes
 # are right a little more often with sparsemax under noise, but it also names fewer of them.
 
@@ -991,7 +1003,7 @@ def infer(evaluate, choose, f, optimizer, x, label):  # test time
 # @title Measure: dense against sparse, and print
 ways = {"shared": (dense, gathered), "own": (mix, mix_sparse)}
 faster, fewer = {}, {}
-print("milliseconds             training step: dense  sparse  ratio     test: dense  sparse  ratio    FLOPs")
+print("milliseconds             training step: dense  sparse  ratio     test: dense  sparse  ratio   FLOPs of test")
 for kind, evaluate in ways.items():
     for n in (64, 1024):
         for width in (64, 256, 1024):
@@ -1043,7 +1055,7 @@ show(
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
 # @title The claims about the clock
-claim("Width 64, 64 scenes: sparse is no more than 1.2 times as fast", max(small) < 1.2, clock=True, best=max(small))
+claim("Width 64, 64 scenes: sparse is slower", max(small) < 1, clock=True, times_as_fast=max(small))
 claim("Width 256, 1,024 scenes: sparse is faster", min(middle) > 1, clock=True, least=min(middle))
 claim("Width 1,024, 1,024 scenes: sparse is more than twice as fast", min(large) > 2, clock=True, least=min(large))
 
@@ -1105,8 +1117,8 @@ claim(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # With a sparse start sparsemax is clearly behind, though softmax bears the same scale well. The table says why it may
 # be: after 100 steps the digit has a weight in fewer than half of the scenes; in the others no gradient says "look
-# there". But the network is **slow, not shown to be stuck**: the curve still rises. Unlike in the toy, all patches
-# share one scorer, and other scenes teach it. From the usual dense start nothing of this was seen.
+# there". But the network is **slow, not shown to be stuck**: the curve still rises. Perhaps because, unlike in the toy,
+# all patches share one scorer, which other scenes teach. From the usual dense start sparsemax ends level with softmax.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A fixed budget: k of K
@@ -1123,7 +1135,8 @@ claim(
 #
 # **Idea. Top-k:** keep the $k$ largest scores, set the others to $-\infty$, and take the softmax. It is what large
 # mixtures of experts do (notebook 08). **Gumbel top-k:** add the Gumbel noise $G$ of notebook 02 first, so that every
-# option has its turn.
+# option has its turn. In both, the weights of those that are taken have a gradient; *which* are taken has none. So the
+# gradient is biased, as that of Gumbel-Softmax is.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The k largest, by hand
