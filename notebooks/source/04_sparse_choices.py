@@ -981,7 +981,7 @@ check("whole_saving", (9 * 4160 + 9 * 9472) / (9 * 4160 + 2 * 9472))  # the scor
 # Now a sweep over the classifier's width and the batch. *Dense*: softmax, all nine patches. *Sparse*: sparsemax, the
 # patches with a weight. Scorer, choice and, in training, Adam's update count in both. Two kinds of options: nine
 # patches share **one classifier** (`dense`, `gathered`), or there are **nine classifiers**, one for each place, run one
-# after the other (`mix` and `mix_sparse` of the library). Each time is a median after a warm-up, the best of three.
+# after the other (`mix` and `mix_sparse` of the library). Each time is the best of several medians, after a warm-up.
 # The zeros are those of the scorer that we just trained; the learning rate is 0, so nothing moves while we measure.
 
 
@@ -1015,8 +1015,9 @@ for kind, evaluate in ways.items():
             pairs = list(zip(evaluate, (softmax, finder.choose), strict=True))
             line = []
             for job in (step, infer):
-                rounds = [[wall_time(job, *pair, *rest, min_seconds=0.02) for pair in pairs] for _ in range(3)]
-                times = np.min(rounds, 0)  # of three medians: another program can only make it slower
+                many = 3 if n * width > 300_000 else 15
+                rounds = [[wall_time(job, *pair, *rest, min_seconds=0.004) for pair in pairs] for _ in range(many)]
+                times = np.min(rounds, 0)  # the best of several medians: another program can only make it slower
                 faster[kind, n, width, job] = times[0] / times[1]
                 line += [f"{1e3 * times[0]:{14 - 1 * (job is step)}.2f}{1e3 * times[1]:8.2f}{times[0] / times[1]:7.2f}"]
                 counts = [count_flops(job, *pair, *rest) for pair in pairs]
