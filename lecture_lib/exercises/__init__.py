@@ -24,7 +24,13 @@ from lecture_lib.exercises.mixture_of_experts import (
     read_the_loss,
 )
 from lecture_lib.exercises.outlook import pareto_front, random_budget
-from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baseline
+from lecture_lib.exercises.reinforce import (
+    best_baseline,
+    enough_samples,
+    leave_one_out_baseline,
+    one_estimate,
+    times_fewer,
+)
 from lecture_lib.exercises.sparse_choices import entmax_15, smallest_lead
 from lecture_lib.exercises.start_here import run_what_is_chosen
 
