@@ -92,7 +92,7 @@ class MovingAverage:
     Reading comes before updating, in one call, as a baseline that has seen its own cost would bias the gradient. The
     first call has nothing to read, and returns the mean of the present costs: for N of them, from independent draws,
     this one estimate is (1 - 1/N) of the gradient on average. A first baseline of 0 would be unbiased, and make it so
-    long that an optimiser such as Adam, which divides by the size of past gradients, is slow for a thousand steps.
+    long that an optimiser such as Adam, which divides by the size of past gradients, is slow for hundreds of steps.
     """
 
     def __init__(self, decay: float = 0.9):

@@ -67,7 +67,6 @@ REPO = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+"
 FIRST_EDITION = {
     "00_start_here",
     "01_discrete_decisions",
-    "03_reinforce",
     "04_sparse_choices",
     "05_conditional_computation",
     "06_early_exits",
