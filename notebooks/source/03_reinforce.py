@@ -64,8 +64,8 @@ seed = setup(0)
 # *Contextual* means that you see an input $x$ before you choose. What is missing from full reinforcement learning:
 # your action does not change the next input, and no cost comes later.
 #
-# **REINFORCE** (Williams 1992) learns such a policy by gradient descent. The advice of the talk is to avoid it. We
-# look for the reasons, measure them, and then ask the other question: where is it the right tool?
+# **REINFORCE** (Williams 1992) learns such a policy by gradient descent. The talk advises against
+# it. We measure why, and ask where it is the right tool all the same.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The score function, in three lines
@@ -747,12 +747,12 @@ torch.testing.assert_close(*losses)
 
 # %% slideshow={"slide_type": "skip"}
 finder, history = train(reinforce, samples=4, lr=5e-3, seed=seed)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Print: by argmax and by sampling, and the claim
 print("step    accuracy by argmax   by a sampled patch   entropy of the choice")
 for row in history:
     print(f"{row['step']:4}{row['accuracy']:22.2f}{row['accuracy, sampled']:21.2f}{row['entropy']:24.2f}")
-
-# %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title The claim about sampled and argmax
 gap = history[-1]["accuracy"] - history[-1]["accuracy, sampled"]
 claim("Argmax is better than sampling, by less than 0.1", 0 < gap < 0.1, gap=gap)
 
@@ -905,6 +905,8 @@ def flops(loss):
     return count_flops(lambda: loss(finder, patches, label).mean().backward()) / len(label)
 
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Print: at equal steps, equal classifications, equal FLOPs
 step_of = {  # classifications and FLOPs, for each scene
     GUMBEL: (9, flops(relaxed)),
     "exact gradient": (9, flops(exact_loss)),
@@ -912,9 +914,6 @@ step_of = {  # classifications and FLOPs, for each scene
     "REINFORCE, S = 1": (1, flops(partial(reinforce, baseline=MovingAverage(0.9)))),
 }
 step_of |= {"REINFORCE, S = 4, bonus": step_of["REINFORCE, S = 4"], "Gumbel-Softmax, bonus": step_of[GUMBEL]}
-
-# %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print: at equal steps, equal classifications, equal FLOPs
 print("                          a step, for each scene        accuracy, looking once, at equal")
 print("                         classifications   FLOPs       steps  classifications   FLOPs")
 cells = {}
@@ -1058,8 +1057,8 @@ show(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # REINFORCE sees one number for all choices together, and to each choice the others are noise: $\sqrt{N}$ times as much.
 # Charge each choice with its own cost, and the growth is gone: the single cost is the cause. Gumbel-Softmax goes back
-# through the network and gives *each* choice its own slope (at temperature 1, with a bias). REBAR, too, uses slopes; its
-# noise grows, from a lower level.
+# through the network and gives *each* choice its own slope (at temperature 1, with a bias). REBAR, too, uses slopes;
+# its noise grows, from a lower level.
 #
 # This is the case against reinforcement learning in modular networks, and a good one: routers decide for every token in
 # every layer, and their cost *is* differentiable.
@@ -1183,7 +1182,7 @@ show(
 #
 # $$\nabla \, \mathbb{E}[\text{cost}] = \mathbb{E}\big[(\text{cost}(k) - b)\, \nabla \log \pi_k\big]$$
 #
-# - Try an option; make it likelier if it did better than usual.
+# - Try an option; raise its probability if it did better than usual.
 # - It needs one option and no slope. It has no bias.
 # - "Usual" is the baseline: never from the draw itself, and with a fair start.
 # - Noise grows with the number of choices under one cost: there, follow the talk's advice.
