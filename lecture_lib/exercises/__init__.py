@@ -38,7 +38,13 @@ from lecture_lib.exercises.mixture_of_experts import (
     read_the_loss,
 )
 from lecture_lib.exercises.outlook import pareto_front, random_budget
-from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baseline
+from lecture_lib.exercises.reinforce import (
+    best_baseline,
+    enough_samples,
+    leave_one_out_baseline,
+    one_estimate,
+    times_fewer,
+)
 from lecture_lib.exercises.sparse_choices import (
     entmax_15,
     inclusion,
