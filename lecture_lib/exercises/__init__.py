@@ -26,7 +26,13 @@ from lecture_lib.exercises.mixture_of_experts import (
 from lecture_lib.exercises.outlook import pareto_front, random_budget
 from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baseline
 from lecture_lib.exercises.sparse_choices import entmax_15, smallest_lead
-from lecture_lib.exercises.start_here import run_what_is_chosen
+from lecture_lib.exercises.start_here import (
+    late_share,
+    run_what_is_chosen,
+    skipped_flops,
+    supported,
+    why_not_faster,
+)
 
 CHECKS = {name: check for name, check in globals().items() if isinstance(check, FunctionType)}
 
