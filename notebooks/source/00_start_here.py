@@ -67,6 +67,9 @@ show(
 # Notebooks differ in two things: what the options are, and how the choice is made and learnt. (Notebook 12 is partly an
 # exception: it averages the *weights* of networks, not their outputs.)
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## The equation, by hand and skipped
+
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The cell writes the equation out, for 540 images and three untrained modules. All images have the scores of the
 # picture; *argmax* gives the largest the weight 1. `mix` of the library is the same sum; `mix_sparse` calls a module
@@ -148,15 +151,13 @@ check("run_what_is_chosen", run_what_is_chosen_solution)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Promise 1: many parameters, the cost of few
 #
-# The talk: *computational cost can be independent of the number of parameters*.
+# The talk: *computational cost can be independent of the number of parameters*. Here: a layer holds 64 networks, the
+# *experts*. Each *token* (a word, a patch: one vector) runs one of them.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** A layer holds 64 networks, the *experts*. Each *token* (a word, a patch: one vector) runs one of them.
-# What does it cost?
-#
-# A reviewer would ask: compared with what? With an ordinary, *dense* layer of the **same FLOPs**, and with one of the
-# **same parameters**. The *router* scores the experts; its FLOPs count, so the first dense layer gets 32 more hidden
-# units. Beside FLOPs we put **seconds**, for 1, 64 and 1,024 tokens at a time.
+# **Question.** What does a token cost? A reviewer would ask: compared with what? With an ordinary, *dense* layer of the
+# **same FLOPs**, and with one of the **same parameters**. The *router* scores the experts; its FLOPs count, so the
+# first dense layer gets 32 more hidden units. Beside FLOPs we put **seconds**, for 1, 64 and 1,024 tokens at a time.
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** 64 experts, and a dense layer of the same FLOPs. Which is faster on the clock?
@@ -527,20 +528,21 @@ check("late_share", 0.3 + 0.1)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Promise 3: many tasks in one network
 #
-# The talk: *very good fit for multi-modal and multi-task problems*. Here: eight tasks that contradict each other. In
-# each, the ten digits have other names.
+# The talk: *very good fit for multi-modal and multi-task problems*. Here: eight tasks. In each, the ten digits have
+# other names.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** One network is to solve all eight tasks; with each image it gets the number of the task. How much should
-# the tasks share? The networks have two layers, 16 hidden units, and about the same FLOPs for one image. They differ in
-# what belongs to one task alone:
-#
-# - **Eight modules:** both layers. Eight small networks, nothing shared.
-# - **Trunk and heads:** the last layer. The first, the *trunk*, is shared; the last layer of a task is its *head*.
-# - **Task as input:** nothing. One network, with the task as eight more inputs.
+# **Question.** One network is to solve all eight; with each image it gets the number of the task. How much should the
+# tasks share? All three networks have two layers, 16 hidden units, and about the same FLOPs for one image. A shared
+# first layer is called a *trunk*, a last layer of a task's own its *head*. The task as input means eight more inputs.
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** Eight modules, or a trunk with eight heads? Same FLOPs; the second has a quarter of the parameters.
+# - **Eight modules:** each task has both layers.
+# - **Trunk and heads:** the first layer is shared, each task has a last.
+# - **Task as input:** all is shared.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Eight modules, or a trunk with heads? Same FLOPs; the second has a quarter of the parameters.
 #
 # <details><summary>A. Modules are much better: the tasks contradict each other.</summary>
 #
@@ -550,7 +552,7 @@ check("late_share", 0.3 + 0.1)
 #
 # <details><summary>B. After a long training they are alike.</summary>
 #
-# **Yes.** And the trunk with heads learns faster: all tasks train its trunk.
+# **Yes.** And the trunk with heads learns faster, perhaps as all tasks train its trunk.
 #
 # </details>
 #
@@ -699,10 +701,10 @@ claim(
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # And the **seconds**? The table has 536 images, 67 of each task: mixed, so that `mix_sparse` has to collect the images
-# of each module, and sorted by task.
+# of each module; and sorted by task, all modules in one product.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
-# @title Print: milliseconds for 536 images, mixed and sorted by task, and the claim
+# @title Print: milliseconds for 536 images, mixed and sorted by task, and the claims
 mixed = torch.randperm(536, generator=torch.Generator().manual_seed(seed))
 parts, small_trunk = [MLP(64, 16, 10) for _ in range(8)], nn.Sequential(nn.Linear(64, 16), nn.ReLU())
 small_heads, wide_mlp = [nn.Linear(16, 10) for _ in range(8)], MLP(72, 128, 10)
@@ -712,12 +714,12 @@ in_a_row = {
     wide_told: lambda x, z: wide_mlp(torch.cat([x, z], -1)),
 }
 print("                              FLOPs an image   ms, mixed   ms, sorted by task")
-ms_mixed = {}
+ms_mixed, ms_sorted = {}, {}
 with torch.no_grad():
     for name, f in in_a_row.items():
         ms_mixed[name] = 1e3 * wall_time(f, x[mixed], z[mixed])
-        ms_sorted = 1e3 * wall_time(tasks.Tasks([0], **tasks.NETWORKS[name]), x.reshape(1, 8, 67, 64))
-        print(f"{name:28}{cost_of_tasks[name]:16,}{ms_mixed[name]:12.2f}{ms_sorted:21.2f}")
+        ms_sorted[name] = 1e3 * wall_time(tasks.Tasks([0], **tasks.NETWORKS[name]), x.reshape(1, 8, 67, 64))
+        print(f"{name:28}{cost_of_tasks[name]:16,}{ms_mixed[name]:12.2f}{ms_sorted[name]:21.2f}")
 claim(
     "Mixed, eight modules take longer than the network with almost 9 times their FLOPs",
     ms_mixed[apart] > ms_mixed[wide_told],
@@ -725,28 +727,36 @@ claim(
     modules=ms_mixed[apart],
     wide=ms_mixed[wide_told],
 )
+claim(
+    "Sorted by task, they take less",
+    ms_sorted[apart] < ms_sorted[wide_told],
+    clock=True,
+    modules=ms_sorted[apart],
+    wide=ms_sorted[wide_told],
+)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# In a mixed batch the modular networks are *slower* than one network of nearly nine times the FLOPs: at this size,
-# collecting rows costs more than multiplying. Here the task is given. When a network has to *find out* which module an
-# input needs, it often finds something worse: notebook 08.
+# In a mixed batch eight modules are *slower* than one network of nearly nine times their FLOPs; sorted, they are
+# faster. And here the task is given: a network that has to *find out* which module an input needs often finds something
+# worse (notebook 08).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Promise 4: additions break nothing
 #
-# The talk: *encapsulation (e.g. better interpretability, model re-use)*. Here: a ninth task arrives. What happens to
-# the other eight?
+# The talk: *encapsulation (e.g. ... model re-use)*. Here: a ninth task arrives.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** We have a trunk with eight heads, trained. How can it learn one more task? Four ways:
-#
-# - **A head** on the trunk, which is *frozen*: it is not trained further. 170 new numbers.
-# - **A module** beside everything, with a first layer of its own. 1,210 new numbers.
-# - **Train on**: a new head, and the trunk learns as well, from images of the new task alone.
-# - **Train on, with old data** (*replay*): all learns, and half of each batch are images of the old tasks.
+# **Question.** We have a trunk with eight heads, trained. How can it learn one more task? Four ways. (*Frozen* means
+# not trained further. With old data, half of each batch are images of old tasks, and everything learns.)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** Which of the four leave all answers to the old tasks as they were, bit for bit?
+# - **A head** on the frozen trunk: 170 new numbers
+# - **A module** beside everything: 1,210 new numbers
+# - **Train on:** a new head, and the trunk learns, too
+# - **Train on, with old data** (*replay*)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Which leave all answers to the old tasks as they were, bit for bit?
 #
 # <details><summary>A. The module only.</summary>
 #
@@ -888,7 +898,7 @@ numbers = {
     ),
     "4  parts": (
         "0",
-        "points forgotten if frozen,\n{:.0f} to {:.0f} if trained on".format(*(100 * f for f in forgotten)),
+        "points forgotten if frozen,\n{:.0f} to {:.0f} without old data".format(*(100 * f for f in forgotten)),
         "holds, also for a\nhead on a trunk",
     ),
 }
@@ -903,6 +913,10 @@ ax.set(xlim=(-0.05, 9.9), ylim=(-0.05, 3.35))
 ax.axis("off")
 show(fig, "; ".join(f"{name}: {' '.join(' '.join(texts).split())}" for name, texts in numbers.items()))
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# - FLOPs are not seconds, a mean is not a bound, and speed is not the limit.
+# - Try the simple rival first: a dense layer, a small network, a trunk with heads.
+
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The first number is of the machine that ran this notebook, with 1,024 tokens; the others are recorded. **1** Many more
 # parameters at equal FLOPs, but more seconds. **2** One network serves many budgets; a small network of the same mean
@@ -910,7 +924,7 @@ show(fig, "; ".join(f"{name}: {' '.join(' '.join(texts).split())}" for name, tex
 # nothing in common, modules are ahead. **4** What is frozen is not forgotten; a head does where the trunk fits, a
 # module where it does not.
 #
-# So the promises are worth something, and each has a simple rival. Whoever reports a saving has to say: beside what?
+# So the promises are worth something, and each has a simple rival. Who reports a saving has to say: beside what?
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The catch: a choice has no gradient
@@ -932,7 +946,7 @@ print("argmax, has it any? ", hard.requires_grad)
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # With softmax the scores can learn, but every module runs. With argmax one module runs, but the scores cannot learn.
-# **The lecture is about having both.**
+# **The hard part is to have both.** That is where we go next.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # When a score moves a little, argmax does not move: its gradient is zero almost everywhere. In the talk's words:
@@ -954,22 +968,22 @@ print("argmax, has it any? ", hard.requires_grad)
 #
 # | core path | the k options | the choice | to read | to run |
 # |---|---|---|---|---|
-# | [01](01_discrete_decisions.ipynb) discrete decisions | anything | argmax | 35 min | 45 s |
+# | [01](01_discrete_decisions.ipynb) discrete decisions | anything | argmax | 34 min | 45 s |
 # | [02](02_gumbel_softmax.ipynb) Gumbel-Softmax | a patch | noise, temperature | 35 min | 30 s |
 # | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 45 s |
-# | [06](06_early_exits.ipynb) early exits | an exit | confidence | 40 min | 55 s |
+# | [06](06_early_exits.ipynb) early exits | an exit | confidence | 41 min | 55 s |
 # | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
-# | [10](10_adapters.ipynb) adapters and modalities | an adapter | by task, by token | 60 min | 40 s |
-# | [14](14_outlook.ipynb) outlook | all of them | all of them | 50 min | 50 s |
+# | [10](10_adapters.ipynb) adapters and modalities | an adapter | by task, by token | 66 min | 40 s |
+# | [14](14_outlook.ipynb) outlook | all of them | all of them | 56 min | 50 s |
 #
 # | optional | the k options | the choice | to read | to run |
 # |---|---|---|---|---|
 # | [04](04_sparse_choices.ipynb) sparse choices | a patch | exact zeros | 35 min | 25 s |
-# | [05](05_conditional_computation.ipynb) conditional computation | keep or drop | gates, top-k | 40 min | 50 s |
-# | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 35 min | 50 s |
-# | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 40 min | 30 s |
-# | [12](12_merging.ipynb) merging | networks | mixed weights | 45 min | 35 s |
-# | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 35 min | 30 s |
+# | [05](05_conditional_computation.ipynb) conditional computation | keep or drop | gates, top-k | 42 min | 50 s |
+# | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 33 min | 50 s |
+# | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 38 min | 30 s |
+# | [12](12_merging.ipynb) merging | networks | mixed weights | 50 min | 35 s |
+# | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 31 min | 30 s |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### How to read
@@ -1024,16 +1038,6 @@ print("argmax, has it any? ", hard.requires_grad)
 # | $B$, $T$, $D$, $H$ | size of a batch, length of a sequence, width, width of a hidden layer |
 # | $L$ | loss; $L_\text{task}$ and $L_\text{balance}$ are its parts |
 # | $\sigma$ | **sigmoid**, 1/(1 + exp($-x$)) |
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## To take home
-#
-# $$y = \sum_k z_k \, f_k(x) \qquad z = \text{choice}(s), \quad s = \text{score}(x)$$
-#
-# - Zeros in $z$ save work only if the module does not run.
-# - FLOPs are not seconds, a mean is not a bound, and speed is not the limit.
-# - Try the simple rival first: a small dense layer, a small network, a trunk with heads.
-# - The hard part is to *learn* a choice. That is where we go next.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
