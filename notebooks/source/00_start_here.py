@@ -399,6 +399,9 @@ for name in small_nets:
     print(f"{values[2]:.3f}, {values[3]:.3f}     {lead[name].min():+.3f} to {lead[name].max():+.3f}")
 whole_net = [static("full", step).mean() for step in ("300", "900")]
 print(f"8, 24, 48 (full)  {with_exits.flops('full')[0] / 1e6:7.2f}              {whole_net[0]:.3f}, {whole_net[1]:.3f}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about exits and static networks
 mean_lead = [values.mean() for values in lead.values()]
 claim(
     "At three costs, exits and the static network are within 0.015 of each other, mean of five seeds",
@@ -993,7 +996,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # need it. The lines below its title say what takes how long. Most networks are trained before your eyes; 07 and 10 load
 # weights that this project trained.
 #
-# **Predictions and exercises.** Guess before you click: a wrong guess that you notice teaches more than a right
+# **Exercises and predictions.** Guess before you click: a wrong guess that you notice teaches more than a right
 # sentence that you read. Exercises check your answer and name the likely mistake; the solution is folded below. **What
 # needs a kernel:** running code, and checking answers. Text, figures, predictions and sliders work without one.
 
@@ -1001,7 +1004,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # ### How to teach · optional
 #
 # `make slides` writes a deck for each notebook, and `talk.html`, the whole story in 45 minutes. A deck is one file that
-# needs no network and no kernel; its sliders work, and `S` opens the speaker's notes. Where a slide says **Predict**,
+# needs no network and no kernel; its sliders work, and `S` opens the speaker's notes. Where a slide says *Predict*,
 # wait for hands; the next key shows the answer. Two hours: 01, 02 and 08, with exercises in class. A course: the core
 # path, a notebook a week.
 #
