@@ -1046,7 +1046,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # ## Sources
 #
 # - S. Scardapane, *Designing efficient and modular neural networks*, talk, 4 October 2023: the four motivations.
-# - R. Caruana, *Multitask Learning*, Machine Learning 28, 1997: a shared layer, an output for each task.
+# - R. Caruana, *Multitask Learning*, Machine Learning 28, 1997: tasks learnt together on a shared representation.
 # - M. McCloskey, N. J. Cohen, *Catastrophic Interference in Connectionist Networks*, Psychology of Learning and
 #   Motivation 24, 1989: networks that train on forget.
 # - N. Shazeer et al., *Outrageously Large Neural Networks: The Sparsely-Gated Mixture-of-Experts Layer*, ICLR 2017.
