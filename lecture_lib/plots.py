@@ -105,6 +105,33 @@ def arrow(ax: Axes, start: tuple[float, float], end: tuple[float, float], *, col
     return ax
 
 
+def equation(ax: Axes, image, scores: Sequence[float], z: Sequence[float]) -> Axes:
+    """y = Σ_k z_k · f_k(x) for three options: an image, its scores, their weights; what has no weight does not run."""
+    mid = 1.6
+    ax.imshow(image, cmap="gray_r", extent=(0, 1.2, mid - 0.6, mid + 0.6))
+    ax.text(0.6, mid - 0.75, "input $x$", ha="center", va="top")
+    box(ax, 1.9, mid - 0.45, 1.2, 0.9, "score")
+    arrow(ax, (1.3, mid), (1.85, mid))
+    ax.text(4.0, 3.05, "scores $s$", ha="center")
+    box(ax, 4.9, mid - 0.45, 1.2, 0.9, "choice")
+    ax.text(6.85, 3.05, "weights $z$", ha="center")
+    for k, (score, weight) in enumerate(zip(scores, z, strict=True)):
+        y = 2.6 - k
+        arrow(ax, (3.15, mid), (3.75, y), colour="0.6")
+        ax.text(4.0, y, f"{score:g}", ha="center", va="center")
+        arrow(ax, (4.25, y), (4.85, mid), colour="0.6")
+        arrow(ax, (6.15, mid), (6.65, y), colour="0.6")
+        ax.text(6.85, y, f"{weight:g}", ha="center", va="center", weight="bold" if weight else "normal")
+        box(ax, 7.5, y - 0.38, 1.5, 0.76, f"$f_{k}(x)$", on=bool(weight))
+        if weight:
+            arrow(ax, (9.05, y), (9.6, mid))
+    ax.text(9.75, mid, "$y$", va="center")
+    ax.text(8.25, 0.0, "dashed: not run", ha="center", va="top", color="0.3", fontsize="small")
+    ax.set(xlim=(-0.1, 10.1), ylim=(-0.3, 3.4))
+    ax.axis("off")
+    return ax
+
+
 def dispatch(ax: Axes, p: np.ndarray) -> Axes:
     """How a layer of experts handles N tokens by their best expert: probabilities (N, E) in.
 

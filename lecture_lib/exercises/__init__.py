@@ -52,7 +52,13 @@ from lecture_lib.exercises.sparse_choices import (
     sparsemax_threshold,
     whole_saving,
 )
-from lecture_lib.exercises.start_here import run_what_is_chosen
+from lecture_lib.exercises.start_here import (
+    late_share,
+    run_what_is_chosen,
+    skipped_flops,
+    supported,
+    why_not_faster,
+)
 
 CHECKS = {name: check for name, check in globals().items() if isinstance(check, FunctionType)}
 
