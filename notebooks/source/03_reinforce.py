@@ -964,9 +964,9 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Three axes, three winners. **By steps** Gumbel-Softmax: it learns from nine patches in each scene. **By
-# classifications** REINFORCE with one sample. **By FLOPs** nobody: the scorer runs on all nine patches in both. So it
-# depends on the price of an option. For a classifier as cheap as ours there is no reason to prefer REINFORCE; for
-# options that are far more expensive than their scores, the middle panel counts.
+# classifications** REINFORCE with one sample. **By FLOPs** nobody, if both have the bonus or neither: the scorer runs
+# on all nine patches in both. So it depends on the price of an option. For a classifier as cheap as ours there is no
+# reason to prefer REINFORCE; for options that are far more expensive than their scores, the middle panel counts.
 #
 # All of this is one task, one small network, and three learning rates.
 
