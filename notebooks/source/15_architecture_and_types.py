@@ -353,17 +353,22 @@ def draw(ax, names, kinds):
 # @title Draw: networks on moved digits, recorded
 short = {"MLP": "MLP", "windows": "windows", "windows + pooling": "windows\n+ pooling"}
 short |= {"windows + sharing": "windows\n+ sharing", both: "windows\n+ sharing\n+ pooling"}
-fig, axes = plt.subplots(1, 2, figsize=(10, 4.1), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.1), sharey=True, gridspec_kw={"width_ratios": [6, 5]})
 budgets = [f"equal parameters, {size[both] / 1000:.1f} thousand", f"equal FLOPs, {work[both] / 1000:.0f} thousand"]
 for ax, names, title in zip(axes, (SMALL, [*WIDE[1:], WIDE[0]]), budgets, strict=True):
     values = {short[name.removesuffix(", wide")]: final(name) for name in names}
     if names is SMALL:
         values["no\nneighbours"] = final("no neighbours")
     dots = draw_one_each(ax, values, marked=short[both])
+    ax.tick_params(axis="x", labelsize="x-small")
     ax.set_title(title, fontsize="medium")
 axes[0].set(ylabel="test accuracy, moved digits")
 axes[0].legend(dots[:1], ["one seed; bars: mean of five"], frameon=False, loc="upper left", handletextpad=0.1)
-fig.suptitle(f"500 steps, each at its best rate; {record['label']}", fontsize="small", color="0.3")
+fig.suptitle(
+    f"500 steps, each at its best rate; {record['label']}, and {beyond['minutes']:.0f} more",
+    fontsize="small",
+    color="0.3",
+)
 show(
     fig,
     "Test accuracy on moved digits. With equal parameters: MLP, windows, windows with pooling and windows with sharing "
@@ -801,6 +806,10 @@ def learn(part, network, run, lr=5e-3):  # only `part` of the network learns
     generator = torch.Generator().manual_seed(1000 * seed + run)
     stream = batches(data.train_x, data.train_y, generator=generator)
     fit(part, lambda images, label: F.cross_entropy(network(images), label), stream, steps=300, lr=lr)
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Here both halves of each network learn; the four begin at four starts.
 
 
 # %% slideshow={"slide_type": "skip"}
