@@ -314,6 +314,8 @@ def mean(name, kind="moved"):
     return final(name, kind).mean()
 
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Two ways to draw five seeds
 def draw_one_each(ax, values, marked=""):
     """A bar for each label with a dot for each seed; `values`: label -> the accuracy of five seeds."""
     for i, (label, five) in enumerate(values.items()):
