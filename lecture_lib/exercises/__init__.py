@@ -26,6 +26,7 @@ from lecture_lib.exercises.mixture_of_experts import (
 from lecture_lib.exercises.outlook import pareto_front, random_budget
 from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baseline
 from lecture_lib.exercises.sparse_choices import (
+    dead_loss,
     entmax_15,
     inclusion,
     smallest_lead,
