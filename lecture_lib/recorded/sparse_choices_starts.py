@@ -42,4 +42,4 @@ def run(seed: int, way: str, lr: float, steps: int = 1000) -> dict:
 
 
 def small() -> dict:
-    return {"seed": 0, "way": "softmax first, scores × 30", "lr": 3e-3, "steps": 200}
+    return {"seed": 0, "way": "softmax first, scores × 30", "lr": 1e-3, "steps": 110}

@@ -1156,7 +1156,7 @@ claim("There, with one classifier, faster than counted", shared > counted, clock
 # ## Dead options in a real task
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** In the toy, sparsemax dies behind a lead. And when a network learns?
+# **Question.** In the toy, sparsemax dies. And in a network?
 #
 # **Experiment.** The same task, steps and rates. With *scores × 30* the untrained sparsemax is sparse. (The scorer's
 # gradient is 30 times as large, too.) Beside it: softmax × 30; softmax × 90, whose largest weight is at the start as
@@ -1369,8 +1369,7 @@ claim(
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **The coins** (*conditional Poisson*). Toss a coin for each option, with odds $e^{s_k}$; throw away all tosses that do
-# not show exactly two heads. With $p_k$ for heads, a subset has $\prod_{\text{in}} p_k \prod_{\text{out}} (1 - p_k) =
-# \prod_{\text{in}} \frac{p_k}{1 - p_k} \cdot \text{constant}$: it goes by the *product* of its odds $e^{s_k}$.
+# not show exactly two heads. The probability of a subset is proportional to the *product* of its $e^{s_k}$:
 #
 # | subset | ab | ac | ad | bc | bd | cd | sum |
 # |---|---|---|---|---|---|---|---|
@@ -1379,7 +1378,11 @@ claim(
 # | in it: c | | 4 | | 2 | | 1 | 7 |
 #
 # How often an option is in, is its **marginal** (or inclusion probability): for a it is $16/21$, for c $7/21$. The four
-# marginals sum to 2, as two are always in. The race takes a more often: $0.81$.
+# marginals sum to 2, as two are always in.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Why the product: with $p_k$ for heads, $\prod_{\text{in}} p_k \prod_{\text{out}} (1 - p_k) = \prod_{\text{in}}
+# \frac{p_k}{1 - p_k} \cdot \text{constant}$, and the odds are $e^{s_k}$. The race takes a more often: $0.81$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: how often is it in? ★☆☆ 4 min · optional
