@@ -717,7 +717,7 @@ ordered = ordered.mean(0)
 print(f"softmax after 300 steps: its largest weight is {ordered[0]:.2f}, its two largest {ordered[:2].sum():.2f}")
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# One seed says little. The next figures are **recorded**: five seeds, 1,000 steps, three learning rates, of which the
+# The next figures are **recorded**: five seeds, 1,000 steps, three learning rates, of which the
 # best on validation scenes is shown.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -1186,7 +1186,7 @@ show(
 )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print: dense, sharp and sparse starts in numbers, and the claims
+# @title Print: dense, sharp and sparse starts in numbers
 
 
 @torch.no_grad()
@@ -1215,6 +1215,9 @@ for name in names:
     a = "".join(f"{value:8.3f}" for value in ends_of)
     spread = f"{end(name).min():9.3f} to {end(name).max():.3f}"
     print(f"{name:28}{sharp[name]:7.2f}{inside[0]:7.2f}{inside[1]:10.2f}   {a}{spread}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about the starts
 sparse, blunt, sharper, first = (
     end(name)
     for name in (
@@ -1244,6 +1247,8 @@ gains = [
     mean_end["softmax first, scores × 30"][lr] - mean_end["sparsemax, scores × 30"][lr] for lr in record["grid"]["lr"]
 ]
 claim("It does so at each of the three rates", min(gains) > 0, least=min(gains))
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about rates and steps
 high = {name: mean_end[name][0.01] for name in ("sparsemax, scores × 30", "softmax, scores × 90")}
 claim(
     "At lr 0.01 sparsemax × 30 and softmax × 90 both end below 0.55",
@@ -1476,9 +1481,9 @@ claim("For this squared cost, at these scores, the estimate has another directio
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where sparse choices fail
 #
-# - **Out is out.** No weight, no gradient. Alone a wall; with a shared scorer, slower.
+# - **Out is out.** No weight, no gradient. In the toy a wall, in our network slower.
 # - **Scale decides.** Small scores are dense, large ones sparse.
-# - **A cut softmax may do as well** at test time. Try it first.
+# - **A cut softmax may do as well** at test time.
 # - **Zeros pay for much work**: large modules, large batches.
 # - **The bill varies** from example to example. Top-k fixes it, and adds a jump.
 
