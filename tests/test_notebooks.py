@@ -674,9 +674,23 @@ def test_the_command_line_ends_with_one_message():
         build.main(["execute", "nope"])
 
 
-def test_the_first_notebook_and_the_readme_agree_on_times():
+ROW = r"\]\((?:notebooks/)?(\w+)\.ipynb\).*\| (\S+(?: to \d+)?) min \| (\d+) s \|"  # of the map, and of README's table
+
+
+def test_the_map_of_the_first_notebook_and_the_readme_agree_on_times():
     start = (ROOT / "notebooks/source/00_start_here.py").read_text("utf-8")
-    told = dict(re.findall(r"\]\((\w+)\.ipynb\) (\d+) s", start))
-    readme = dict(re.findall(r"\]\(notebooks/(\w+)\.ipynb\).*\| (\d+) s \|", (ROOT / "README.md").read_text("utf-8")))
+    told = {name: seconds for name, _, seconds in re.findall(ROW, start)}
+    readme = {name: seconds for name, _, seconds in re.findall(ROW, (ROOT / "README.md").read_text("utf-8"))}
     readme.pop("00_start_here")
     assert told == readme and set(told) == {path.stem for path in NOTEBOOKS} - {"00_start_here"}
+
+
+def test_the_map_says_the_minutes_that_the_notebooks_say():
+    rows = re.findall(ROW, (ROOT / "notebooks/source/00_start_here.py").read_text("utf-8"))
+    said = {name: int(minutes) for name, minutes, _ in rows if name not in build.FIRST_EDITION}
+    core = {
+        path.stem: round(build.plan(nbformat.read(path, 4), path.stem)["core"])
+        for path in NOTEBOOKS
+        if path.stem in said
+    }
+    assert {name: said[name] for name in core} == core

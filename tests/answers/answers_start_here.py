@@ -1,4 +1,4 @@
-"""Wrong and right answers to the exercise of notebook 00."""
+"""Wrong and right answers to the exercises of notebook 00."""
 
 import numpy as np
 import torch
@@ -75,5 +75,44 @@ WRONG = {
         "in place": (lambda x, z, f: chosen_rows(x.add_(1), z, f), "changed what it was given"),
         "a sum of all": (lambda x, z, f: chosen_rows(x, z, f).sum(), "should be a tensor of shape (6, 3)"),
     },
+    "skipped_flops": {
+        "without the scorer": (6000, "the scorer looks at each input"),
+        "one module": (torch.tensor(3320.0), "two modules are chosen"),
+        "weights, not FLOPs": (3160, "2 FLOPs for each of its weights"),
+        "all of them": ([24_320], "when all eight modules run"),
+        "all, and no scorer": (24_000, "no scorer"),
+        "a share": (0.26, "should not be 0.26"),
+        "two numbers": ([6000, 320], "one number, it is of shape (2,)"),
+        "a function": (lambda: 6320, "hand over a number"),
+    },
+    "why_not_faster": {
+        "the counter": (0, "FLOPs are equal"),
+        "the router": (1.0, "router runs in the third row"),
+        "sorting": (torch.tensor(3), "sorted in the third row"),
+        "no such statement": (4, "should not be 4"),
+        "two of them": ([2, 3], "one number"),
+        "a text": ("the spread", "one number, it is str"),
+    },
+    "late_share": {
+        "nobody": (0, "holds for each image"),
+        "the last exit": (0.1, "leaves at the second exit"),
+        "the second exit": (torch.tensor(0.3), "those at the last exit"),
+        "in time": (0.6, "images in time"),
+        "the mean": (28, "the mean cost"),
+        "per cent": (40, "should not be 40"),
+    },
+    "supported": {
+        "the limit": (0, "no longer run"),
+        "every design": (2, "a head for each task"),
+        "the cause": (np.int64(3), "nothing was tried without it"),
+        "none": (float("nan"), "should not be nan"),
+        "all": ([0, 1, 2, 3], "one number, it is of shape (4,)"),
+    },
 }
-RIGHT = {"run_what_is_chosen": [masked, by_numpy, by_a_product]}
+RIGHT = {
+    "run_what_is_chosen": [masked, by_numpy, by_a_product],
+    "skipped_flops": [6320, 2 * (20 * 8) + 2 * 2 * (20 * 50 + 50 * 10), torch.tensor([6.32e3])],
+    "why_not_faster": [2, 2.0, np.array([2])],
+    "late_share": [0.4, 0.3 + 0.1, torch.tensor(2 / 5)],
+    "supported": [1, torch.tensor(1), [1]],
+}
