@@ -145,16 +145,16 @@ show(
 # $$\frac{\partial}{\partial p_k} \Big[ \tfrac12 \|p - s\|^2 + \tau \big(\textstyle\sum_i p_i - 1\big) - \sum_i m_i p_i
 # \Big] = p_k - s_k + \tau - m_k = 0$$
 #
-# Where $p_k > 0$, $m_k = 0$, so $p_k = s_k - \tau$. Where $p_k = 0$, $s_k - \tau = -m_k \le 0$. Both lines together are
-# $z_k = \max(s_k - \tau, 0)$. (The problem is convex: no other minimum.)
+# Where $p_k > 0$, $m_k = 0$, so $p_k = s_k - \tau$. Where $p_k = 0$, $s_k - \tau = -m_k \le 0$. Together: $z_k =
+# \max(s_k - \tau, 0)$. (Convex: no other minimum.)
 #
 # **The threshold.** If the $n$ largest scores have a weight, then $\sum (s_k - \tau) = 1$ over these $n$, that is $\tau
 # = (\text{their sum} - 1) / n$. Take the largest $n$ whose $n$-th score is above its own $\tau$. (After a *no* comes no
-# *yes*: the next $\tau$ is a mean of the last $\tau$ and the next score, so not below that score.)
+# *yes*: the next $\tau$ is a weighted mean of the last $\tau$ and the next score, so not below that score.)
 #
-# **With a pencil**, for $1.3, 0.7, 0.2$, sorted. $n = 1$: $\tau = (1.3 - 1) / 1 = 0.3$, below 1.3. $n = 2$: $\tau =
-# (2.0 - 1) / 2 = 0.5$, below 0.7. $n = 3$: $\tau = (2.2 - 1) / 3 = 0.4$, but 0.2 is not above it. So $n = 2$, $\tau =
-# 0.5$, and the weights are $0.8, 0.2, 0$.
+# **With a pencil**, for $1.3, 0.7, 0.2$. $n = 1$: $\tau = (1.3 - 1) / 1 = 0.3$, below 1.3. (0.7 is above it, too: the
+# sum is above 1.) $n = 2$: $\tau = (2.0 - 1) / 2 = 0.5$, below 0.7. $n = 3$: $\tau = (2.2 - 1) / 3 = 0.4$, but 0.2 is
+# not above it. So $n = 2$, and the weights are $0.8, 0.2, 0$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: a threshold on paper ★☆☆ 3 min
@@ -198,7 +198,7 @@ by_hand(s)
 # %% [markdown] slideshow={"slide_type": "notes"}
 # $\langle p, s \rangle = \sum_k p_k s_k$ is the mean score. Alone it is largest in a corner: argmax. $-\Omega$ rewards
 # sharing: it is 0 in a corner and positive elsewhere (an *entropy*, of Tsallis' family). We call the sum of both the
-# **value** of $p$. The number $\alpha$ says how $\Omega$ is shaped. Three members of the family have names:
+# **value** of $p$. The number $\alpha$ says how $\Omega$ is shaped. Three have names:
 #
 # - $\alpha \to 1$ is **softmax**: $\Omega_1 = \sum_k p_k \log p_k$; the derivative $s_k - \log p_k - 1$ has to be the
 #   same for all options, so $p_k$ is proportional to $e^{s_k}$.
@@ -236,8 +236,8 @@ claim(
 # $$\text{softmax: } \log \frac{1 - p}{p} \qquad \text{1.5-entmax: } 2 \big(\sqrt{1 - p} - \sqrt p\big) \qquad
 # \text{sparsemax: } 1 - 2p$$
 #
-# Weight moves to b as long as this is more than the lead. In the picture: where the curve crosses the line of the
-# lead, there is b's weight. Look at the left border.
+# Weight moves to b as long as this is more than the lead. In the picture: where the curve crosses the line of the lead,
+# there is b's weight.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: what the next bit of weight earns
@@ -383,7 +383,7 @@ SparseMaps([1.3, 0.2, 0.7, -0.4, 0.9])
 #
 # **Try.** Lower c: sparsemax drops it first. Then move *all scores ×*: in the two sparse maps, large scores are sparse,
 # small ones give every option a weight. Push d far down, and move it a little: in these two **nothing** else moves.
-# This is a danger; we come to it in "no weight, no gradient".
+# This is a danger, as we will see.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Where the zeros are · optional
@@ -534,14 +534,14 @@ claim("At the scores 18, ½, ½ a step of softmax changes nothing in float32", b
 claim(
     "With 1,000 steps softmax bears a lead that is larger by more than 1.5 than with 100",
     wall["softmax", 1000] > wall["softmax", 100] + 1.5,
-    in_100=wall["softmax", 100],
-    in_1000=wall["softmax", 1000],
+    after_100_steps=wall["softmax", 100],
+    after_1000_steps=wall["softmax", 1000],
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The zero that saves work has a price: the option does not run, so nobody learns what it would have cost. Sparsemax is
 # stuck from a lead of 1 on, 1.5-entmax from 2. Softmax is slow: its gradient shrinks like $e^{-\text{lead}}$, so it
-# needs about $e^{\text{lead}}$ steps, until (at a lead near 18) a step is smaller than the rounding of the scores.
+# needs about $e^{\text{lead}}$ steps, until a step is smaller than the rounding of the scores (as at 18, ½, ½).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A loss for each map
@@ -608,7 +608,8 @@ show(
 # $z$, and has its slope. The loss is the gap to the line of the truth; it changes by $z - t$. **Right.** The loss of
 # sparsemax is exactly 0 from a lead of 1 on, like the hinge loss of a support vector machine, but smooth.
 #
-# **And nothing is dead.** If the right option has weight 0, its gradient is $0 - 1$: as strong as can be.
+# **The right option is never dead.** If it has weight 0, its gradient is $0 - 1$: as strong as can be. $L$ contains its
+# score itself, in $-\langle t, s \rangle$, not only through $z$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The formula in plain PyTorch, for a class as truth (then $\Omega(t) = 0$). It is compared with `fenchel_young_loss` of
@@ -686,7 +687,7 @@ claim("The other three find it, with noise in more than 95 % of the runs", woken
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # So, in this toy: begin with softmax, add noise, or, where a label says which option is right, use the loss of the map.
-# A *hidden* choice, such as a patch, has no label. What of this holds in a network, we measure below.
+# A *hidden* choice, such as a patch, has no label.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Sparse attention: find the digit
@@ -699,8 +700,8 @@ claim("The other three find it, with noise in more than 95 % of the runs", woken
 # sparsemax. At test time nothing changes: the patches with a weight are mixed. (The library's `choose` returns a
 # `Choice`; its `.weights` are $z$. `WAYS` names the ways, `train` trains one.)
 #
-# First live, once and short: 300 steps. Look at how soon the weights become sparse. *Patches*: how many have a weight,
-# on average over test scenes; *digit in*: how often the digit's patch is one of them.
+# First live, 300 steps: look how soon the weights become sparse. *Patches*: how many have a weight, on average over
+# test scenes; *digit in*: how often the digit's patch is one of them.
 
 # %% slideshow={"slide_type": "skip"}
 live = {name: train(**WAYS[name], lr=3e-3, steps=300, every=100, seed=seed) for name in ("softmax", "sparsemax")}
@@ -804,9 +805,9 @@ print("sparsemax at each rate:", *(f"lr {lr:g}: {np.mean(values):.3f}" for lr, v
 # is at its best rate; those of softmax and 1.5-entmax are the largest tried. Softmax mixes nine patches, 1.5-entmax
 # about two, sparsemax fewer, and the digit is nearly always one of them.
 #
-# Untrained scores are small, so nearly **every** patch has a weight. After 100 steps two or three are left. The last
-# column is the mean over training. Counted forward, with the scorer: sparsemax would need 2.2 times fewer FLOPs, if the
-# patches without a weight were not run. (In the record all nine were.)
+# Untrained scores are small, so **most** patches have a weight (live: eight of nine). After 100 steps two or three are
+# left. The last column is the mean over training. Counted forward, with the scorer: sparsemax would need 2.2 times
+# fewer FLOPs, if the patches without a weight were not run. (In the record all nine were.)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The control: cut a softmax
@@ -824,7 +825,7 @@ print("sparsemax at each rate:", *(f"lr {lr:g}: {np.mean(values):.3f}" for lr, v
 #
 # <details><summary>A. It falls by several points: it was trained with all nine</summary>
 #
-# **No.** The weights that are cut are small: in our live softmax the two largest hold most of the sum.
+# **No.** What is cut is probably small: in our live softmax the two largest weights hold most of the sum.
 #
 # </details>
 #
@@ -908,11 +909,11 @@ claim("Fewer than one in ten scenes get three patches or more", shares[2:].sum()
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # At equal size sparsemax and the cut softmax are level, and so are its two largest weights. So **at test time the zeros
-# bring no accuracy here**; they save you the threshold. With one patch alone sparsemax is ahead by about 0.015, but not
-# of a softmax that was trained at its own, lower rate. Not shown: a task in which many scenes need three patches or
-# more; here fewer than one in ten get them.
+# bring no accuracy here**; they save you the threshold. With one patch alone sparsemax is ahead by about 0.015; of a
+# softmax trained at its own, lower rate by only 0.005: not told apart. Not shown: a task in which many scenes need
+# three patches or more; here fewer than one in ten get them.
 #
-# What this cut does not do is save work in *training*: there softmax ran all nine. (Top-2, below, saves it as well.)
+# But this cut saves no work in *training*: there softmax ran all nine. (Top-2, below, does.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Sets of classes · optional
@@ -926,8 +927,8 @@ claim("Fewer than one in ten scenes get three patches or more", shares[2:].sum()
 # digits), five seeds, 1,000 steps. *Softmax, cut*: weights of the softmax network below one threshold for all digits
 # are set to 0, the largest always stays. The threshold is chosen on the validation digits, so that the sets are as
 # large as sparsemax's there. The columns: accuracy; classes in the set, on average; how often it holds the truth; how
-# often it has a single class; and how often that is right. Then the same with noise on the pixels, with the same
-# threshold.
+# often it has a single class; and how often that is right. Then the same with noise of standard deviation 0.5 on the
+# pixels (0 to 1), with the same threshold.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Print: sets of classes, recorded, and the claims
@@ -1000,9 +1001,8 @@ def gathered(x, z, f):
 
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# May we skip **in training**, too? The cell compares the gradients of all parameters, the scorer's as well. They are
-# the same: what was skipped has slope 0 anyway. (A straight-through choice, notebook 02, may not skip: it learns from
-# options that it did not choose.)
+# May we skip **in training**, too? The cell compares all gradients. They are the same: what was skipped has slope 0
+# anyway. (A straight-through choice, notebook 02, may not skip: it learns from options that it did not choose.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Compare the gradients of all parameters
@@ -1019,7 +1019,8 @@ print(f"the gradients of all {sum(slope.numel() for slope in slopes[0]):,} param
 # ### Exercise: count everything ★☆☆ 3 min
 #
 # Sixteen patches. To score one costs 1,000 FLOPs, to classify it 9,000. The scorer sees all; a sparse choice classifies
-# 2 of them, on average. How many times fewer FLOPs has the *whole network* at test time, against classifying all?
+# 2 of them, on average. How many times fewer FLOPs has the *whole network* at test time, against the same network,
+# scorer included, that classifies all?
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 times_fewer = ...
@@ -1037,8 +1038,8 @@ check("whole_saving", (16 * 1000 + 16 * 9000) / (16 * 1000 + 2 * 9000))  # the s
 # A sweep over the classifier's width and the batch. *Dense*: softmax, all nine patches. *Sparse*: sparsemax, sorted as
 # in `by_hand`, and the patches with a weight. Scorer, choice and, in training, backward pass and Adam's step are timed.
 # Nine patches share **one classifier** (`dense`, `gathered`), or there are **nine**, one for each place (`mix` and
-# `mix_sparse` of the library: run all, or those with a weight). Each time is the best of several medians. The zeros are
-# those of the scorer that we just trained; the learning rate is 0, so nothing moves. Below, the parts of a small batch.
+# `mix_sparse` of the library: run all, or those with a weight). The zeros are those of the scorer that we just trained;
+# the learning rate is 0, so nothing moves. Below, the parts of a small batch.
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -1059,7 +1060,8 @@ def infer(evaluate, choose, f, optimizer, x, label):  # test time
 # @title Measure: dense against sparse, and print
 ways = {"shared": (dense, gathered), "own": (mix, mix_sparse)}
 faster, fewer = {}, {}
-print("milliseconds             training step: dense  sparse  ratio     test: dense  sparse  ratio   its FLOPs")
+print("times in milliseconds; FLOPs: how many times fewer, test time")
+print(f"{'':25}training step: dense  sparse  ratio     test: dense  sparse  ratio   FLOPs")
 for kind, evaluate in ways.items():
     for n in (64, 1024):
         for width in (64, 256, 1024):
@@ -1121,36 +1123,40 @@ show(
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
 # @title The claims about the clock
-claim("Width 64, 64 scenes: sparse is at most 1.2 times as fast", max(small) < 1.2, clock=True, most=max(small))
+claim("Width 64, 64 scenes: sparse is at most 1.1 times as fast", max(small) < 1.1, clock=True, most=max(small))
 ours, library = parts["sparsemax by hand"], parts["sparsemax of the library"]
 rows, nine = parts["pick rows and classify"], parts["classify all nine"]
 claim(
-    "There, to pick rows and classify takes at most 1.2 times as long as all nine",
-    rows < 1.2 * nine,
+    "There, to sort, pick rows and classify takes as long as softmax and all nine, to within 20 %",
+    0.8 < (rows + ours) / (nine + parts["softmax"]) < 1.2,
     clock=True,
-    rows=rows,
-    all_nine=nine,
+    sparse=rows + ours,
+    dense=nine + parts["softmax"],
 )
 claim(
-    "The choice takes longer than softmax; in the library more than twice as long again",
-    2 * parts["softmax"] < ours and 2 * ours < library,
+    "A sort takes more than 5 times as long as softmax; the library's choice more than 3 times as long again",
+    5 * parts["softmax"] < ours and 3 * ours < library,
     clock=True,
     softmax=parts["softmax"],
     by_hand=ours,
     library=library,
 )
 claim("Width 256, 1,024 scenes: sparse is faster", min(middle) > 1, clock=True, least=min(middle))
+narrow = min(faster["shared", 1024, 64, job] for job in (step, infer))
+claim("With one classifier of width 64, 1,024 scenes: too", narrow > 1, clock=True, least=narrow)
+wide = min(faster[kind, 64, 1024, job] for kind in ways for job in (step, infer))
+claim("Width 1,024, 64 scenes: sparse is faster", wide > 1, clock=True, least=wide)
 claim("Width 1,024, 1,024 scenes: sparse is more than twice as fast", min(large) > 2, clock=True, least=min(large))
 shared = min(faster["shared", 1024, 1024, job] for job in (step, infer))
 counted = max(fewer.values())
 claim("There, with one classifier, faster than counted", shared > counted, clock=True, least=shared, counted=counted)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **A small batch gains nothing.** At 64 scenes and width 64, as in our training, with one classifier, to pick rows and
-# classify them takes about as long as all nine. On top comes the *choice*: softmax is one operation, a sort is several,
-# and the library's entmax, with its checks, takes longest. With 1,024 scenes it pays from width 256 on; at width 1,024
-# it is more than twice as fast, with one classifier faster than counted (perhaps as less work fits the cache better).
-# All this on one thread of a CPU.
+# **A small batch of small modules gains nothing.** At 64 scenes and width 64, as in our training, with one classifier,
+# at test time, to classify fewer saves about what the sort costs. The other losses we did not separate. The library's
+# entmax, with its checks, takes longest. With 1,024 scenes it pays from width 256 on (with one classifier, from 64),
+# with 64 scenes at 1,024. With both large it is more than twice as fast, with one classifier faster than counted. All
+# on one CPU thread.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Dead options in a real task
@@ -1158,13 +1164,21 @@ claim("There, with one classifier, faster than counted", shared > counted, clock
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** In the toy, sparsemax dies. And in a network?
 #
-# **Experiment.** The same task, steps and rates. With *scores × 30* the untrained sparsemax is sparse. (The scorer's
-# gradient is 30 times as large, too.) Beside it: softmax × 30; softmax × 90, whose largest weight is at the start as
-# large as that of sparsemax × 30; *softmax first*, × 30, sparsemax after 100 steps; top-2, with and without × 30.
+# **Experiment.** The same task, steps and rates. With *scores × 30* the untrained sparsemax is sparse. (Each step of
+# Adam moves the scores about 30 times as far, too: the factor also changes the effective rate.) Beside it: softmax ×
+# 30; softmax × 90, whose largest weight is at the start as large as that of sparsemax × 30; *softmax first*, × 30,
+# sparsemax after 100 steps; top-2, with and without × 30.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: dense, sharp and sparse starts, recorded
-names = ["sparsemax", "top-2", "softmax, scores × 90", "softmax first, scores × 30", "sparsemax, scores × 30"]
+names = [
+    "sparsemax",
+    "top-2",
+    "softmax, scores × 30",
+    "softmax, scores × 90",
+    "softmax first, scores × 30",
+    "sparsemax, scores × 30",
+]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 plots.curves(ax, kept, {name: [entry["accuracy"] for entry in runs[name]] for name in names}, legend=False)
 ax.set(xlabel="training step", ylabel="test accuracy", ylim=(0, 1), xlim=(0, 1000))
@@ -1204,15 +1218,16 @@ def largest(choose, scale=1.0):
 every = {name: (make(), scale) for name, (make, scale) in STARTS.items()}
 every |= {name: (way["choose"], way.get("scale", 1.0)) for name, way in WAYS.items()}
 names = ["softmax", "sparsemax", "top-2", *(name for name in runs if "scores" in name)]
-print("before training: largest weight, digit in; after 100 steps: digit in; at the end: accuracy at each rate")
-print(f"{'':28}largest     in   in, 100   lr 0.001   0.003    0.01   best rate, lowest to highest seed")
+print("before training: largest weight, digit in; after 100 steps: digit in (softmax first: just after the switch);")
+print("at the end: accuracy at each rate, * = picked on validation scenes")
+print(f"{'':28}largest     in   in, 100   lr 0.001    0.003     0.01    at *, lowest to highest seed")
 sharp, rates, mean_end = {name: largest(*every[name]) for name in names}, {}, {}
 for name in names:
     rates[name] = {lr: [e for e in recorded_ways if (e["way"], e["lr"]) == (name, lr)] for lr in record["grid"]["lr"]}
     ends_of = [np.mean([entry["accuracy"][-1] for entry in entries]) for entries in rates[name].values()]
     inside = [np.mean([entry["digit in"][i] for entry in runs[name]]) for i in (0, 1)]
     mean_end[name] = dict(zip(rates[name], ends_of, strict=True))
-    a = "".join(f"{value:8.3f}" for value in ends_of)
+    a = "".join(f"{mean:8.3f}{'* '[lr != runs[name][0]['lr']]}" for lr, mean in mean_end[name].items())
     spread = f"{end(name).min():9.3f} to {end(name).max():.3f}"
     print(f"{name:28}{sharp[name]:7.2f}{inside[0]:7.2f}{inside[1]:10.2f}   {a}{spread}")
 
@@ -1234,9 +1249,18 @@ claim("Softmax × 30 is less sharp by more than 0.2", apart > 0.2, apart=apart)
 gap, of_scale = blunt.mean() - sparse.mean(), blunt.mean() - sharper.mean()
 claim("Sparsemax × 30 ends below softmax × 30 by more than 0.05", gap > 0.05, by=gap)
 claim(
-    "A fifth to a half of that gap is there without zeros: softmax × 90",
-    0.2 < of_scale / gap < 0.5,
-    share=of_scale / gap,
+    "Without the lowest seed of sparsemax × 30, by 0.03 to 0.05",
+    0.03 < blunt.mean() - np.sort(sparse)[1:].mean() < 0.05,
+    by=blunt.mean() - np.sort(sparse)[1:].mean(),
+)
+by_rate = [mean_end["softmax, scores × 30"], mean_end["softmax, scores × 90"], mean_end["sparsemax, scores × 30"]]
+parts_of = [(b[lr] - q[lr]) / (b[lr] - z[lr]) for b, q, z in [by_rate] for lr in b]
+claim(
+    "At the same rate, a third to four fifths of the gap is there without zeros: softmax × 90",
+    min(parts_of) > 1 / 3 and max(parts_of) < 0.8,
+    across_best_rates=of_scale / gap,
+    least=min(parts_of),
+    most=max(parts_of),
 )
 claim(
     "Softmax first ends above sparse at once, by more than 0.03",
@@ -1246,7 +1270,8 @@ claim(
 gains = [
     mean_end["softmax first, scores × 30"][lr] - mean_end["sparsemax, scores × 30"][lr] for lr in record["grid"]["lr"]
 ]
-claim("It does so at each of the three rates", min(gains) > 0, least=min(gains))
+claim("On average it does so at each of the three rates", min(gains) > 0, least=min(gains))
+
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claims about rates and steps
 high = {name: mean_end[name][0.01] for name in ("sparsemax, scores × 30", "softmax, scores × 90")}
@@ -1257,7 +1282,7 @@ claim(
     softmax=high["softmax, scores × 90"],
 )
 dead_seed = min(entry["accuracy"][-1] for entry in rates["top-2, scores × 30"][0.003])
-claim("Top-2 × 30 at lr 0.003: one seed ends below 0.3", dead_seed < 0.3, accuracy=dead_seed)
+claim("Top-2 × 30 at lr 0.003: one seed ends below 0.2", dead_seed < 0.2, accuracy=dead_seed)
 rise = [
     np.mean([entry["accuracy"][-1] - entry["accuracy"][5] for entry in entries])
     for entries in (runs["sparsemax, scores × 30"], rates["sparsemax, scores × 30"][0.01])
@@ -1265,24 +1290,26 @@ rise = [
 claim(
     "In the last 500 steps sparsemax × 30 gains over 0.1 at its best rate, under 0.05 at lr 0.01",
     rise[0] > 0.1 > 2 * rise[1],
-    best=rise[0],
-    at_0_01=rise[1],
+    at_its_best=rise[0],
+    at_the_largest=rise[1],
 )
-digit = [np.mean([entry["digit in"][i] for entry in runs["sparsemax"]]) for i in (1, -1)]
+out = [1 - np.mean([entry["digit in"][i] for entry in runs["sparsemax"]]) for i in (0, 1, -1)]
 claim(
-    "From the usual start the digit is lost in one of four scenes after 100 steps, at the end in under 1 %",
-    0.7 < digit[0] < 0.8 and digit[1] > 0.99,
-    share=digit[0],
-    end=digit[1],
+    "From the usual start the digit is out in under one of ten scenes, then in a quarter, at the end in under 1 %",
+    out[0] < 0.1 and 0.2 < out[1] < 0.3 and out[2] < 0.01,
+    before_training=out[0],
+    after_100_steps=out[1],
+    at_the_end=out[2],
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **In the toy a dead option is a wall; here a sparse start is slower.** Sparsemax × 30 ends 0.07 behind softmax × 30,
-# and still rises. About a third of that is the scale itself: softmax × 90, as sharp and without a zero, is behind, too.
-# What the rest is due to, we did not separate. Dense first helps, at each rate. Top-2 without a factor begins with two
-# patches and ends near softmax: to begin sparse need not harm. At lr 0.01 sparsemax × 30 stayed flat, near 0.4;
-# softmax × 90 came to 0.5. From the usual start sparsemax loses the digit in a quarter of the scenes after 100 steps,
-# and finds it again, perhaps as all patches share one scorer.
+# **In the toy a dead option is a wall; here a sparse start is slower at its best rate, and stuck in some runs.**
+# Sparsemax × 30 ends 0.07 behind softmax × 30 (0.04 without its lowest seed), and still rises; its rate is the lowest
+# tried. A part of that is the scale itself, a third to four fifths by rate: softmax × 90, as sharp and without a zero,
+# is behind, too. Dense first ends higher, on average at each rate. Why, and what the rest is due to, we did not
+# separate. Top-2 without a factor begins with two patches and ends near softmax: to begin sparse need not harm. Stuck:
+# one seed of top-2 × 30 at lr 0.003, below 0.2; sparsemax × 30 at 0.01, near 0.4. From the usual start the digit is out
+# in 7 % of the scenes, after 100 steps in a quarter, and comes back, perhaps as all patches share one scorer.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A fixed budget: k of K
@@ -1305,8 +1332,8 @@ claim(
 # ## The k largest, by hand
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Top-k in three lines, and the library's `top_k` and `gumbel_top_k`. Compare where the zeros are. (The weights of
-# Gumbel top-2 are the softmax of the *noisy* scores.)
+# Top-k in three lines, and the library's `top_k` and `gumbel_top_k`. (The weights of Gumbel top-2 are the softmax of
+# the *noisy* scores.)
 
 
 # %% slideshow={"slide_type": "-"}
@@ -1325,13 +1352,13 @@ for _ in range(3):
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Two things are worse than with entmax. There is a **jump**: when two scores swap places at the cut, as in $[1, \pm
 # 0.001, 0]$, the weights jump. And with $k = 1$ the one weight is the constant 1, so *no* score gets a gradient. The
-# cell shows both, and then, from the record, both ways **in training**, with two patches from the first step on.
+# cell shows both, then both ways **in training**, recorded.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: the jump, the gradient of top-1, and top-2 in training
 two = torch.tensor([[1.0, 0.001, 0.0], [1.0, -0.001, 0.0]])  # b and c swap places
 jumps = [(choose(two)[0] - choose(two)[1]).abs().max().item() for choose in (partial(top_k_by_hand, k=2), sparsemax)]
-claim("Top-2 jumps by more than 0.2, sparsemax by less than 0.01", jumps[0] > 0.2 > 20 * jumps[1], top_2=jumps[0])
+claim("Top-2 jumps by more than 0.2, sparsemax by less than 0.01", jumps[0] > 0.2 > 20 * jumps[1], jump=jumps[0])
 scores = s.clone().requires_grad_()
 (slope,) = torch.autograd.grad(top_k_by_hand(scores, 1) @ torch.tensor([0.0, 1, 2, 3]), scores)
 claim("Top-1 passes no gradient", bool((slope == 0).all()), largest=slope.abs().max())
@@ -1341,7 +1368,12 @@ for name in ("softmax", "sparsemax", "top-2", "Gumbel top-2"):
     early = np.mean([entry["accuracy"][5] for entry in runs[name]])
     print(f"{name:18}{runs[name][0]['lr']:7g}   {a.mean():.3f} ({a.min():.3f} to {a.max():.3f}){early:22.3f}")
 behind = end("softmax").mean() - np.array([end(name).mean() for name in ("top-2", "Gumbel top-2")])
-claim("Both end within 0.01 of softmax", max(abs(behind)) < 0.01, top_2_behind=behind[0], gumbel_behind=behind[1])
+claim(
+    "Both end within 0.01 of softmax",
+    max(abs(behind)) < 0.01,
+    without_noise_behind=behind[0],
+    with_noise_behind=behind[1],
+)
 slower = np.array(
     [a["accuracy"][5] - b["accuracy"][5] for a, b in zip(runs["top-2"], runs["Gumbel top-2"], strict=True)]
 )
@@ -1354,8 +1386,8 @@ claim(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Two patches from the first step on are enough: both end within 0.01 of softmax (both at the largest rate tried).
-# Gumbel noise brings nothing here; on average it is slower, though not with each seed. Where each option has parameters
-# of its own, as in notebook 08, this may be different.
+# Gumbel noise brings nothing here; on average it is slower, though not with each seed. Where options have parameters of
+# their own (notebook 08), this may differ.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Six subsets, by hand
@@ -1481,10 +1513,10 @@ claim("For this squared cost, at these scores, the estimate has another directio
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where sparse choices fail
 #
-# - **Out is out.** No weight, no gradient. In the toy a wall, in our network slower.
+# - **Out is out.** No weight, no gradient. In the toy a wall, in our network slower, stuck in some runs.
 # - **Scale decides.** Small scores are dense, large ones sparse.
 # - **A cut softmax may do as well** at test time.
-# - **Zeros pay for much work**: large modules, large batches.
+# - **Zeros pay for much work**: large modules or large batches.
 # - **The bill varies** from example to example. Top-k fixes it, and adds a jump.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1498,7 +1530,7 @@ claim("For this squared cost, at these scores, the estimate has another directio
 #
 # - One number in entmax: softmax at $\alpha = 1$, sparsemax at 2, exact zeros beyond 1.
 # - What has weight zero need not run, in training too.
-# - It gets no gradient either: dense first is safer.
+# - It gets no gradient either. In our runs dense first ended higher.
 # - $k$ of $K$: by a race or by coins. Their marginals differ.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
