@@ -46,6 +46,7 @@ from lecture_lib.exercises.reinforce import (
     times_fewer,
 )
 from lecture_lib.exercises.sparse_choices import (
+    dead_loss,
     entmax_15,
     inclusion,
     smallest_lead,

@@ -16,7 +16,7 @@
 # Where it says *Predict*, guess before you click.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Imports, the seed, and two records
+# @title Imports, the seed, and three records
 from functools import partial
 from itertools import combinations
 
@@ -26,18 +26,20 @@ import torch
 import torch.nn.functional as F
 
 from lecture_lib import plots, recorded
-from lecture_lib.choice import gumbel_top_k, softmax, top_k
+from lecture_lib.choice import gumbel_top_k, top_k
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.mixture import mix, mix_sparse
 from lecture_lib.models import MLP
 from lecture_lib.notebook import check, claim, setup, show
-from lecture_lib.recorded.gumbel_softmax import held_out
+from lecture_lib.recorded.gumbel_softmax import Finder, held_out
 from lecture_lib.recorded.sparse_choices import SIZES, WAYS, train
+from lecture_lib.recorded.sparse_choices_starts import WAYS as STARTS
 from lecture_lib.simplex import entmax, fenchel_young_loss, sparsemax
 from lecture_lib.widgets import SparseMaps
 
 seed = setup(0)
 record, class_record = recorded.load("sparse_choices"), recorded.load("sparse_choices_sets")
+starts = recorded.load("sparse_choices_starts")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Softmax never says no
@@ -85,9 +87,8 @@ claim("In float32 the exact 0 comes at a gap of 87 to 105", 87 < gap < 105, gap=
 claim("Where the weight is rounded to 0, its slope is 0, too", slopes[100] == 0 < slopes[20], slope=slopes[100])
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# So: mathematically never; in float32 from a gap of about 104 on (87 where a machine drops the tiniest numbers). That
-# is an accident of rounding. And where $\pi_b$ is 0, so is its slope $\pi_b (1 - \pi_b)$. We want zeros **at ordinary
-# scores**, and we want to know what happens to the gradient.
+# So: mathematically never; in float32 from a gap of about 100 on, an accident of rounding. Where $\pi_b$ is 0, so is
+# its slope $\pi_b (1 - \pi_b)$. We want zeros **at ordinary scores**, and to know what happens to the gradient.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Sparsemax: the nearest point of the simplex
@@ -137,22 +138,23 @@ show(
 # $$z_k = \max(s_k - \tau, 0) \qquad \text{sparsemax: the } \tau \text{ for which } \textstyle\sum_k z_k = 1$$
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Idea.** Minimise $\frac12 \|p - s\|^2$ under two conditions: $\sum_k p_k = 1$, and $p_k \ge 0$. Lagrange's rule adds
-# each condition with a multiplier: $\tau$ for the sum, $m_k \ge 0$ for $p_k \ge 0$, where $m_k$ may be positive only if
-# $p_k = 0$. Then the derivative is set to zero:
+# **Idea.** Minimise $\frac12 \|p - s\|^2$ with $\sum_k p_k = 1$ and $p_k \ge 0$. Lagrange's rule adds each condition
+# with a multiplier: $\tau$ for the sum, $m_k \ge 0$ for $p_k \ge 0$, positive only if $p_k = 0$. Set the derivative to
+# zero:
 #
 # $$\frac{\partial}{\partial p_k} \Big[ \tfrac12 \|p - s\|^2 + \tau \big(\textstyle\sum_i p_i - 1\big) - \sum_i m_i p_i
 # \Big] = p_k - s_k + \tau - m_k = 0$$
 #
-# Where $p_k > 0$, $m_k = 0$, so $p_k = s_k - \tau$. Where $p_k = 0$, $s_k - \tau = -m_k \le 0$. Both lines together are
-# $z_k = \max(s_k - \tau, 0)$. (The problem is convex, so there is no other minimum.)
+# Where $p_k > 0$, $m_k = 0$, so $p_k = s_k - \tau$. Where $p_k = 0$, $s_k - \tau = -m_k \le 0$. Together: $z_k =
+# \max(s_k - \tau, 0)$. (Convex: no other minimum.)
 #
 # **The threshold.** If the $n$ largest scores have a weight, then $\sum (s_k - \tau) = 1$ over these $n$, that is $\tau
-# = (\text{their sum} - 1) / n$. Take the largest $n$ whose $n$-th score is above its own $\tau$.
+# = (\text{their sum} - 1) / n$. Take the largest $n$ whose $n$-th score is above its own $\tau$. (After a *no* comes no
+# *yes*: the next $\tau$ is a weighted mean of the last $\tau$ and the next score, so not below that score.)
 #
-# **With a pencil**, for $1.3, 0.7, 0.2$, sorted. $n = 1$: $\tau = (1.3 - 1) / 1 = 0.3$, below 1.3. $n = 2$: $\tau =
-# (2.0 - 1) / 2 = 0.5$, below 0.7. $n = 3$: $\tau = (2.2 - 1) / 3 = 0.4$, but 0.2 is not above it. So $n = 2$, $\tau =
-# 0.5$, and the weights are $0.8, 0.2, 0$.
+# **With a pencil**, for $1.3, 0.7, 0.2$. $n = 1$: $\tau = (1.3 - 1) / 1 = 0.3$, below 1.3. (0.7 is above it, too: the
+# sum is above 1.) $n = 2$: $\tau = (2.0 - 1) / 2 = 0.5$, below 0.7. $n = 3$: $\tau = (2.2 - 1) / 3 = 0.4$, but 0.2 is
+# not above it. So $n = 2$, and the weights are $0.8, 0.2, 0$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: a threshold on paper ★☆☆ 3 min
@@ -188,16 +190,15 @@ torch.testing.assert_close(by_hand(scores), sparsemax(scores))
 by_hand(s)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## One family: score, less a price for certainty
+# ## One family: score, plus a reward for sharing
 #
 # $$\operatorname{entmax}_\alpha(s) = \arg\max_{p \,\in\, \text{simplex}} \; \langle p, s \rangle - \Omega_\alpha(p)
 # \qquad \Omega_\alpha(p) = \frac{\sum_k p_k^\alpha - 1}{\alpha (\alpha - 1)}$$
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# $\langle p, s \rangle = \sum_k p_k s_k$ is the mean score that the weights $p$ collect. Alone it is largest in a
-# corner: argmax. $\Omega$ is the price of certainty: 0 in a corner, lower inside, so sharing is rewarded. ($-\Omega$
-# is an *entropy*, of Tsallis' family.) The number $\alpha$ says how $\Omega$ is shaped. Three members of the family
-# have names:
+# $\langle p, s \rangle = \sum_k p_k s_k$ is the mean score. Alone it is largest in a corner: argmax. $-\Omega$ rewards
+# sharing: it is 0 in a corner and positive elsewhere (an *entropy*, of Tsallis' family). We call the sum of both the
+# **value** of $p$. The number $\alpha$ says how $\Omega$ is shaped. Three have names:
 #
 # - $\alpha \to 1$ is **softmax**: $\Omega_1 = \sum_k p_k \log p_k$; the derivative $s_k - \log p_k - 1$ has to be the
 #   same for all options, so $p_k$ is proportional to $e^{s_k}$.
@@ -227,7 +228,7 @@ claim(
 # ## Why softmax never reaches zero
 #
 # Two options; b is behind a by some lead. To move weight from a to b **costs** the lead, for each unit of weight. It
-# **earns** what $\Omega$ falls.
+# **earns** the growth of the reward $-\Omega$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Let b have the weight $p$. By differentiating $-\Omega_\alpha$ at $(1 - p, p)$, the next bit of weight earns
@@ -235,8 +236,8 @@ claim(
 # $$\text{softmax: } \log \frac{1 - p}{p} \qquad \text{1.5-entmax: } 2 \big(\sqrt{1 - p} - \sqrt p\big) \qquad
 # \text{sparsemax: } 1 - 2p$$
 #
-# Weight moves to b as long as this is more than the lead. In the picture: where the curve crosses the line of the
-# lead, there is b's weight. Look at the left border.
+# Weight moves to b as long as this is more than the lead. In the picture: where the curve crosses the line of the lead,
+# there is b's weight.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: what the next bit of weight earns
@@ -377,12 +378,12 @@ check("entmax_15", entmax_15_solution)
 SparseMaps([1.3, 0.2, 0.7, -0.4, 0.9])
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Left: the scores, and two thresholds. An option has a weight where its dot is above the line. For sparsemax, what
-# stands out above $\tau$ *is* the weight. A cross marks an exact zero.
+# Left: the scores, and the thresholds of 1.5-entmax and sparsemax. An option has a weight where its dot is above the
+# line. For sparsemax, what stands out above $\tau$ *is* the weight. A cross marks an exact zero.
 #
-# **Try.** Lower c: sparsemax drops it first. Then move *all scores ×*: large scores are sparse, small scores give every
-# option a weight, in each map. Now push d far down, and move it a little: **nothing** else moves. This is a danger, and
-# our next subject.
+# **Try.** Lower c: sparsemax drops it first. Then move *all scores ×*: in the two sparse maps, large scores are sparse,
+# small ones give every option a weight. Push d far down, and move it a little: in these two **nothing** else moves.
+# This is a danger, as we will see.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Where the zeros are · optional
@@ -528,22 +529,24 @@ claim(
     sparsemax=stands["sparsemax"][1],
     entmax=stands["1.5-entmax"][1],
 )
+(moved,) = torch.autograd.grad((at := torch.tensor([18.0, 0.5, 0.5], requires_grad=True)).softmax(-1) @ cost, at)
+claim("At the scores 18, ½, ½ a step of softmax changes nothing in float32", bool((at - moved == at).all()), lead=17.5)
 claim(
     "With 1,000 steps softmax bears a lead that is larger by more than 1.5 than with 100",
     wall["softmax", 1000] > wall["softmax", 100] + 1.5,
-    in_100=wall["softmax", 100],
-    in_1000=wall["softmax", 1000],
+    after_100_steps=wall["softmax", 100],
+    after_1000_steps=wall["softmax", 1000],
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The zero that saves work has a price: the option does not run, so nobody learns what it would have cost. Sparsemax is
-# stuck from a lead of 1 on, 1.5-entmax from 2. Softmax is slow: its gradient shrinks like $e^{-\text{lead}}$, and
-# patience helps (in float32 up to a gap of 104).
+# stuck from a lead of 1 on, 1.5-entmax from 2. Softmax is slow: its gradient shrinks like $e^{-\text{lead}}$, so it
+# needs about $e^{\text{lead}}$ steps, until a step is smaller than the rounding of the scores (as at 18, ½, ½).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A loss for each map
 #
-# Fenchel-Young: what the best $p$ collects, less what the truth $t$ collects.
+# Fenchel-Young: the value of the best $p$, less the value of the truth $t$.
 #
 # $$L_\alpha(s, t) = \underbrace{\max_p \big[ \langle p, s \rangle - \Omega_\alpha(p) \big]}_{\Omega_\alpha^*(s)}
 # + \, \Omega_\alpha(t) - \langle t, s \rangle \qquad \nabla_s L = z - t$$
@@ -553,8 +556,10 @@ claim(
 # cross-entropy does not: it takes the logarithm of a weight, and $\log 0 = -\infty$.
 #
 # **Idea.** Blondel, Martins & Niculae (2020): the truth $t$ is a one-hot vector. The best weights $z =
-# \operatorname{entmax}_\alpha(s)$ collect $\Omega^*(s)$; the truth collects less, and the difference is the loss. It
-# is never negative, and 0 only if $z = t$. For $\alpha = 1$ it *is* the cross-entropy. Its gradient, in four lines:
+# \operatorname{entmax}_\alpha(s)$ have the value $\Omega^*(s)$; what $t$ falls short of it is the loss. It is never
+# negative, as $t$ is one of the $p$ in the maximum, and 0 only if $z = t$, as the best $p$ is the only one ($\Omega$ is
+# strictly convex). For $\alpha = 1$ it *is* the cross-entropy: $\Omega_1^*(s) = \log \sum_k e^{s_k}$ and $\Omega_1(t) =
+# 0$, so $L = \log \sum_k e^{s_k} - s_{\text{label}}$. The gradient, in four lines:
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # 1. $\Omega^*(s)$ is a maximum over all $p$, reached at $p = z$.
@@ -562,11 +567,6 @@ claim(
 #    $\nabla \Omega^*(s) = z$.
 # 3. $\Omega(t)$ does not depend on $s$, and $\langle t, s \rangle$ has the slope $t$.
 # 4. Together: $\nabla_s L = z - t$.
-
-# %% [markdown] slideshow={"slide_type": "skip"}
-# **Line 2 as a picture** (left, two options, sparsemax). For each fixed $p$, $\langle p, s \rangle - \Omega(p)$ is a
-# *straight line* in the scores, with slope $p$. The maximum is the curve along their tops: at each point it touches one
-# line, that of $z$, and so has its slope.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The slope of a maximum
@@ -589,7 +589,7 @@ left.text(
     at - 0.08, -0.42, "L", color="0.1", fontsize="large", ha="right", bbox={"fc": "white", "ec": "none", "pad": 1}
 )
 left.plot(at, (at + 1) ** 2 / 4, "o", color="C0", ms=8)
-left.set(xlabel="lead of a over b", ylabel="collected", ylim=(-1.7, 3.3), xlim=(-1.6, 2))
+left.set(xlabel="lead of a over b", ylabel="value", ylim=(-1.7, 3.3), xlim=(-1.6, 2))
 left.legend(frameon=False, loc="upper left", fontsize="small", borderpad=0)
 margin = torch.linspace(-2, 4, 241)
 pair, truth = torch.stack([margin, torch.zeros_like(margin)], -1), torch.zeros(241, dtype=torch.long)
@@ -603,11 +603,13 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Left: the loss is the gap between the curve and the line of the truth; the gap changes by the difference of the two
-# slopes, $z - t$. From a lead of 1 on the two are one line: the loss is exactly 0. Right: the losses of the three maps.
-# That of sparsemax is 0 from a lead of 1 on, like the hinge loss of a support vector machine, but smooth.
+# **Left, line 2 as a picture.** Two options, sparsemax; b's score is held at 0, and $p$ is a's weight. So the value of
+# a fixed $p$ is a *straight line* in the lead, with slope $p$. Their maximum touches at each point one line, that of
+# $z$, and has its slope. The loss is the gap to the line of the truth; it changes by $z - t$. **Right.** The loss of
+# sparsemax is exactly 0 from a lead of 1 on, like the hinge loss of a support vector machine, but smooth.
 #
-# **And nothing is dead.** If the right option has weight 0, its gradient is $0 - 1$: as strong as can be.
+# **The right option is never dead.** If it has weight 0, its gradient is $0 - 1$: as strong as can be. $L$ contains its
+# score itself, in $-\langle t, s \rangle$, not only through $z$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The formula in plain PyTorch, for a class as truth (then $\Omega(t) = 0$). It is compared with `fenchel_young_loss` of
@@ -617,8 +619,8 @@ show(
 # %% slideshow={"slide_type": "skip"}
 def loss_by_hand(s, label):  # for sparsemax, α = 2
     z = sparsemax(s)
-    collected = (z * s).sum(-1) - (z.square().sum(-1) - 1) / 2  # Ω*(s)
-    return collected - s.gather(-1, label[:, None]).squeeze(-1)
+    value = (z * s).sum(-1) - (z.square().sum(-1) - 1) / 2  # Ω*(s)
+    return value - s.gather(-1, label[:, None]).squeeze(-1)
 
 
 scores, label = 2 * torch.randn(500, 10, requires_grad=True), torch.randint(10, (500,))
@@ -629,13 +631,31 @@ torch.testing.assert_close(slope, sparsemax(scores) - F.one_hot(label, 10))
 dead = torch.tensor([[3.0, 0.0, 0.0]], requires_grad=True)
 torch.autograd.grad(fenchel_young_loss(dead, torch.tensor([2]), 2).sum(), dead)[0]
 
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: the loss of a dead option ★★☆ 3 min
+#
+# Sparsemax, scores $[2, 0.5, 0.3]$; the last option is the truth. Which options have a weight? Give the loss $L_2$. And
+# which sign has the gradient of each score?
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+loss_of_dead = ...
+
+check("dead_loss", loss_of_dead)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+# z = [1, 0, 0], a corner, so Ω(z) = 0 and the best value is 2; the truth's is 0.3. Gradient z - t = [1, 0, -1]:
+# a step lowers the first score and raises the dead, right one.
+check("dead_loss", 2 - 0.3)
+
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## What wakes a dead option?
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# Back to the three options, with a lead of 3 for a. Four ways to train, 100 runs each, 400 steps, and always
-# sparsemax at the end. *Noise*: Gumbel noise on the scores, new in each step, so that c has a weight now and then.
-# *Softmax first*: 100 steps with softmax, then sparsemax. The last one knows the label, c, and uses its loss.
+# Back to the three options, with a lead of 3 for a: four ways to train, 400 steps, always sparsemax at the end.
+# *Noise*: Gumbel noise on the scores, new in each step, so that c has a weight now and then. *Softmax first*: 100 steps
+# with softmax, then sparsemax. The last one knows the label, c, and uses its loss. Noise is run 100 times; in the
+# others nothing is random, so once.
 
 
 # %% slideshow={"slide_type": "skip"}
@@ -643,32 +663,31 @@ def noisy(scores):
     return scores - torch.empty_like(scores).exponential_().log()
 
 
-begin = torch.tensor([[3.0, 0.0, 0.0]]).expand(100, 3)
+begin = torch.tensor([[3.0, 0.0, 0.0]])
 warm = descend(lambda scores: scores.softmax(-1) @ cost, begin, 100)
 ends = {
     "sparsemax": descend(lambda scores: sparsemax(scores) @ cost, begin, 400),
-    "with noise": descend(lambda scores: sparsemax(noisy(scores)) @ cost, begin, 400),
+    "with noise": descend(lambda scores: sparsemax(noisy(scores)) @ cost, begin.expand(100, 3), 400),
     "softmax first": descend(lambda scores: sparsemax(scores) @ cost, warm, 300),
-    "label known": descend(lambda scores: fenchel_young_loss(scores, torch.full((100,), 2), 2), begin, 400),
+    "label known": descend(lambda scores: fenchel_young_loss(scores, torch.tensor([2]), 2), begin, 400),
 }
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Print: how often c is chosen in the end
 chosen = {name: (sparsemax(scores)[:, 2] == 1).float().mean().item() for name, scores in ends.items()}
-print("lead of a: 3. How often is c, the best option, chosen after 400 steps of training?")
+print("lead of a: 3. Is c, the best option, chosen after 400 steps of training?")
 for name, share in chosen.items():
-    print(f"  {name:14}{share:5.0%} of 100 runs")
+    print(f"  {name:14}{share * len(ends[name]):4.0f} of {len(ends[name])} run{'s' * (len(ends[name]) > 1)}")
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claims about waking
-claim("Sparsemax alone never finds c", chosen["sparsemax"] == 0, share=chosen["sparsemax"])
+claim("Sparsemax alone does not find c", chosen["sparsemax"] == 0, share=chosen["sparsemax"])
 woken = min(share for name, share in chosen.items() if name != "sparsemax")
-claim("Each of the other three finds it in more than 95 % of the runs", woken > 0.95, lowest_share=woken)
+claim("The other three find it, with noise in more than 95 % of the runs", woken > 0.95, lowest_share=woken)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# So: begin dense (with small scores, or with softmax), add noise, or, where a label says which option is right, use the
-# loss of the map. A *hidden* choice, such as a patch, has no label. And a toy does not say how often real networks die:
-# we measure that below.
+# So, in this toy: begin with softmax, add noise, or, where a label says which option is right, use the loss of the map.
+# A *hidden* choice, such as a patch, has no label.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Sparse attention: find the digit
@@ -678,10 +697,11 @@ claim("Each of the other three finds it in more than 95 % of the runs", woken > 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The network is `Finder` of notebook 02: a scorer gives each of the nine patches a score, `choose` makes weights $z$ of
 # them, and one classifier reads each patch: $y = \sum_k z_k f(x_k)$. Only `choose` differs: softmax, 1.5-entmax or
-# sparsemax. At test time nothing changes: the patches with a weight are mixed.
+# sparsemax. At test time nothing changes: the patches with a weight are mixed. (The library's `choose` returns a
+# `Choice`; its `.weights` are $z$. `WAYS` names the ways, `train` trains one.)
 #
-# First live, once and short: 300 steps. Look at how soon the weights become sparse. *Patches*: how many have a weight,
-# on average over test scenes; *digit in*: how often the digit's patch is one of them.
+# First live, 300 steps: look how soon the weights become sparse. *Patches*: how many have a weight, on average over
+# test scenes; *digit in*: how often the digit's patch is one of them.
 
 # %% slideshow={"slide_type": "skip"}
 live = {name: train(**WAYS[name], lr=3e-3, steps=300, every=100, seed=seed) for name in ("softmax", "sparsemax")}
@@ -692,13 +712,17 @@ print("            step   accuracy   patches   digit in")
 for name, (_, history, _) in live.items():
     for row in history:
         print(f"{name:10}{row['step']:6}{row['accuracy']:11.2f}{row['patches']:10.2f}{row['digit in']:11.2f}")
+with torch.no_grad():
+    ordered = live["softmax"][0].scores(held_out("test").patches).softmax(-1).sort(-1, descending=True).values
+ordered = ordered.mean(0)
+print(f"softmax after 300 steps: its largest weight is {ordered[0]:.2f}, its two largest {ordered[:2].sum():.2f}")
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# One seed and 300 steps say little. The next figures are **recorded**: five seeds, 1,000 steps, each way with three
-# learning rates, of which the best on validation scenes is shown.
+# The next figures are **recorded**: five seeds, 1,000 steps, three learning rates, of which the
+# best on validation scenes is shown.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Read the record, pick each way's learning rate on the validation scenes
+# @title Read the records, pick each way's learning rate on the validation scenes
 
 
 def best(entries, way):
@@ -717,7 +741,8 @@ def nearest(size):
     return int(np.abs(np.array(SIZES) - size).argmin())
 
 
-runs = {way: best(record["entries"], way) for way in WAYS}
+recorded_ways = [*record["entries"], *starts["entries"]]
+runs = {way: best(recorded_ways, way) for way in [*WAYS, *starts["grid"]["way"]]}
 kept = runs["softmax"][0]["step"]
 
 
@@ -739,8 +764,12 @@ right.set(xlabel="training step", ylabel="patches with a weight", ylim=(0, 9.4),
 right.set_title(f"each at its best rate; {record['label']}", fontsize="small", color="0.3")
 show(
     fig,
-    "Two panels over 1,000 training steps, five seeds. Accuracy: the three maps climb together. Patches with a weight: "
-    "softmax stays at 9, 1.5-entmax falls to about 2, sparsemax below 2, most of it in the first 100 steps.",
+    "Two panels over 1,000 training steps, five seeds. Accuracy: after 100 steps it is "
+    + ", ".join(f"{np.mean([entry['accuracy'][1] for entry in runs[name]]):.2f} for {name}" for name in alphas)
+    + f"; the three end at {min(end(name).mean() for name in alphas):.3f} to "
+    f"{max(end(name).mean() for name in alphas):.3f}. Patches with a weight: softmax stays at 9, the others end at "
+    f"{end('1.5-entmax', 'patches').mean():.1f} and {end('sparsemax', 'patches').mean():.1f}, most of it in the first "
+    "100 steps.",
 )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -764,14 +793,21 @@ claim(
 )
 patches = end("sparsemax", "patches").mean()
 claim("Sparsemax gives fewer than two patches a weight", patches < 2, patches=patches)
-claim("With the scorer, sparsemax needs 2.1 to 2.3 times fewer FLOPs in training", 2.1 < times < 2.3, times_fewer=times)
+claim("Gathered, sparsemax would need 2.1 to 2.3 times fewer forward FLOPs", 2.1 < times < 2.3, times_fewer=times)
+of_sparse = {e["lr"]: [] for e in record["entries"]}
+for entry in record["entries"]:
+    if entry["way"] == "sparsemax":
+        of_sparse[entry["lr"]].append(entry["accuracy"][-1])
+print("sparsemax at each rate:", *(f"lr {lr:g}: {np.mean(values):.3f}" for lr, values in of_sparse.items()))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# After 1,000 steps the three maps are equally accurate: their gaps are smaller than the spread of the seeds. Softmax
-# mixes nine patches, 1.5-entmax about two, sparsemax fewer, and the digit is nearly always one of them.
+# After 1,000 steps accuracy does not tell the three maps apart: the gaps are smaller than the spread of the seeds. Each
+# is at its best rate; those of softmax and 1.5-entmax are the largest tried. Softmax mixes nine patches, 1.5-entmax
+# about two, sparsemax fewer, and the digit is nearly always one of them.
 #
-# Look at the start of the right picture: untrained scores are small, so nearly **every** patch has a weight. After 100
-# steps two or three are left. The last column of the table is the mean over the whole training.
+# Untrained scores are small, so **most** patches have a weight (live: eight of nine). After 100 steps two or three are
+# left. The last column is the mean over training. Counted forward, with the scorer: sparsemax would need 2.2 times
+# fewer FLOPs, if the patches without a weight were not run. (In the record all nine were.)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The control: cut a softmax
@@ -780,22 +816,22 @@ claim("With the scorer, sparsemax needs 2.1 to 2.3 times fewer FLOPs in training
 # **Question.** Nine weights of a softmax, most of them tiny. What if we just set the small ones to 0?
 #
 # **Experiment.** Take the trained *softmax* networks. At test time, set weights below a threshold to 0, the same for
-# all scenes; the largest weight always stays. So the number of patches adapts to the scene, as with sparsemax. The
-# threshold is chosen on validation scenes, so that as many patches are left there as sparsemax has, on average. (What
-# is left is not scaled up again: that changes no predicted class.) A simpler cut keeps the two largest, or one.
+# all scenes; the largest always stays. So the number of patches adapts to the scene, as with sparsemax. The threshold
+# is chosen on validation scenes, so that as many patches are left there as sparsemax has. (What is left is not scaled
+# up again: that changes no predicted class.) A simpler cut keeps the two largest, or one.
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** Softmax is cut to as many patches as sparsemax has. How does its accuracy compare?
 #
 # <details><summary>A. It falls by several points: it was trained with all nine</summary>
 #
-# **No.** The weights that are cut are small, and the classifier reads each patch alone.
+# **No.** What is cut is probably small: in our live softmax the two largest weights hold most of the sum.
 #
 # </details>
 #
 # <details><summary>B. About the same</summary>
 #
-# **Yes.** After training most of the weight is on one or two patches anyway.
+# **Yes.** And the classifier reads each patch alone, so what is left means the same as before.
 #
 # </details>
 #
@@ -819,7 +855,8 @@ for i, (name, x, a) in enumerate([
     ("sparsemax", end("sparsemax", "patches"), end("sparsemax")),
 ]):  # fmt: skip
     low_high = [[a.mean() - a.min()], [a.max() - a.mean()]]
-    ax.errorbar(np.mean(x), a.mean(), low_high, fmt="Ds^"[i], ms=10, color=f"C{i}", capsize=5, lw=2, label=name)
+    ax.errorbar(np.mean(x), a.mean(), low_high, fmt="Ds^"[i], ms=10, color=["0.1", "C1", "C2"][i], capsize=5, lw=2,
+                label=name, zorder=5 + i)  # fmt: skip
 ax.axhline(end("softmax").mean(), color="0.4", lw=1, ls=":", label="softmax, all nine patches")
 ax.set(xlabel="patches with a weight, mean over test scenes", ylabel="test accuracy (axis from 0.85)")
 ax.set(xlim=(0.9, 3.1), ylim=(0.85, 0.96))
@@ -828,7 +865,9 @@ ax.set_title(record["label"], fontsize="small", color="0.3")
 show(
     fig,
     "Test accuracy against the mean number of patches, bars and bands from the lowest to the highest of five seeds. A "
-    "softmax network, cut at a threshold, has a flat curve from one patch to three; the sparse maps lie near it.",
+    "softmax network, cut at a threshold, rises from "
+    + " to ".join(f"{np.mean([e['accuracy, cut'][i] for e in runs['softmax']]):.3f} at {SIZES[i]:g}" for i in (0, 6))
+    + " patches and is flat from there; the sparse maps lie near it.",
 )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
@@ -837,12 +876,19 @@ places = [nearest(entry["patches, validation"]) for entry in runs["sparsemax"]] 
 equal = np.array([entry["accuracy, cut"][i] for entry, i in zip(runs["softmax"], places, strict=True)])
 left_over = np.array([entry["patches, cut"][i] for entry, i in zip(runs["softmax"], places, strict=True)])
 once = np.array([entry["accuracy, cut"][0] for entry in runs["softmax"]])
+slow = [
+    e["accuracy, cut"][0] for e in record["entries"] if e["way"] == "softmax" and e["lr"] == runs["sparsemax"][0]["lr"]
+]
+alone = np.array([entry["accuracy, cut"][0] for entry in runs["sparsemax"]])
 rows = {
     "sparsemax": (end("sparsemax"), end("sparsemax", "patches").mean()),
     "softmax, cut to as many": (equal, left_over.mean()),
     "softmax, two largest": (end("softmax", "accuracy, two largest"), 2),
     "softmax, largest alone": (once, 1),
     "softmax, all nine": (end("softmax"), 9),
+    "sparsemax, largest alone": (alone, 1),
+    "softmax 0.003, largest": (np.array(slow), 1),
+    "trained with top-2": (end("top-2"), 2),
 }
 print("accuracy of five seeds" + " " * 40 + "mean   patches")
 for name, (a, size) in rows.items():
@@ -852,15 +898,22 @@ print("sparsemax, shares of scenes with 1, 2, 3, more patches:", *shares[:3].rou
 gaps = end("sparsemax").mean() - np.array([rows[name][0].mean() for name in list(rows)[1:4]])
 claim("Sparsemax and a softmax cut to as many patches are equal to within 0.01", abs(gaps[0]) < 0.01, ahead=gaps[0])
 claim("So are sparsemax and the two largest weights of softmax", abs(gaps[1]) < 0.01, ahead=gaps[1])
-claim("Softmax's largest weight alone is behind by 0.01 to 0.03", 0.01 < gaps[2] < 0.03, behind=gaps[2])
+ahead = [alone.mean() - values.mean() for values in (once, np.array(slow))]
+claim(
+    "With one patch, softmax at its best rate is behind sparsemax by 0.01 to 0.03, at lr 0.003 by less than 0.01",
+    0.01 < ahead[0] < 0.03 and ahead[1] < 0.01,
+    behind=ahead[0],
+    behind_at_the_lower=ahead[1],
+)
 claim("Fewer than one in ten scenes get three patches or more", shares[2:].sum() < 0.1, share=shares[2:].sum())
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # At equal size sparsemax and the cut softmax are level, and so are its two largest weights. So **at test time the zeros
-# bring no accuracy here**; they save you the threshold. One patch alone costs about 0.02. Not shown: a task in which
-# many scenes need three patches or more; here fewer than one in ten get them.
+# bring no accuracy here**; they save you the threshold. With one patch alone sparsemax is ahead by about 0.015; of a
+# softmax trained at its own, lower rate by only 0.005: not told apart. Not shown: a task in which many scenes need
+# three patches or more; here fewer than one in ten get them.
 #
-# What this cut does not do is save work in *training*: there softmax ran all nine until the end. That is next.
+# But this cut saves no work in *training*: there softmax ran all nine. (Top-2, below, does.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Sets of classes · optional
@@ -874,8 +927,8 @@ claim("Fewer than one in ten scenes get three patches or more", shares[2:].sum()
 # digits), five seeds, 1,000 steps. *Softmax, cut*: weights of the softmax network below one threshold for all digits
 # are set to 0, the largest always stays. The threshold is chosen on the validation digits, so that the sets are as
 # large as sparsemax's there. The columns: accuracy; classes in the set, on average; how often it holds the truth; how
-# often it has a single class; and how often that is right. Then the same with noise on the pixels, with the same
-# threshold.
+# often it has a single class; and how often that is right. Then the same with noise of standard deviation 0.5 on the
+# pixels (0 to 1), with the same threshold.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Print: sets of classes, recorded, and the claims
@@ -911,9 +964,12 @@ claim(
     right_of_cut=right[1],
 )
 noisy_truth = {name: sets[name, 0.5]["truth named"] for name in ("sparsemax", "softmax, cut")}
-claim("With noise, both miss the truth more than five times as often", all(
-    1 - value > 5 * (1 - sets[name, 0]["truth named"]) for name, value in noisy_truth.items()
-), sparsemax=noisy_truth["sparsemax"], cut=noisy_truth["softmax, cut"])  # fmt: skip
+claim(
+    "With noise, both miss the truth in three of ten images (25 to 35 %)",
+    all(0.25 < 1 - value < 0.35 for value in noisy_truth.values()),
+    sparsemax=1 - noisy_truth["sparsemax"],
+    cut=1 - noisy_truth["softmax, cut"],
+)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Without noise the two are level again: sparsemax names 1.2 classes, and the truth is nearly always among them; a
@@ -945,9 +1001,8 @@ def gathered(x, z, f):
 
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# May we skip **in training**, too? The cell compares the gradients of all parameters, the scorer's as well. They are
-# the same: what was skipped has slope 0 anyway. (A straight-through choice, notebook 02, may not skip: it learns from
-# options that it did not choose.)
+# May we skip **in training**, too? The cell compares all gradients. They are the same: what was skipped has slope 0
+# anyway. (A straight-through choice, notebook 02, may not skip: it learns from options that it did not choose.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Compare the gradients of all parameters
@@ -958,12 +1013,14 @@ for evaluate in (dense, gathered):
     y = evaluate(x, finder.choose(finder.scores(test.patches)).weights, finder.classify)
     slopes.append(torch.autograd.grad(F.cross_entropy(y, label), list(finder.parameters())))
 torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-5)
+print(f"the gradients of all {sum(slope.numel() for slope in slopes[0]):,} parameters: equal to rounding")
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: count everything ★☆☆ 3 min
 #
-# To score a patch costs 4,160 FLOPs, to classify it 9,472. The scorer sees all nine patches. A sparse choice classifies
-# 2 of them, on average. How many times fewer FLOPs has the *whole network* at test time, against classifying all nine?
+# Sixteen patches. To score one costs 1,000 FLOPs, to classify it 9,000. The scorer sees all; a sparse choice classifies
+# 2 of them, on average. How many times fewer FLOPs has the *whole network* at test time, against the same network,
+# scorer included, that classifies all?
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 times_fewer = ...
@@ -972,23 +1029,23 @@ check("whole_saving", times_fewer)
 
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
-check("whole_saving", (9 * 4160 + 9 * 9472) / (9 * 4160 + 2 * 9472))  # the scorer is in both
+check("whole_saving", (16 * 1000 + 16 * 9000) / (16 * 1000 + 2 * 9000))  # the scorer is in both
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Counted, and on the clock
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Now a sweep over the classifier's width and the batch. *Dense*: softmax, all nine patches. *Sparse*: sparsemax, the
-# patches with a weight. Scorer, choice and, in training, Adam's update count in both. Two kinds of options: nine
-# patches share **one classifier** (`dense`, `gathered`), or there are **nine classifiers**, one for each place, run one
-# after the other (`mix` and `mix_sparse` of the library). Each time is the best of several medians, after a warm-up.
-# The zeros are those of the scorer that we just trained; the learning rate is 0, so nothing moves while we measure.
+# A sweep over the classifier's width and the batch. *Dense*: softmax, all nine patches. *Sparse*: sparsemax, sorted as
+# in `by_hand`, and the patches with a weight. Scorer, choice and, in training, backward pass and Adam's step are timed.
+# Nine patches share **one classifier** (`dense`, `gathered`), or there are **nine**, one for each place (`mix` and
+# `mix_sparse` of the library: run all, or those with a weight). The zeros are those of the scorer that we just trained;
+# the learning rate is 0, so nothing moves. Below, the parts of a small batch.
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title A training step, and test time, as they are measured
 def step(evaluate, choose, f, optimizer, x, label):  # of training
-    z = choose(finder.score(x).squeeze(-1)).weights
+    z = choose(finder.score(x).squeeze(-1))
     optimizer.zero_grad()
     F.cross_entropy(evaluate(x, z, f), label).backward()
     optimizer.step()
@@ -996,14 +1053,15 @@ def step(evaluate, choose, f, optimizer, x, label):  # of training
 
 @torch.no_grad()
 def infer(evaluate, choose, f, optimizer, x, label):  # test time
-    return evaluate(x, choose(finder.score(x).squeeze(-1)).weights, f)
+    return evaluate(x, choose(finder.score(x).squeeze(-1)), f)
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
 # @title Measure: dense against sparse, and print
 ways = {"shared": (dense, gathered), "own": (mix, mix_sparse)}
 faster, fewer = {}, {}
-print("milliseconds             training step: dense  sparse  ratio     test: dense  sparse  ratio   FLOPs of test")
+print("times in milliseconds; FLOPs: how many times fewer, test time")
+print(f"{'':25}training step: dense  sparse  ratio     test: dense  sparse  ratio   FLOPs")
 for kind, evaluate in ways.items():
     for n in (64, 1024):
         for width in (64, 256, 1024):
@@ -1012,7 +1070,7 @@ for kind, evaluate in ways.items():
             f, used = (nets[0], nets[:1]) if kind == "shared" else (own, nets)
             weights = [w for net in [*used, finder.score] for w in net.parameters()]
             rest = f, torch.optim.Adam(weights, lr=0), x[:n], label[:n]
-            pairs = list(zip(evaluate, (softmax, finder.choose), strict=True))
+            pairs = list(zip(evaluate, (partial(torch.softmax, dim=-1), by_hand), strict=True))
             line = []
             for job in (step, infer):
                 many = 3 if n * width > 300_000 else 15
@@ -1023,6 +1081,15 @@ for kind, evaluate in ways.items():
                 counts = [count_flops(job, *pair, *rest) for pair in pairs]
                 fewer[n, width, job] = counts[0] / counts[1]
             print(f"{kind:7}{n:6} scenes, width{width:5}", *line, f"{counts[0] / counts[1]:8.2f}")
+with torch.no_grad():
+    few, f = x[:64], MLP(64, 64, 10)
+    points, z = finder.score(few).squeeze(-1), finder.choose(finder.scores(test.patches[:64])).weights
+    jobs = {"softmax": (partial(torch.softmax, dim=-1), points), "sparsemax by hand": (by_hand, points)}
+    jobs |= {"sparsemax of the library": (sparsemax, points), "classify all nine": (dense, few, z, f)}
+    jobs["pick rows and classify"] = (gathered, few, z, f)
+    rounds = [[wall_time(*job, min_seconds=0.004) for job in jobs.values()] for _ in range(15)]
+parts = dict(zip(jobs, 1e3 * np.min(rounds, 0), strict=True))
+print("parts, 64 scenes, width 64, test time, ms:", "; ".join(f"{name} {ms:.3f}" for name, ms in parts.items()))
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 # @title Draw: how many times faster
@@ -1050,76 +1117,199 @@ large = [faster[kind, 1024, 1024, job] for kind in ways for job in (step, infer)
 show(
     fig,
     f"Times faster than dense, against the classifier's width. For width 64 and 64 scenes {min(small):.1f} to "
-    f"{max(small):.1f} times, below or near 1; for width 1,024 and 1,024 scenes {min(large):.1f} to {max(large):.1f} "
-    "times. The FLOPs counted say 2.2 to 4.3 times.",
+    f"{max(small):.1f} times; for width 1,024 and 1,024 scenes {min(large):.1f} to {max(large):.1f} "
+    f"times. The FLOPs counted say {min(fewer.values()):.1f} to {max(fewer.values()):.1f} times.",
 )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
 # @title The claims about the clock
-claim("Width 64, 64 scenes: sparse is slower", max(small) < 1, clock=True, times_as_fast=max(small))
+claim("Width 64, 64 scenes: sparse is at most 1.1 times as fast", max(small) < 1.1, clock=True, most=max(small))
+ours, library = parts["sparsemax by hand"], parts["sparsemax of the library"]
+rows, nine = parts["pick rows and classify"], parts["classify all nine"]
+claim(
+    "There, to sort, pick rows and classify takes as long as softmax and all nine, to within 20 %",
+    0.8 < (rows + ours) / (nine + parts["softmax"]) < 1.2,
+    clock=True,
+    sparse=rows + ours,
+    dense=nine + parts["softmax"],
+)
+claim(
+    "A sort takes more than 5 times as long as softmax; the library's choice more than 3 times as long again",
+    5 * parts["softmax"] < ours and 3 * ours < library,
+    clock=True,
+    softmax=parts["softmax"],
+    by_hand=ours,
+    library=library,
+)
 claim("Width 256, 1,024 scenes: sparse is faster", min(middle) > 1, clock=True, least=min(middle))
+narrow = min(faster["shared", 1024, 64, job] for job in (step, infer))
+claim("With one classifier of width 64, 1,024 scenes: too", narrow > 1, clock=True, least=narrow)
+wide = min(faster[kind, 64, 1024, job] for kind in ways for job in (step, infer))
+claim("Width 1,024, 64 scenes: sparse is faster", wide > 1, clock=True, least=wide)
 claim("Width 1,024, 1,024 scenes: sparse is more than twice as fast", min(large) > 2, clock=True, least=min(large))
+shared = min(faster["shared", 1024, 1024, job] for job in (step, infer))
+counted = max(fewer.values())
+claim("There, with one classifier, faster than counted", shared > counted, clock=True, least=shared, counted=counted)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **For small modules zeros cost time.** With width 64 and 64 scenes, as in our training, to pick out rows takes longer
-# than the work that it saves. With 1,024 scenes it pays from width 256 on; at width 1,024 it is more than twice as
-# fast, up to several times, where 4 times are counted. (More than counted, perhaps as less work fits the cache better.)
-# So the sparsemax of our record needed 2.2 times fewer FLOPs in its whole training, scorer included, and at this size
-# no less time. All this on one thread of a CPU.
+# **A small batch of small modules gains nothing.** At 64 scenes and width 64, as in our training, with one classifier,
+# at test time, to classify fewer saves about what the sort costs. The other losses we did not separate. The library's
+# entmax, with its checks, takes longest. With 1,024 scenes it pays from width 256 on (with one classifier, from 64),
+# with 64 scenes at 1,024. With both large it is more than twice as fast, with one classifier faster than counted. All
+# on one CPU thread.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Dead options in a real task
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** In the toy, sparsemax dies behind a lead. Does that happen when a network learns?
+# **Question.** In the toy, sparsemax dies. And in a network?
 #
-# **Experiment.** The same task and record. In *scores × 30* all scores are multiplied by 30, so that the untrained
-# network is sparse from the start. Softmax with the same factor is the control: if it does well, large scores alone are
-# not the harm.
+# **Experiment.** The same task, steps and rates. With *scores × 30* the untrained sparsemax is sparse. (Each step of
+# Adam moves the scores about 30 times as far, too: the factor also changes the effective rate.) Beside it: softmax ×
+# 30; softmax × 90, whose largest weight is at the start as large as that of sparsemax × 30; *softmax first*, × 30,
+# sparsemax after 100 steps; top-2, with and without × 30.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-# @title Draw: a dense and a sparse start, recorded
-names = ["softmax", "sparsemax", "softmax, scores × 30", "sparsemax, scores × 30"]
+# @title Draw: dense, sharp and sparse starts, recorded
+names = [
+    "sparsemax",
+    "top-2",
+    "softmax, scores × 30",
+    "softmax, scores × 90",
+    "softmax first, scores × 30",
+    "sparsemax, scores × 30",
+]
 fig, ax = plt.subplots(figsize=(10, 3.7))
 plots.curves(ax, kept, {name: [entry["accuracy"] for entry in runs[name]] for name in names}, legend=False)
 ax.set(xlabel="training step", ylabel="test accuracy", ylim=(0, 1), xlim=(0, 1000))
-ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=record["label"], title_fontsize="small")
+ax.legend(
+    frameon=False,
+    loc="upper left",
+    bbox_to_anchor=(1, 1),
+    title="recorded: five seeds, best rate",
+    title_fontsize="small",
+)
 show(
     fig,
-    "Test accuracy over 1,000 steps, means and ranges of five seeds. Softmax, sparsemax and softmax with scores times "
-    "30 climb to above 0.9; sparsemax with scores times 30 lies far below them, with a wide band.",
+    "Test accuracy over 1,000 steps, means and ranges of five seeds. After 500 and after 1,000 steps: "
+    + "; ".join(
+        f"{name} {np.mean([entry['accuracy'][5] for entry in runs[name]]):.2f} and {end(name).mean():.2f}"
+        for name in names
+    )
+    + ".",
 )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print: dense and sparse starts in numbers, and the claims
-print("patches with a weight:  before training   after 100 steps   digit in, after 100   accuracy at the end")
+# @title Print: dense, sharp and sparse starts in numbers
+
+
+@torch.no_grad()
+def largest(choose, scale=1.0):
+    """The largest weight of a scene before training, mean over scenes and five networks."""
+    found = []
+    for k in range(5):
+        with torch.random.fork_rng():
+            torch.manual_seed(k)
+            scores = Finder(choose, scale=scale).scores(test.patches)
+            found.append(choose(scores).weights.amax(-1).mean())
+    return np.mean(found)
+
+
+every = {name: (make(), scale) for name, (make, scale) in STARTS.items()}
+every |= {name: (way["choose"], way.get("scale", 1.0)) for name, way in WAYS.items()}
+names = ["softmax", "sparsemax", "top-2", *(name for name in runs if "scores" in name)]
+print("before training: largest weight, digit in; after 100 steps: digit in (softmax first: just after the switch);")
+print("at the end: accuracy at each rate, * = picked on validation scenes")
+print(f"{'':28}largest     in   in, 100   lr 0.001    0.003     0.01    at *, lowest to highest seed")
+sharp, rates, mean_end = {name: largest(*every[name]) for name in names}, {}, {}
 for name in names:
-    entries = runs[name]
-    patches = [np.mean([entry["patches"][i] for entry in entries]) for i in (0, 1)]
-    digit = np.mean([entry["digit in"][1] for entry in entries])
-    values = f"{patches[0]:13.2f}{patches[1]:18.2f}{digit:22.2f}"
-    print(f"{name:25}{values}{end(name).mean():14.3f} ({end(name).min():.3f} to {end(name).max():.3f})")
-dead_end, control = end("sparsemax, scores × 30"), end("softmax, scores × 30")
-claim(
-    "With a sparse start, sparsemax ends more than 0.05 below softmax of the same scale",
-    control.mean() - dead_end.mean() > 0.05,
-    softmax=control.mean(),
-    sparsemax=dead_end.mean(),
+    rates[name] = {lr: [e for e in recorded_ways if (e["way"], e["lr"]) == (name, lr)] for lr in record["grid"]["lr"]}
+    ends_of = [np.mean([entry["accuracy"][-1] for entry in entries]) for entries in rates[name].values()]
+    inside = [np.mean([entry["digit in"][i] for entry in runs[name]]) for i in (0, 1)]
+    mean_end[name] = dict(zip(rates[name], ends_of, strict=True))
+    a = "".join(f"{mean:8.3f}{'* '[lr != runs[name][0]['lr']]}" for lr, mean in mean_end[name].items())
+    spread = f"{end(name).min():9.3f} to {end(name).max():.3f}"
+    print(f"{name:28}{sharp[name]:7.2f}{inside[0]:7.2f}{inside[1]:10.2f}   {a}{spread}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about the starts
+sparse, blunt, sharper, first = (
+    end(name)
+    for name in (
+        "sparsemax, scores × 30",
+        "softmax, scores × 30",
+        "softmax, scores × 90",
+        "softmax first, scores × 30",
+    )
 )
-rise = np.mean([entry["accuracy"][-1] - entry["accuracy"][-3] for entry in runs["sparsemax, scores × 30"]])
-claim("The sparse start is still rising, by more than 0.02 in the last 200 steps", rise > 0.02, rise=rise)
-digit = np.mean([entry["digit in"][1] for entry in runs["sparsemax, scores × 30"]])
+apart = sharp["softmax, scores × 90"] - sharp["sparsemax, scores × 30"]
+claim("Untrained, softmax × 90 is as sharp as sparsemax × 30, to within 0.05", abs(apart) < 0.05, apart=apart)
+apart = sharp["sparsemax, scores × 30"] - sharp["softmax, scores × 30"]
+claim("Softmax × 30 is less sharp by more than 0.2", apart > 0.2, apart=apart)
+gap, of_scale = blunt.mean() - sparse.mean(), blunt.mean() - sharper.mean()
+claim("Sparsemax × 30 ends below softmax × 30 by more than 0.05", gap > 0.05, by=gap)
 claim(
-    "With the sparse start, after 100 steps the digit has a weight in less than half of the scenes",
-    digit < 0.5,
-    share=digit,
+    "Without the lowest seed of sparsemax × 30, by 0.03 to 0.05",
+    0.03 < blunt.mean() - np.sort(sparse)[1:].mean() < 0.05,
+    by=blunt.mean() - np.sort(sparse)[1:].mean(),
+)
+by_rate = [mean_end["softmax, scores × 30"], mean_end["softmax, scores × 90"], mean_end["sparsemax, scores × 30"]]
+parts_of = [(b[lr] - q[lr]) / (b[lr] - z[lr]) for b, q, z in [by_rate] for lr in b]
+claim(
+    "At the same rate, a third to four fifths of the gap is there without zeros: softmax × 90",
+    min(parts_of) > 1 / 3 and max(parts_of) < 0.8,
+    across_best_rates=of_scale / gap,
+    least=min(parts_of),
+    most=max(parts_of),
+)
+claim(
+    "Softmax first ends above sparse at once, by more than 0.03",
+    first.mean() - sparse.mean() > 0.03,
+    by=first.mean() - sparse.mean(),
+)
+gains = [
+    mean_end["softmax first, scores × 30"][lr] - mean_end["sparsemax, scores × 30"][lr] for lr in record["grid"]["lr"]
+]
+claim("On average it does so at each of the three rates", min(gains) > 0, least=min(gains))
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about rates and steps
+high = {name: mean_end[name][0.01] for name in ("sparsemax, scores × 30", "softmax, scores × 90")}
+claim(
+    "At lr 0.01 sparsemax × 30 and softmax × 90 both end below 0.55",
+    max(high.values()) < 0.55,
+    sparsemax=high["sparsemax, scores × 30"],
+    softmax=high["softmax, scores × 90"],
+)
+dead_seed = min(entry["accuracy"][-1] for entry in rates["top-2, scores × 30"][0.003])
+claim("Top-2 × 30 at lr 0.003: one seed ends below 0.2", dead_seed < 0.2, accuracy=dead_seed)
+rise = [
+    np.mean([entry["accuracy"][-1] - entry["accuracy"][5] for entry in entries])
+    for entries in (runs["sparsemax, scores × 30"], rates["sparsemax, scores × 30"][0.01])
+]
+claim(
+    "In the last 500 steps sparsemax × 30 gains over 0.1 at its best rate, under 0.05 at lr 0.01",
+    rise[0] > 0.1 > 2 * rise[1],
+    at_its_best=rise[0],
+    at_the_largest=rise[1],
+)
+out = [1 - np.mean([entry["digit in"][i] for entry in runs["sparsemax"]]) for i in (0, 1, -1)]
+claim(
+    "From the usual start the digit is out in under one of ten scenes, then in a quarter, at the end in under 1 %",
+    out[0] < 0.1 and 0.2 < out[1] < 0.3 and out[2] < 0.01,
+    before_training=out[0],
+    after_100_steps=out[1],
+    at_the_end=out[2],
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# With a sparse start sparsemax is clearly behind, though softmax bears the same scale well. The table says why it may
-# be: after 100 steps the digit has a weight in fewer than half of the scenes; in the others no gradient says "look
-# there". But the network is **slow, not shown to be stuck**: the curve still rises. Perhaps because, unlike in the toy,
-# all patches share one scorer, which other scenes teach. From the usual dense start sparsemax ends level with softmax.
+# **In the toy a dead option is a wall; here a sparse start is slower at its best rate, and stuck in some runs.**
+# Sparsemax × 30 ends 0.07 behind softmax × 30 (0.04 without its lowest seed), and still rises; its rate is the lowest
+# tried. A part of that is the scale itself, a third to four fifths by rate: softmax × 90, as sharp and without a zero,
+# is behind, too. Dense first ends higher, on average at each rate. Why, and what the rest is due to, we did not
+# separate. Top-2 without a factor begins with two patches and ends near softmax: to begin sparse need not harm. Stuck:
+# one seed of top-2 × 30 at lr 0.003, below 0.2; sparsemax × 30 at 0.01, near 0.4. From the usual start the digit is out
+# in 7 % of the scenes, after 100 steps in a quarter, and comes back, perhaps as all patches share one scorer.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A fixed budget: k of K
@@ -1131,19 +1321,19 @@ claim(
 # | `gumbel_top_k` | always k | scores + noise | get their turn |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** Entmax lets the scores decide how many options run. Hardware would rather know: fixed shapes, a fixed
-# bill. How do we take always $k$?
+# **Question.** Entmax lets the scores decide how many options run. Hardware prefers a fixed number. How do we take
+# always $k$?
 #
-# **Idea. Top-k:** keep the $k$ largest scores, set the others to $-\infty$, and take the softmax. It is what large
-# mixtures of experts do (notebook 08). **Gumbel top-k:** add the Gumbel noise $G$ of notebook 02 first, so that every
-# option has its turn. In both, the weights of those that are taken have a gradient; *which* are taken has none. So the
-# gradient is biased, as that of Gumbel-Softmax is.
+# **Idea. Top-k:** keep the $k$ largest scores, set the others to $-\infty$, and take the softmax. Many mixtures of
+# experts do so (notebook 08). **Gumbel top-k:** add the Gumbel noise $G$ of notebook 02 first, so that every option has
+# its turn. In both, the weights of those that are taken have a gradient; *which* are taken has none: it is biased.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The k largest, by hand
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Top-k in three lines, and the library's `top_k` and `gumbel_top_k`. Compare where the zeros are.
+# Top-k in three lines, and the library's `top_k` and `gumbel_top_k`. (The weights of Gumbel top-2 are the softmax of
+# the *noisy* scores.)
 
 
 # %% slideshow={"slide_type": "-"}
@@ -1160,16 +1350,15 @@ for _ in range(3):
     print("Gumbel top-2:", *(f"{weight:.2f}" for weight in gumbel_top_k(s, 2).weights))
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Two things are worse than with entmax. There is a **jump**: when two scores swap places at the cut, the weights jump.
-# And with $k = 1$ the one weight is the constant 1, so *no* score gets a gradient. The cell shows both, and then, from
-# the record, how top-2 and Gumbel top-2 do when they are used **in training** to find the digit, with two patches from
-# the first step on.
+# Two things are worse than with entmax. There is a **jump**: when two scores swap places at the cut, as in $[1, \pm
+# 0.001, 0]$, the weights jump. And with $k = 1$ the one weight is the constant 1, so *no* score gets a gradient. The
+# cell shows both, then both ways **in training**, recorded.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: the jump, the gradient of top-1, and top-2 in training
 two = torch.tensor([[1.0, 0.001, 0.0], [1.0, -0.001, 0.0]])  # b and c swap places
 jumps = [(choose(two)[0] - choose(two)[1]).abs().max().item() for choose in (partial(top_k_by_hand, k=2), sparsemax)]
-claim("Top-2 jumps by more than 0.2, sparsemax by less than 0.01", jumps[0] > 0.2 > 20 * jumps[1], top_2=jumps[0])
+claim("Top-2 jumps by more than 0.2, sparsemax by less than 0.01", jumps[0] > 0.2 > 20 * jumps[1], jump=jumps[0])
 scores = s.clone().requires_grad_()
 (slope,) = torch.autograd.grad(top_k_by_hand(scores, 1) @ torch.tensor([0.0, 1, 2, 3]), scores)
 claim("Top-1 passes no gradient", bool((slope == 0).all()), largest=slope.abs().max())
@@ -1179,14 +1368,26 @@ for name in ("softmax", "sparsemax", "top-2", "Gumbel top-2"):
     early = np.mean([entry["accuracy"][5] for entry in runs[name]])
     print(f"{name:18}{runs[name][0]['lr']:7g}   {a.mean():.3f} ({a.min():.3f} to {a.max():.3f}){early:22.3f}")
 behind = end("softmax").mean() - np.array([end(name).mean() for name in ("top-2", "Gumbel top-2")])
-claim("Both end within 0.01 of softmax", max(abs(behind)) < 0.01, top_2_behind=behind[0], gumbel_behind=behind[1])
-slower = np.mean([entry["accuracy"][5] for entry in runs["top-2"]]) - early  # the last: Gumbel top-2
-claim("After 500 steps Gumbel top-2 is behind top-2", slower > 0, behind=slower)
+claim(
+    "Both end within 0.01 of softmax",
+    max(abs(behind)) < 0.01,
+    without_noise_behind=behind[0],
+    with_noise_behind=behind[1],
+)
+slower = np.array(
+    [a["accuracy"][5] - b["accuracy"][5] for a, b in zip(runs["top-2"], runs["Gumbel top-2"], strict=True)]
+)
+claim(
+    "After 500 steps Gumbel top-2 is behind top-2 by more than 0.01 on average, but not with each seed",
+    slower.mean() > 0.01 and slower.min() < 0,
+    behind=slower.mean(),
+    least=slower.min(),
+)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Two patches from the first step on are enough: both end within 0.01 of softmax. Gumbel noise brings nothing here; it
-# is slower. Perhaps dead patches wake without it because all share one scorer. Where each option has parameters of its
-# own, as in notebook 08, this may be different.
+# Two patches from the first step on are enough: both end within 0.01 of softmax (both at the largest rate tried).
+# Gumbel noise brings nothing here; on average it is slower, though not with each seed. Where options have parameters of
+# their own (notebook 08), this may differ.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Six subsets, by hand
@@ -1197,13 +1398,15 @@ claim("After 500 steps Gumbel top-2 is behind top-2", slower > 0, behind=slower)
 # There are six subsets of two, and two laws that sound alike.
 #
 # **The race** (*Plackett-Luce*; it is what Gumbel top-k draws, Kool et al. 2019). Draw the first option by softmax,
-# $\pi = \frac48, \frac28, \frac18, \frac18$. Take it out, and draw the second by the softmax of the rest. For example
+# $\pi = \frac48, \frac28, \frac18, \frac18$. Take it out, and draw the second by the softmax of the rest. (Why a race:
+# read $e^{-(s_k + G_k)}$ as an arrival time. It has an exponential law with rate $e^{s_k}$, which has no memory: who is
+# first is drawn by softmax, who is next by the softmax of the rest.) For example
 #
 # $$P(\{a, b\}) = \frac48 \cdot \frac{2/8}{4/8} + \frac28 \cdot \frac{4/8}{6/8} = \frac14 + \frac16 = \frac{5}{12}$$
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **The coins** (*conditional Poisson*). Toss a coin for each option, with odds $e^{s_k}$; throw away all tosses that do
-# not show exactly two heads. Then the probability of a subset is proportional to the *product* of its $e^{s_k}$:
+# not show exactly two heads. The probability of a subset is proportional to the *product* of its $e^{s_k}$:
 #
 # | subset | ab | ac | ad | bc | bd | cd | sum |
 # |---|---|---|---|---|---|---|---|
@@ -1215,7 +1418,11 @@ claim("After 500 steps Gumbel top-2 is behind top-2", slower > 0, behind=slower)
 # marginals sum to 2, as two are always in.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# ### Exercise: how often is it in? ★☆☆ 4 min
+# Why the product: with $p_k$ for heads, $\prod_{\text{in}} p_k \prod_{\text{out}} (1 - p_k) = \prod_{\text{in}}
+# \frac{p_k}{1 - p_k} \cdot \text{constant}$, and the odds are $e^{s_k}$. The race takes a more often: $0.81$.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: how often is it in? ★☆☆ 4 min · optional
 #
 # Three options with $e^s = 3, 2, 1$. Two are drawn by coins. How often is the third one in? Give the number.
 
@@ -1230,6 +1437,8 @@ check("inclusion", marginal)
 check("inclusion", (3 + 2) / (6 + 3 + 2))
 
 # %% [markdown] slideshow={"slide_type": "skip"}
+# ### All six, in code · optional
+#
 # The code lists the six subsets as rows of zeros and ones, and computes both laws. The last line checks a neat fact:
 # the marginals of the coins are the *gradient* of $\log \sum_{\text{subsets}} \prod e^{s_k}$, as softmax is the
 # gradient of logsumexp.
@@ -1246,7 +1455,7 @@ marginals = torch.func.grad(lambda s: (member @ s).logsumexp(-1))(s)
 torch.testing.assert_close(marginals, coins @ member)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Same subsets, another law
+# ## Same subsets, another law · optional
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: the marginals of both laws, and draws
@@ -1259,8 +1468,9 @@ plots.bars(ax, ["a", "b", "c", "d"], inclusion, fmt="{:.3f}")
 ax.set(ylim=(0, 1), ylabel="how often it is in")
 show(
     fig,
-    "Bars for the options a to d: how often each is among the two. The race takes a in 0.810 of the draws, the coins "
-    "in 0.762; for c and d it is 0.310 against 0.333. For b both have 0.571.",
+    "Bars for the options a to d: how often each is among the two. "
+    + "; ".join(f"{name}: " + ", ".join(f"{share:.3f}" for share in shares) for name, shares in inclusion.items())
+    + ".",
 )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -1272,7 +1482,7 @@ claim("The race takes the favourite more often, the outsiders less", more[0] > 0
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Both laws always take two, both favour high scores, and they differ: the race takes the favourite a more often. Why
-# care? SIMPLE (Ahmed et al. 2023) draws by the coins, and goes back through the marginals of the coins. With draws by
+# care? SIMPLE (Ahmed et al. 2023) draws by the coins; its gradient is that of the marginals of the coins. With draws by
 # Gumbel top-k the same marginals would belong to another distribution.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
@@ -1298,15 +1508,15 @@ for name, f in costs.items():
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claim about the squared cost
 cosine = F.cosine_similarity(true, estimate, 0).item()
-claim("For the squared cost the estimate has another direction", cosine < 0.99, cosine=cosine)
+claim("For this squared cost, at these scores, the estimate has another direction", cosine < 0.99, cosine=cosine)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where sparse choices fail
 #
-# - **Out is out.** No weight, no gradient. A hidden choice begins dense, or needs noise.
+# - **Out is out.** No weight, no gradient. In the toy a wall, in our network slower, stuck in some runs.
 # - **Scale decides.** Small scores are dense, large ones sparse.
-# - **A cut softmax may do as well** at test time. Try it first.
-# - **Zeros pay for large modules**, not for small ones.
+# - **A cut softmax may do as well** at test time.
+# - **Zeros pay for much work**: large modules or large batches.
 # - **The bill varies** from example to example. Top-k fixes it, and adds a jump.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -1320,7 +1530,7 @@ claim("For the squared cost the estimate has another direction", cosine < 0.99, 
 #
 # - One number in entmax: softmax at $\alpha = 1$, sparsemax at 2, exact zeros beyond 1.
 # - What has weight zero need not run, in training too.
-# - It gets no gradient either: start dense.
+# - It gets no gradient either. In our runs dense first ended higher.
 # - $k$ of $K$: by a race or by coins. Their marginals differ.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
