@@ -800,7 +800,7 @@ print(f"four blocks: {4 * block_flops_solution(16, 32):,}; embedding and head co
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Prepare: blocks of half the size, and parts that are added up
+# @title Prepare: blocks of half the size
 class HalfBlock(nn.Module):
     """The first two heads and two slices of a block: matrices of half the size."""
 
@@ -828,6 +828,8 @@ def with_blocks(net, blocks):
     return small
 
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Prepare: parts that are added up
 def sum_of_parts(net, images, groups):  # images in equal groups, each with its own parts, the same in all blocks
     x = net.tokens(images)
     for block, (head, slice_) in zip(net.body.blocks, parts, strict=True):
@@ -841,7 +843,7 @@ def sum_of_parts(net, images, groups):  # images in equal groups, each with its 
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Prepare: what is measured, and that equal decisions give equal results
+# @title Prepare: what is measured
 first, last = with_blocks(net, net.body.blocks[:2]), with_blocks(net, net.body.blocks[2:])
 narrower = with_blocks(net, [HalfBlock(block) for block in net.body.blocks])
 whole_network = lambda net, images, _: net(images)  # noqa: E731
@@ -861,6 +863,9 @@ ways = {
     ("block", "same for all"): (sum_of_parts, net, [[0, 1]]),
     ("block", "half a network"): (whole_network, narrower, None),
 }
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Check that equal decisions give equal results
 second_half = (torch.arange(m) >= 90).long()  # the group of each image
 two_blocks, two_parts = (
     torch.tensor([[1.0, 1, 0, 0], [0, 0, 1, 1]]),
@@ -879,19 +884,22 @@ with torch.no_grad():
         torch.testing.assert_close(f(model, few, z), y)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess", "varies"]
-# @title Open after your guess: FLOPs and milliseconds, and the claims
+# @title Open after your guess: FLOPs and milliseconds
 with torch.no_grad():
     flops = {name: count_flops(f, model, few, z) / m for name, (f, model, z) in ways.items()}
     times = dict.fromkeys(ways, np.inf)
-    for _ in range(10):  # the calmest moment of ten rounds
+    for _ in range(20):  # the calmest moment of twenty rounds
         for name, (f, model, z) in ways.items():
-            times[name] = min(times[name], wall_time(f, model, few, z, min_seconds=0.05).low)
+            times[name] = min(times[name], wall_time(f, model, few, z, min_seconds=0.03).low)
 print("                           FLOPs an image   share    ms for 180 images   share")
 for name in ways:
     counted, took = flops[name], times[name]
     print(f"{' '.join(name):25}{counted:16,.0f}{counted / flops['whole', '']:8.2f}", end="")
     print(f"{1e3 * took:21.1f}{took / times['whole', '']:8.2f}")
 share = {name: times[name] / times["whole", ""] for name in ways}
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess", "varies"]
+# @title The claims about FLOPs and milliseconds
 per_block = 24 * 16 * 32**2 + 4 * 16**2 * 32  # the exercise
 two_left = flops["whole", ""] - 2 * per_block
 claim(
