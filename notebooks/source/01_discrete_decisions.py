@@ -395,14 +395,20 @@ check("boundary_slope", 1 / 4 * (0.5 - 1.7))
 # number. So expect noise. The last column is the standard error, from the spread over the 100 scorers and over the 540
 # images; trust what is several times as large. (All share one set of readers: it says nothing about others.)
 
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The standard error of a mean over 100 scorers and 540 images
+def standard_error(jump):  # each scorer and each image is a source of luck; what is in both is counted once
+    variance = jump.mean(1).var() / 100 + jump.mean(0).var() / 540 - jump.var() / 54_000
+    return variance.clamp(min=0).sqrt().item()
+
+
 # %% slideshow={"slide_type": "-"}
 measured = {}
 print("  nudge  choices that change  loss falls   rises   change / nudge   standard error")
 for nudge in (1e-8, 1e-4, 1e-3, 1e-2, 1e-1):
     jump = loss_at(scores + nudge * towards_middle) - loss_at(scores)  # (100, 540)
-    slope = jump.mean().item() / nudge
-    variance = jump.mean(1).var() / 100 + jump.mean(0).var() / 540 - jump.var() / 54_000  # counted in both
-    error = variance.clamp(min=0).sqrt().item() / nudge
+    slope, error = jump.mean().item() / nudge, standard_error(jump) / nudge
     fall, rise = (jump < 0).sum().item(), (jump > 0).sum().item()
     measured[nudge] = fall, rise, slope, error
     print(f"{nudge:7g}{fall + rise:21,}{fall:12,}{rise:8,}{slope:+17.3f}{error:17.3f}")
@@ -625,8 +631,8 @@ with torch.no_grad():
 
 
 # %% slideshow={"slide_type": "-"}
-def drop_patches(net, images, keep):  # keep: (B, m), the numbers of the m patches that each image keeps
-    pixels = cut(images).gather(1, keep.unsqueeze(-1).expand(-1, -1, 4))  # (B, 16, 4) → (B, m, 4)
+def drop_patches(net, images, keep):  # keep: (B, m), numbers of the kept patches
+    pixels = cut(images).gather(1, keep.unsqueeze(-1).expand(-1, -1, 4))  # (B, m, 4)
     x = net.embed(pixels) + net.place[keep]  # (B, m, D): what is there, and where
     return net.head(net.body(x).mean(1))
 
