@@ -77,14 +77,14 @@ times_fewer = number(
 )
 
 enough_samples = number(
-    "100 = (5 / 0.5)²: four times the choices need four times the samples, for the same noise.",
-    100,
+    "64 = (24 / 3)²: four times the choices need four times the samples, for the same noise.",
+    64,
     {
-        "averaging S samples divides the noise by the root of S, not by S.": 10,
-        "the noise grows with the root of N: from 1 to 5, not to 25.": 2500,
-        "that is right for one choice; how large is the noise of one sample with 25?": 4,
-        "noise 5 has to become 0.5, a factor of 10. How many samples does a factor of 10 need?": 50,
-        "that gives a noise over signal of 1, not of 0.5.": 25,
+        "averaging S samples divides the noise by the root of S, not by S.": 8,
+        "for large N the noise grows with the root of N: from 12 to 24, not to 48.": 256,
+        "that is right for 100 choices; how large is the noise of one sample with 400?": 16,
+        "noise 24 has to become 3, a factor of 8. How many samples does a factor of 8 need?": 32,
+        "that gives a noise over signal of 1, not of 3.": 576,
     },
     tolerance=0.5,
 )

@@ -85,6 +85,7 @@ seed = setup(0)
 # change the probabilities $\pi$, while the costs are just numbers. Line two multiplies and divides by $\pi_k$. So line
 # three is an expectation again, and an expectation can be *sampled*: draw $k$, run option $k$ alone, multiply its cost
 # by $\nabla \log \pi_k$. The cost was never differentiated. It may be a count, a click, or a measured time.
+# ($\text{cost}(k)$ is short for the cost of the one-hot $z$ of option $k$.)
 #
 # (Statistics calls $\nabla \log \pi_k$ the *score function*. That has nothing to do with our scores $s$.)
 
@@ -94,8 +95,14 @@ seed = setup(0)
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The three options of notebook 02: scores $1.3, 0.2, 0.7$; outputs $2, 0, 1$; the cost is the squared distance to 0.9.
 # We make 100,000 estimates, one a row, by the formula. In the library, `sample` draws a one-hot $z$ and remembers its
-# log-probability, and `surrogate` is a loss with exactly this gradient. (If the cost has parameters of its own, such as
-# a classifier's, `surrogate` gives them their ordinary gradient, too.) Look at the three estimates that are printed.
+# log-probability. `surrogate` is a loss with exactly this gradient:
+#
+# `cost + (cost - b).detach() * log_prob`
+#
+# (its value is set to the cost alone; $b = 0$ for now). The first term gives the cost's own parameters, such as a
+# classifier's, their ordinary gradient. The `detach` keeps the second one away from them: `log_prob` is negative, so a
+# classifier would learn to make its cost *larger*. Look at the three estimates that are printed. *Spread* is, as in
+# notebook 02, the root of the summed variances of the entries.
 
 
 # %% slideshow={"slide_type": "skip"}
@@ -120,6 +127,7 @@ library[:3]  # three single estimates
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: mean and spread of the estimates, and the claims
+# exact_expectation: the expected cost, by trying all K options
 leaf = s.clone().requires_grad_()
 (exact,) = torch.autograd.grad(exact_expectation(cost, leaf), leaf)
 unit = exact.norm().item()
@@ -127,7 +135,7 @@ off, spread = (library.mean(0) - exact).norm().item(), library.var(0).sum().sqrt
 print("exact gradient      ", exact.numpy().round(3))
 print("mean of 100,000     ", library.mean(0).numpy().round(3))
 print(f"length of the exact gradient {unit:.2f}, spread of one estimate {spread:.2f}")
-claim("The mean of the estimates is the exact gradient to within 3 %", off < 0.03 * unit, off=off / unit)
+claim("The mean of the estimates is the exact gradient to within 3 %", off < 0.03 * unit, share=off / unit)
 claim("The spread of one estimate is larger than the exact gradient", spread > 1.3 * unit, ratio=spread / unit)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -135,7 +143,7 @@ claim("The spread of one estimate is larger than the exact gradient", spread > 1
 # them is the true gradient. Its spread is larger than what we want to know.
 #
 # Look at the signs. All costs are positive, so gradient descent pushes **every option that was tried** down, the good
-# ones a bit less. Only the comparison of many draws tells which option is better.
+# ones less. Only the comparison of many draws tells which option is better.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: one estimate ★☆☆ 3 min
@@ -204,7 +212,9 @@ none, least, close = spreads[100].item(), spreads.min().item(), spreads[(grid - 
 print(f"no baseline: spread {none:.2f};  expected cost, {expected:.2f}: {close:.2f};  best, {best:.2f}: {least:.2f}")
 claim("The best baseline lies below the expected cost, by less than 0.3", 0.05 < expected - best < 0.3, best=best)
 claim("The expected cost removes most of what the best one removes", none - close > 0.8 * (none - least))
-claim("A bad baseline, -1 or 2, is worse than none", min(spreads[0], spreads[-1]) > 1.3 * none, at_2=spreads[-1])
+claim(
+    "A bad baseline, -1 or 2, is worse than none", min(spreads[0], spreads[-1]) > 1.3 * none, spread_with_2=spreads[-1]
+)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The spread against the baseline
@@ -230,7 +240,7 @@ show(
 # and not the best. A bad baseline is worse than none.
 #
 # There is one condition: **$b$ must not depend on the draw that it is used for.** Then $b$ cannot be taken out of the
-# expectation, and the proof on the slide fails.
+# expectation, and the line on the slide does not hold any more.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: the best constant baseline ★★★ 10 min · optional
@@ -257,6 +267,7 @@ def best_baseline_solution(pi, costs):
     return (weights * costs).sum() / weights.sum()
 
 
+# two options: v_0 = (1 - p)·(1, -1), v_1 = -p·(1, -1). With this b both draws give the same estimate: no variance
 check("best_baseline", best_baseline_solution)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -293,13 +304,14 @@ check("best_baseline", best_baseline_solution)
 Estimators(s, outputs, 0.9, temperature=0.5)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Each dot is one estimate of the same gradient: its entry for option a against that for option c. The cross is the
+# Each dot is one estimate of the same gradient: its entry for option a against that for option c (the options a, b, c
+# of the picture are 0, 1, 2 of the text). The cross is the
 # exact gradient, the diamond the mean, the dashed ellipse one standard deviation. Left, with one sample, there are
 # three possible arrows (dots that coincide are spread a little). *Error* is bias and spread together, the root of
 # $\text{bias}^2 + \text{spread}^2$.
 #
-# Be fair when you compare: $S$ samples cost the left side $S$ runs of one option, and the right side $S$ runs of all
-# three.
+# Be fair when you compare: $S$ samples cost the left side the options that were drawn, never more than three. The right
+# side needs all three, once: the runs serve all samples.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where does a baseline come from?
@@ -351,18 +363,19 @@ own = gradient_statistics(sample, cost, s, samples=4, baseline=lambda costs: cos
 print("bias, leave one out        ", others.bias.numpy().round(3))
 print("bias, its own cost included", own.bias.numpy().round(3))
 print("a quarter of the gradient  ", (exact / 4).numpy().round(3))
-claim("Leave-one-out has no bias that shows", others.bias.norm() < 0.03 * unit, bias=others.bias.norm() / unit)
+claim("Leave-one-out has no bias that shows", others.bias.norm() < 0.03 * unit, share=others.bias.norm() / unit)
 short = (own.bias + exact / 4).norm() / unit
-claim("With its own cost included, a quarter of the gradient is missing", short < 0.03, off=short)
+claim("With its own cost included, a quarter of the gradient is missing", short < 0.03, share_off=short)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # With its own cost included the estimate is too short by $1/S$, here a quarter. For large $S$ this is harmless.
 #
 # **How does a moving average start?** Before the first step there is no past cost. Taking 0 looks natural, and is a
 # trap. The first gradient is then as large as the costs themselves, and an optimiser such as Adam, which divides by the
-# size of past gradients, takes small steps for a long time (an optional section below measures it). So `MovingAverage`
-# of the library begins with the mean of the *first* costs. By the calculation above that makes this one estimate a bit
-# short, and no other. (For one input and one draw it is zero: the first step is lost.)
+# size of past gradients, takes small steps for a long time: with its usual $\beta_2 = 0.999$ it remembers about 1,000
+# steps (an optional section below measures it). So `MovingAverage` of the
+# library begins with the mean of the *first* costs. By the calculation above that makes this one estimate a bit short,
+# and no other. (For one input and one draw it is zero: the first step is lost.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One bit, and a target of 0.499
@@ -378,7 +391,7 @@ claim("With its own cost included, a quarter of the gradient is missing", short 
 # of 0.25. A relaxation sees something else: *between* the options the cost is far lower, at $z_0 = 0.499$ it is zero.
 # We measure the gradient for $s_0$ at $s_0 = -1$. "Gumbel-Rao" is straight-through with less noise: its gradient is
 # averaged over several draws of the noise that all lead to the same choice (Paulus et al. 2021). Compare each mean with
-# the exact gradient.
+# the exact gradient. (± is the standard error of the mean: the spread over the root of the number of estimates.)
 
 
 # %% slideshow={"slide_type": "skip"}
@@ -398,7 +411,7 @@ bit_ways = {
     "Gumbel-Softmax, λ = 1": (warm, 1, 0.0),
     "Gumbel-Softmax, λ = 0.1": (cold, 1, 0.0),
     "straight-through, λ = 1": (lambda scores: straight_through(warm(scores)), 1, 0.0),
-    "Gumbel-Rao, λ = 0.1": (partial(gumbel_rao, temperature=0.1), 1, 0.0),
+    "Gumbel-Rao, λ = 1": (partial(gumbel_rao, temperature=1.0), 1, 0.0),
 }
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
@@ -411,7 +424,7 @@ true = bit["score function"].exact[0]
 print(f"exact gradient {true:+.4f}   mean of estimates    spread of one")
 for name, g in bit.items():
     wrong = "   wrong sign" if g.mean[0] < -5 * g.standard_error[0] else ""
-    print(f"{name:24} {g.mean[0]:+12.4f} ± {g.standard_error[0]:.4f} {g.variance[0].sqrt():14.4f}{wrong}")
+    print(f"{name:24} {g.mean[0]:+12.4f} ± {g.standard_error[0]:.0e}{g.variance[0].sqrt():14.4f}{wrong}")
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claims about the bit
@@ -422,7 +435,7 @@ largest = max((bit[name].mean[0] / bit[name].standard_error[0]).item() for name 
 claim("The mean of each relaxation has the wrong sign", largest < -5, standard_errors=largest)
 plain = bit["score function"].variance[0].sqrt()
 factor = min((plain / bit[name].variance[0].sqrt()).item() for name in unbiased[1:])
-claim("A baseline makes the spread more than 100 times smaller", factor > 100, factor=factor)
+claim("A baseline makes the spread more than 100 times smaller", factor > 100, smaller_factor=factor)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Without a baseline the noise is hundreds of times the gradient. A baseline near 0.25 takes almost all of it away. The
@@ -447,10 +460,10 @@ class FromZero(MovingAverage):
         self.value = 0.0
 
 
-def train_bit(choose, samples, baseline, runs=20, steps=600):
+def train_bit(choose, samples, baseline, runs=20, steps=600, betas=(0.9, 0.999)):
     """The probability of z_0 = 1 after every 20 steps, (runs, steps / 20)."""
     s_0, history = torch.zeros(runs, requires_grad=True), []
-    optimizer = torch.optim.Adam([s_0], lr=0.03)
+    optimizer = torch.optim.Adam([s_0], lr=0.03, betas=betas)
     averages = baseline not in (0.0, leave_one_out) and [baseline() for _ in range(runs)]  # one for each run
     for step in range(steps):
         choice = choose(keep_or_discard(s_0).expand(samples, runs, 2))
@@ -481,7 +494,8 @@ fig, axes = plt.subplots(1, 2, figsize=(10, 4.1), sharey=True)
 for ax, names in zip(axes, (list(trained)[:4], relaxations), strict=True):
     plots.curves(ax, range(20, 601, 20), {name: bits[name] for name in names})
     ax.legend(frameon=False, fontsize="small", loc="upper left")
-    ax.set(xlabel="training step", ylim=(0, 1.45), yticks=[0, 0.5, 1])
+    ax.set(xlabel="training step", ylim=(0, 1.45), yticks=[0, 0.5, 1])  # above 1: the legend
+    ax.spines["left"].set_bounds(0, 1)
 axes[0].set_ylabel("probability of $z_0$ = 1")
 show(
     fig,
@@ -494,18 +508,22 @@ show(
 # @title Print: where the 20 runs end, and the claims
 for name, p in bits.items():
     print(f"{name:25} probability of z_0 = 1 after 600 steps: mean {p[:, -1].mean():.3f}, largest {p[:, -1].max():.3f}")
+forgets = train_bit(sample, 1, FromZero, betas=(0.9, 0.9))[:, -1].mean()
+print(f"from 0, but Adam remembers only about 10 steps (β₂ = 0.9): mean {forgets:.3f}")
 end = {name: p[:, -1] for name, p in bits.items()}
 plain, slow, fair, paired = (end[name] for name in list(trained)[:4])
 claim("With a fair start, the moving average brings each run below 0.1", fair.max() < 0.1, largest=fair.max())
 claim("Leave-one-out does so, too", paired.max() < 0.1, largest=paired.max())
 claim("From 0, the mean is still more than 5 times as high", slow.mean() > 5 * fair.mean(), from_0=slow.mean())
+claim("From 0, with the short memory, it is less than twice as high", forgets < 2 * fair.mean(), from_0=forgets)
 undecided = min(plain.mean(), *(end[name].mean() for name in relaxations))
 claim("Without a baseline, and with each relaxation, the mean stays above 0.35", undecided > 0.35, lowest=undecided)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Two ways to fail look alike. The plain score function is right on average, and its noise drowns it. The relaxations
-# are held at one half by their bias. And a moving average that starts at 0 is slow for one reason alone: its first
-# baseline. Started fairly, it is about as good as leave-one-out here, with half of the evaluations.
+# are held at one half by their bias. And a moving average that starts at 0 is slow for two reasons together: its first
+# baseline, and Adam's long memory of the gradients that it made. Take either away, and it is fast. Started fairly, it
+# is about as good as leave-one-out here, with half of the evaluations.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Hybrids: no bias, with the help of slopes
@@ -519,27 +537,35 @@ claim("Without a baseline, and with each relaxation, the mean stays above 0.35",
 # %% [markdown] slideshow={"slide_type": "notes"}
 # So far it was noise or bias. There is a third way. A good baseline predicts the cost of *this* draw. The relaxed
 # sample $z$ comes from the same noise as $D$, so its cost often moves with the cost of $D$. Such a helper is called a
-# **control variate**. But it knows the draw, so subtracting it makes a bias. **REBAR** (Tucker et al. 2017) puts the
-# bias back, as a gradient by backpropagation.
+# **control variate**. But it knows the draw, so subtracting it makes a bias. **REBAR** (Tucker et al. 2017) adds what
+# is missing, as a gradient by backpropagation.
+#
+# The simplest hybrid needs no mixture. Guess the cost of each option, $c_k$, from $x$ alone:
+# $(\text{cost}(k) - c_k)\, \nabla \log \pi_k + \sum_j c_j \nabla \pi_j$. The sum is the mean of what was taken.
 #
 # And $z'$? It has the same value as $z$, but is a function of the scores and of noise that was drawn *given that $D$
 # won*.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ## REBAR, whole
+# ## REBAR, whole · optional
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **The noise, given the winner.** In notebook 02, clock $k$ rings at $T_k = E_k e^{-s_k}$, and the first one wins. The
 # time $T_D$ of the first ring does not tell who rang: it is exponential with rate $\sum_k e^{s_k}$. From then on, each
 # other clock waits for a new exponential time, $T_k - T_D$. With these noises fixed, the noisy scores $-\log T_k$ are
-# functions of $s$ again, with other slopes. The Jacobians behind $z$ and $z'$ differ by
+# functions of $s$ again, with other slopes:
 #
-# $$\frac{T_D}{T_k}\,\big([k = j] - \pi_j\big) \qquad \text{in row } k, \text{ column } j,$$
+# $$\begin{aligned}
+# \text{behind } z: &\quad -\log T_k = s_k - \log E_k, \quad \text{slope for } s_j:\; [k = j] \\
+# \text{behind } z': &\quad \tfrac{\partial}{\partial s_j} T_D = -\pi_j T_D, \quad
+# \tfrac{\partial}{\partial s_j} (T_k - T_D) = -[k = j]\,(T_k - T_D)
+# \end{aligned}$$
 #
-# with the probabilities $\pi$.
+# The second line gives $-\log T_k$ the slope $[k = j] - \frac{T_D}{T_k}([k = j] - \pi_j)$. So the two differ by
+# $\frac{T_D}{T_k}([k = j] - \pi_j)$, with the probabilities $\pi$.
 #
-# The function below is all of REBAR. `strength` is a factor on the control variate: 1 is the formula above, 0 is
-# REINFORCE, and it is unbiased for *every* value. `rebar` is in the library.
+# The function below is all of REBAR. `strength` multiplies $\text{cost}(z)$ and both of its gradients: 1 is the formula
+# above, 0 is REINFORCE, and it is unbiased for *every* value. `rebar` is in the library.
 
 
 # %% slideshow={"slide_type": "-"}
@@ -549,7 +575,8 @@ def rebar_by_hand(s, temperature, strength, generator):  # s: (N, K)
     noisy.requires_grad_()
     control = cost((noisy / temperature).softmax(-1))  # (N,)
     (slope,) = torch.autograd.grad(control.sum(), noisy)  # for each noisy score, (N, K)
-    slope = strength * slope * (noisy - noisy.max(-1, keepdim=True).values).exp()  # times T_D / T_k
+    early = (noisy - noisy.max(-1, keepdim=True).values).exp()  # T_D / T_k
+    slope = strength * slope * early
     by_score = (cost(drawn) - strength * control)[:, None] * (drawn - s.softmax(-1))
     return by_score + slope - slope.sum(-1, keepdim=True) * s.softmax(-1)
 
@@ -564,39 +591,16 @@ by_hand = rebar_by_hand(s.expand(1000, 3), 0.5, 0.8, torch.Generator().manual_se
 torch.testing.assert_close(torch.autograd.grad(loss.sum(), rows)[0], by_hand.detach())
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Is it worth a slope?
-
-# %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** REBAR uses the slope of the cost, and has no bias. With as many evaluations of the cost, is it less noisy
-# than the score function with a good constant baseline?
-#
-# <details><summary>A. Yes, always: it knows more.</summary>
-#
-# **No.** It knows more, but the cost of a mixture can be a poor prediction of the cost of an option.
-#
-# </details>
-#
-# <details><summary>B. It depends on the cost.</summary>
-#
-# **Yes.** Where the cost of the mixture predicts the cost of the choice, it is less noisy. On the bit it is far worse.
-#
-# </details>
-#
-# <details><summary>C. No, never: one more draw is always better.</summary>
-#
-# **No.** With many choices and a cost that is linear in them, a second draw helps less.
-#
-# </details>
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Two evaluations of the cost, used in eight ways
+# ## Two evaluations of the cost, used in six ways
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Each method gets **two evaluations of the cost**: two draws, or one draw of REBAR. The table adds what comes on top:
-# slopes of the cost, and options that have to run (for a mixture, all). There are three problems: our three options;
-# the bit; and 30 choices among three options at once, with *one* cost, the mean of 30 costs that are linear in $z$.
-# "Expected cost" is the baseline, exact; REBAR subtracts it, too. *Tuned*: of 4 temperatures and 3 strengths the
-# pair with the least spread, on other noise than the table's. The relaxations have $\lambda = 0.3$.
+# slopes of the cost, and options that have to run for one choice (for a mixture, all). There are three problems: our
+# three options; the bit; and 30 choices among three options at once, with *one* cost, the mean of 30 costs, each
+# *linear* in $z$: the options cost 1, 0.3 and 0. "Expected cost" is the exact baseline; REBAR subtracts it, too. (It is
+# an oracle: nobody counts the $K$ evaluations that it takes.) *Tuned*: of 5 temperatures and 4 strengths, 0 among them,
+# the pair with the least spread, on other noise than the table's. Gumbel-Softmax has the temperature 0.3. A dash is a
+# bias that does not show, below four standard errors.
 
 
 # %% slideshow={"slide_type": "skip"}
@@ -607,7 +611,7 @@ def estimates(loss_of, scores, samples, n=10_000):
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title The eight methods on the three problems
+# @title The six methods on the three problems
 def linear(z):
     return z @ torch.tensor([1.0, 0.3, 0.0])
 
@@ -622,18 +626,13 @@ def methods_for(cost, b):  # cost: (..., choices, K) -> (...); of each method it
     def hybrid(rows, temperature, strength):
         return rebar(lambda z: cost(z) - b, rows, temperature, strength=strength)
 
-    def straight(rows):
-        return cost(straight_through(gumbel_softmax(rows, 0.3)).weights)
-
     return {
-        "score function": (partial(score, baseline=0.0), 2, 0, "2"),
-        "+ expected cost": (partial(score, baseline=b), 2, 0, "2"),
-        "leave one out": (partial(score, baseline=leave_one_out), 2, 0, "2"),
-        "REBAR, λ = 1, strength 1": (partial(hybrid, temperature=1.0, strength=1.0), 1, 1, "1 + K"),
-        "REBAR, tuned": (hybrid, 1, 1, "1 + K"),
-        "Gumbel-Softmax": (lambda rows: cost(gumbel_softmax(rows, 0.3).weights), 2, 2, "2 K"),
-        "straight-through": (straight, 2, 2, "2 K"),
-        "Gumbel-Rao, 10 draws": (lambda rows: cost(gumbel_rao(rows, 0.3).weights), 2, 2, "2 K"),
+        "score function": (partial(score, baseline=0.0), 2, 0, "<= 2"),
+        "+ expected cost": (partial(score, baseline=b), 2, 0, "<= 2"),
+        "leave one out": (partial(score, baseline=leave_one_out), 2, 0, "<= 2"),
+        "REBAR, λ = 1, strength 1": (partial(hybrid, temperature=1.0, strength=1.0), 1, 1, "K"),
+        "REBAR, tuned": (hybrid, 1, 1, "K"),
+        "Gumbel-Softmax": (lambda rows: cost(gumbel_softmax(rows, 0.3).weights), 2, 2, "K"),
     }
 
 
@@ -642,8 +641,11 @@ def spread_of(e):
 
 
 problems = {"three options": (cost, s, 1), "the bit": (bit_cost, at_minus_1, 1), "30 choices": (linear, s, 30)}
-pairs = [{"temperature": t, "strength": c} for t in (0.1, 0.3, 1.0, 3.0) for c in (0.1, 0.3, 1.0)]
-measured = {}  # method, problem -> bias, spread (in units of the exact gradient), standard error of the mean
+pairs = [{"temperature": t, "strength": c} for t in (0.1, 0.3, 1.0, 3.0, 10.0) for c in (0.0, 0.1, 0.3, 1.0)]
+measured, picked = (
+    {},
+    {},
+)  # method, problem -> bias, spread (in units of the exact gradient), standard error of the mean
 for problem, (f, scores_of_one, n_choices) in problems.items():
     leaf, scores = scores_of_one.clone().requires_grad_(), scores_of_one.expand(n_choices, -1)
     (truth,) = torch.autograd.grad(exact_expectation(f, leaf), leaf)
@@ -651,6 +653,7 @@ for problem, (f, scores_of_one, n_choices) in problems.items():
     methods = methods_for(lambda z, f=f: f(z).mean(-1), exact_expectation(f, leaf).item())
     hybrid = methods["REBAR, tuned"][0]
     pick = min(pairs, key=lambda pair: spread_of(estimates(partial(hybrid, **pair), scores, 1, n=3_000)))
+    picked[problem] = pick["strength"]
     methods["REBAR, tuned"] = partial(hybrid, **pick), *methods["REBAR, tuned"][1:]
     print(f"{problem}: REBAR is tuned to λ = {pick['temperature']:g}, strength {pick['strength']:g}")
     for name, (loss_of, draws, _, _) in methods.items():
@@ -658,19 +661,20 @@ for problem, (f, scores_of_one, n_choices) in problems.items():
         bias = (e.mean(0) - truth / truth.norm()).norm().item()
         measured[name, problem] = bias, spread_of(e), spread_of(e) / len(e) ** 0.5
 
-# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Print: bias and spread, in units of the exact gradient
-print(" " * 25 + "".join(f"{problem:>17}" for problem in problems) + "  slopes  options run for one choice")
-print(" " * 25 + "     bias  spread" * 3)
+print("bias and spread in units of the exact gradient; -: no bias that shows")
+print(" " * 24 + "".join(f"{problem:>16}" for problem in problems) + "  slopes  options")
+print(" " * 24 + "    bias  spread" * 3 + "             run")
 for name, (_, _, slopes, run) in methods.items():
     cells = ""
     for problem in problems:
         bias, spread, error = measured[name, problem]
-        cells += f"{f'{bias:.2f}' if bias > 4 * error else '-':>9}{spread:8.2f}"
-    print(f"{name:25}{cells}{slopes:8}  {run:>11}")
-print("-: no bias that shows (below four standard errors)")
+        cells += f"{f'{bias:.2f}' if bias > 4 * error else '-':>8}{spread:8.2f}"
+    print(f"{name:24}{cells}{slopes:8}  {run:>7}")
 
-# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claims about hybrids
 spread = {key: values[1] for key, values in measured.items()}
 seen = max(measured[name, p][0] / measured[name, p][2] for name in list(methods)[:5] for p in problems)
@@ -682,7 +686,13 @@ claim(
     constant=constant[0],
     rebar=tuned[0],
 )
-claim("On the bit, tuned REBAR has more than 10 times the spread", tuned[1] > 10 * constant[1], rebar=tuned[1])
+claim("On the bit, the best strength of REBAR is 0: it is switched off", picked["the bit"] == 0)
+lost = tuned[1] / constant[1]
+claim("What is left there is one draw, not two: a spread of about root 2 times", 1.2 < lost < 1.6, times=lost)
+pairwise = spread["leave one out", "three options"]
+claim("On three options tuned REBAR beats leave-one-out", tuned[0] < 0.8 * pairwise, leave_one_out=pairwise)
+noisier = pairwise > spread["score function", "three options"]
+claim("There, leave-one-out with two draws is noisier than no baseline", noisier)
 claim(
     "For 30 choices it has less than two thirds of the spread",
     tuned[2] < constant[2] / 1.5,
@@ -691,19 +701,18 @@ claim(
 )
 untuned = min(spread["REBAR, λ = 1, strength 1", p] / spread["+ expected cost", p] for p in problems)
 claim("Untuned, it is noisier than the constant baseline on all three", untuned > 1, smallest_ratio=untuned)
-smallest = min(measured[name, p][0] for name in list(methods)[5:] for p in problems)
-claim("Each relaxation has a bias on each problem", smallest > 0.02, smallest=smallest)
+smallest = min(measured["Gumbel-Softmax", p][0] for p in problems)
+claim("Gumbel-Softmax has a bias on each problem", smallest > 0.02, smallest=smallest)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # REBAR has no bias, and with 30 choices and a linear cost it has clearly less noise than a constant baseline. But it
-# has to be tuned (in the paper, temperature and strength are learned along the way), and where a mixture says little
-# about the options, as on the bit, it does not help.
+# has to be tuned (in the paper, temperature and strength are learned along the way). Where a mixture says little about
+# the options, as on the bit, **tuning switches it off**; what is lost is the second evaluation. Leave-one-out is no
+# ideal either: with two draws its baseline is *one* other cost, and noisy itself.
 #
 # What it asks for: a cost that is **differentiable, and defined for mixtures**, one slope, and a run of every option.
-# **RELAX** (Grathwohl et al. 2018) replaces $\text{cost}(z)$ by a small network that learns to predict it; then even a
-# black box will do. We did not measure it.
-#
-# The simplest rival: for *one* choice of three, three evaluations, added up, are exact.
+# **RELAX** (Grathwohl et al. 2018) replaces $\text{cost}(z)$ by a small network that is trained to make the estimate
+# less noisy; then even a black box will do. We did not measure it.
 
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -716,16 +725,16 @@ claim("Each relaxation has a bias on each problem", smallest > 0.02, smallest=sm
 # The scorer gives all nine patches a score. REINFORCE draws $S$ of them at random and classifies *only these*;
 # Gumbel-Softmax has to classify all nine for its gradient. The function below is the whole loss, the classifier's part
 # included. `reinforce` of `lecture_lib.recorded.reinforce` is the same one; with the same noise both give the same
-# numbers.
+# numbers. (`cross_entropy` wants the classes in dimension 1: `y.mT` puts them there.)
 
 
 # %% slideshow={"slide_type": "-"}
 def loss_by_hand(finder, patches, label, samples, baseline):
     x = patches.flatten(2)  # (B, 9, 64)
-    choice = sample(finder.scores(patches).expand(samples, -1, -1))  # z one-hot: (S, B, 9)
-    picked = x[torch.arange(len(x)), choice.weights.argmax(-1)]  # one patch, copied: (S, B, 64)
+    choice = sample(finder.scores(patches).expand(samples, -1, -1))  # (S, B, 9)
+    picked = x[torch.arange(len(x)), choice.weights.argmax(-1)]  # (S, B, 64)
     y = finder.classify(picked)  # S classifications a scene, not nine
-    cost = F.cross_entropy(y.mT, label.expand(samples, -1), reduction="none")  # (S, B)
+    cost = F.cross_entropy(y.mT, label.expand(samples, -1), reduction="none")
     return surrogate(cost, choice.log_prob, baseline(cost))
 
 
@@ -743,7 +752,7 @@ torch.testing.assert_close(*losses)
 # %% [markdown] slideshow={"slide_type": "skip"}
 # One training, live: $S = 4$, leave-one-out, 500 steps. Mind two numbers for one network. Training minimises the
 # expected cost of a patch that is **sampled**; at test time we report the patch with the **highest** score (*looking
-# once*, by argmax). The table shows both.
+# once*, by argmax). The table shows both. (Seed 0 is the best of five at this number of steps: see the record below.)
 
 # %% slideshow={"slide_type": "skip"}
 finder, history = train(reinforce, samples=4, lr=5e-3, seed=seed)
@@ -762,7 +771,8 @@ claim("Argmax is better than sampling, by less than 0.1", 0 < gap < 0.1, gap=gap
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Two suspects. **Noise:** a few samples are a poor estimate. **Early commitment:** the scorer becomes sure of its
 # choice while the classifier is still poor, and then hardly tries the other patches. To test a cause, take it away.
-# *Noise away:* more samples, and at last the **exact gradient**, by nine classifications added up. *Commitment away:*
+# *Noise away:* more samples (32 are at most nine *different* patches; we count draws), and at last the **exact
+# gradient**, by nine classifications added up. *Commitment away:*
 # an **entropy bonus**. The entropy $-\sum_k \pi_k \log \pi_k$ of the probabilities is 0 for a sure choice, and $\log 9
 # \approx 2.2$ for a uniform one; 0.1 times the entropy is subtracted from the loss.
 #
@@ -788,7 +798,7 @@ claim("Argmax is better than sampling, by less than 0.1", 0 < gap < 0.1, gap=gap
 #
 # <details><summary>C. Each about as much.</summary>
 #
-# **Yes.** Both are causes, and they are linked: either cure alone closes most of the gap.
+# **Yes.** Both are causes, and they are linked: either cure alone closes most of the gap to Gumbel-Softmax.
 #
 # </details>
 
@@ -820,15 +830,15 @@ def at(way, step, what="accuracy"):
 noisy = ["REINFORCE, S = 1", "REINFORCE, S = 4", "REINFORCE, S = 32", "exact gradient"]
 curious = ["REINFORCE, S = 4, bonus", "exact gradient, bonus"]
 all_ways = [*noisy, *curious, GUMBEL, "Gumbel-Softmax, bonus"]
-print("after 500 steps           looking once (by seed)   a sampled patch   entropy at step 200")
+print("after 500 steps           looking once (by seed)   a sampled patch   entropy at step 100")
 for way in all_ways:
     now = at(way, 500)
     row = f"{way:25}{now.mean():8.3f} ({now.min():.2f} to {now.max():.2f})"
     if way != GUMBEL:  # the record of notebook 02 does not hold these
-        row += f"{at(way, 500, 'accuracy, sampled').mean():14.3f}{at(way, 200, 'entropy').mean():19.2f}"
+        row += f"{at(way, 500, 'accuracy, sampled').mean():14.3f}{at(way, 100, 'entropy').mean():19.2f}"
     print(row)
 one, four, many, exactly, four_bonus, exact_bonus, soft, soft_bonus = (at(way, 500).mean() for way in all_ways)
-claim("More samples help: 1, 4, 32 in this order", one < four < many, one=one, four=four, many=many)
+claim("32 samples are more than 0.1 better than 1 or 4", many > max(one, four) + 0.1, one=one, four=four, many=many)
 claim("32 samples are within 0.02 of the exact gradient", abs(many - exactly) < 0.02, many=many, exact=exactly)
 claim(
     "From S = 4, the exact gradient and the bonus gain about as much: each more than 0.1, and within 0.05",
@@ -837,12 +847,21 @@ claim(
     bonus=four_bonus - four,
 )
 claim("Both together gain more than either", exact_bonus > max(exactly, four_bonus) + 0.03, both=exact_bonus - four)
-claim("It helps Gumbel-Softmax, too, by less than 0.05", 0 < soft_bonus - soft < 0.05, gain=soft_bonus - soft)
-doubts = [at(way, 200, "entropy").mean() for way in (*noisy, *curious)]
-with_bonus, without = min(doubts[4:]), max(doubts[:4])
-claim("With the bonus the entropy at step 200 is higher", with_bonus > without + 0.1, bonus=with_bonus, none=without)
+claim("The bonus helps Gumbel-Softmax, too, by less than 0.05", 0 < soft_bonus - soft < 0.05, gain=soft_bonus - soft)
+doubts = [at(way, 100, "entropy").mean() for way in (*noisy, *curious)]
+low, high = min(doubts[4:]), max(doubts[:4])
+claim("With the bonus the entropy at step 100 is higher", low > high + 0.1, lowest_with=low, highest_without=high)
+claim(
+    "Without it, 32 samples and the exact gradient are surer at step 100 than 1 or 4",
+    max(doubts[2:4]) < min(doubts[:2]),
+)
 ends = [at(way, 2700).mean() for way in (*noisy[:2], noisy[3], GUMBEL)]
-claim("At the end of each run all four are within 0.04", max(ends) - min(ends) < 0.04, low=min(ends), high=max(ends))
+claim(
+    "At their ends S = 1, S = 4, exact and Gumbel-Softmax are within 0.04",
+    max(ends) - min(ends) < 0.04,
+    low=min(ends),
+    high=max(ends),
+)
 gaps = [at(way, 500).mean() - at(way, 500, "accuracy, sampled").mean() for way in (*noisy, *curious)]
 claim("A sampled patch is right less often than argmax, by less than 0.04", 0 < min(gaps) and max(gaps) < 0.04)
 
@@ -868,12 +887,13 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **Noise is a cause.** More samples help, and 32 are as good as the exact gradient. **Early commitment is a cause,
-# too:** the bonus alone lifts $S = 4$ by about as much, with all the noise left in. Both together bring the most. So
-# the gap cannot be shared out between the two; perhaps noise is what makes the scorer sure of a wrong patch.
+# **Noise is a cause.** 32 samples are as good as the exact gradient. (From 1 to 4 the seeds do not agree.) **Early
+# commitment is a cause, too:** the bonus alone lifts $S = 4$ by about as much, with all the noise left in. Both
+# together bring the most, so the gap to Gumbel-Softmax cannot be shared out between the two. But noise does not make
+# the scorer sure too early: with *less* noise it is sure earlier.
 #
-# **It is a matter of speed:** run longer, and all end close together ($S = 1$ after 2,700 steps). And the bonus is no
-# privilege of REINFORCE: it helps Gumbel-Softmax a little.
+# **It is a matter of speed:** run longer, and all end close together (2,700 steps of $S = 1$, 2,000 of Gumbel-Softmax,
+# 1,300 of the others). And the bonus helps Gumbel-Softmax a little, too.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: count everything ★★☆ 3 min
@@ -896,7 +916,8 @@ check("times_fewer", 9 * (4160 + 9472) / (9 * 4160 + 9472))
 #
 # "After 500 steps" is one way to be fair. REINFORCE classifies fewer patches in each step. If classifications are what
 # is expensive, compare at equal **classifications**; if everything is, at equal **FLOPs**, the scorer and the backward
-# pass included. We count the FLOPs of one training step.
+# pass included. We count the FLOPs of one training step (without the bonus: nine terms, almost free). For FLOPs we take
+# two budgets: the order may depend on it.
 
 
 # %% slideshow={"slide_type": "skip"}
@@ -913,64 +934,85 @@ step_of = {  # classifications and FLOPs, for each scene
     "REINFORCE, S = 4": (4, flops(partial(reinforce, samples=4, baseline=leave_one_out))),
     "REINFORCE, S = 1": (1, flops(partial(reinforce, baseline=MovingAverage(0.9)))),
 }
-step_of |= {"REINFORCE, S = 4, bonus": step_of["REINFORCE, S = 4"], "Gumbel-Softmax, bonus": step_of[GUMBEL]}
-print("                          a step, for each scene        accuracy, looking once, at equal")
-print("                         classifications   FLOPs       steps  classifications   FLOPs")
+step_of |= {"Gumbel-Softmax, bonus": step_of[GUMBEL], "exact gradient, bonus": step_of["exact gradient"]}
+step_of |= {"REINFORCE, S = 4, bonus": step_of["REINFORCE, S = 4"]}
+print("                      a step, for each scene          accuracy, looking once, at equal")
+print("                         classified    FLOPs    steps  classifications  FLOPs: 200      400")
 cells = {}
 for way, (classified, each) in step_of.items():
-    budgets = 500, 300 * 9 // classified, 400 * step_of[GUMBEL][1] / each
-    cells[way] = [at(way, budget).mean() for budget in budgets]
-    row = f"{cells[way][0]:11.3f}{cells[way][1]:14.3f} {cells[way][2]:12.3f}"
-    print(f"{way:25}{classified:10}{each:14,.0f}{row}")
-print("equal: 500 steps; the classifications of 300, and the FLOPs of 400 steps of Gumbel-Softmax (or just below)")
+    fair = step_of[GUMBEL][1] / each  # steps for the FLOPs of one step of Gumbel-Softmax
+    cells[way] = [at(way, budget).mean() for budget in (500, 300 * 9 // classified, 200 * fair, 400 * fair)]
+    row = "{:9.3f}{:17.3f}{:12.3f}{:9.3f}".format(*cells[way])
+    print(f"{way:25}{classified:10}{each:9,.0f}{row}")
+print("equal: 500 steps; the classifications of 300, and the FLOPs of 200 and of 400 steps of Gumbel-Softmax,")
+print("or just below (each way was measured every 100 steps)")
 fewer = step_of[GUMBEL][1] / step_of["REINFORCE, S = 1"][1]
 claim("S = 1 needs a ninth of the classifications, but 2.5 to 3 times fewer FLOPs", 2.5 < fewer < 3, flops=fewer)
-by_steps, by_classifications, by_flops = (cells["REINFORCE, S = 1"][i] - cells[GUMBEL][i] for i in range(3))
-claim("At equal steps, Gumbel-Softmax is ahead of S = 1 by more than 0.2", by_steps < -0.2, lead=-by_steps)
-claim("At equal classifications, S = 1 is ahead by more than 0.07", by_classifications > 0.07, lead=by_classifications)
-claim("At equal FLOPs the two are within 0.02", abs(by_flops) < 0.02, difference=by_flops)
-pair = [cells["REINFORCE, S = 4, bonus"][2], cells["Gumbel-Softmax, bonus"][2]]
-claim("With the bonus, S = 4 and Gumbel-Softmax are within 0.02 at equal FLOPs", abs(pair[0] - pair[1]) < 0.02)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about the three axes
+with_bonus = [cells[way] for way in cells if "bonus" in way]
+alone, soft, rest = cells["REINFORCE, S = 1"], cells[GUMBEL], [cells[way] for way in cells if way != "REINFORCE, S = 1"]
+pair = [cells[way][0] for way in ("exact gradient, bonus", "Gumbel-Softmax, bonus")]
+claim("By steps, exact gradient and Gumbel-Softmax, both with bonus, lead, within 0.02", abs(pair[0] - pair[1]) < 0.02)
+claim("At equal steps, S = 1 is more than 0.2 behind Gumbel-Softmax", alone[0] < soft[0] - 0.2)
+lead = alone[1] - max(cell[1] for cell in rest)
+claim("At equal classifications S = 1 leads all others, by more than 0.02", lead > 0.02, lead=lead)
+early, late = ([cell[i] for cell in with_bonus] for i in (2, 3))
+close = max(max(x) - min(x) for x in (early, late))
+claim("With the bonus all three are within 0.03 at both budgets of FLOPs", close < 0.03, largest_distance=close)
+claim("S = 1 is more than 0.1 behind them at the smaller one", alone[2] < min(early) - 0.1, one=alone[2])
+claim("S = 1 is within 0.03 of them at the larger one", abs(alone[3] - np.mean(late)) < 0.03, one=alone[3])
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## By steps, by classifications, by FLOPs
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-# @title Draw: the same runs over three axes
+# @title Draw: accuracy over three axes
 fig, axes = plt.subplots(1, 3, figsize=(10, 4.0), sharey=True)
-drawn = [GUMBEL, "exact gradient", "REINFORCE, S = 4", "REINFORCE, S = 1", "REINFORCE, S = 4, bonus"]
+drawn = [GUMBEL, "Gumbel-Softmax, bonus", "exact gradient, bonus", "REINFORCE, S = 4, bonus", "REINFORCE, S = 1"]
 for i, way in enumerate(drawn):
-    steps, accuracy = values(way, "accuracy")
+    steps = values(way, "accuracy")[0]
+    accuracy = np.stack([at(way, step) for step in steps], 1)  # at each step at the best rate there, as in the table
     classified, each = step_of[way]
-    style = {"color": f"C{i}", "ls": ["-", "-.", "--", ":", (0, (5, 1, 1, 1))][i], "marker": "sv^oD"[i]}
+    style = {"color": f"C{i}", "ls": ["-", "-.", "--", (0, (5, 1, 1, 1)), ":"][i], "marker": "sv^Do"[i]}
     for ax, x in zip(axes, (steps, steps * classified, steps * each / 1e6), strict=True):
         ax.fill_between(x, accuracy.min(0), accuracy.max(0), color=f"C{i}", alpha=0.12, lw=0)
         ax.plot(x, accuracy.mean(0), lw=2, label=way, markevery=max(1, len(x) // 5), **style)
-limits = (1300, "training step"), (5000, "classifications, for each scene"), (130, "million FLOPs, for each scene")
+limits = (1300, "training step"), (5000, "classifications a scene"), (130, "million FLOPs a scene")
 for ax, (limit, name) in zip(axes, limits, strict=True):
     ax.set(xlabel=name, xlim=(0, limit), ylim=(0, 1))
 axes[0].set_ylabel("test accuracy, looking once")
-axes[2].legend(frameon=False, fontsize="small", loc="lower right")
-fig.suptitle(f"learning rate 0.005 for all; {record['label']} (Gumbel-Softmax: 3 seeds)", fontsize="small", color="0.3")
+axes[1].legend(frameon=False, fontsize="small", loc="lower right", labelspacing=0.25)
+fig.suptitle(
+    f"each at its best learning rate; {record['label']} (Gumbel-Softmax without bonus: 3)",
+    fontsize="small",
+    color="0.3",
+)
 show(
     fig,
-    "Test accuracy, mean and range of seeds, over three axes. By training steps Gumbel-Softmax leads and REINFORCE "
-    "with one sample is last. By classifications REINFORCE with one sample leads by far. By FLOPs they are about "
-    "level, and REINFORCE with four samples and the bonus is with them.",
+    "Test accuracy, mean and range of seeds, over three axes. By training steps the exact gradient and Gumbel-Softmax, "
+    f"both with the bonus, lead ({pair[0]:.2f} and {pair[1]:.2f} after 500), and REINFORCE with one sample is last "
+    f"({alone[0]:.2f}). By classifications REINFORCE with one sample leads. By FLOPs the three with the bonus are "
+    "close together, and REINFORCE with one sample comes from behind.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Three axes, three winners. **By steps** Gumbel-Softmax: it learns from nine patches in each scene. **By
-# classifications** REINFORCE with one sample. **By FLOPs** nobody: the scorer runs on all nine patches in both. So it
-# depends on the price of an option. For a classifier as cheap as ours there is no reason to prefer REINFORCE; for
-# options that are far more expensive than their scores, the middle panel counts.
+# **By steps** the exact gradient and Gumbel-Softmax, each with the bonus: level. Both classify nine patches in each
+# scene. **By classifications** REINFORCE with one sample. But it makes nine times as many *updates* with them; that may
+# be a good part of its lead. **By FLOPs**, at both budgets, nobody
+# among those with the bonus: the scorer runs on all nine patches in each. (Between the budgets $S = 4$ is a little
+# ahead.) $S = 1$ is far behind with the small budget and close with the large one, but *without* the bonus: with it we
+# have no record.
 #
-# All of this is one task, one small network, and three learning rates.
+# So it depends on the price of an option. For a classifier as cheap as ours, add up all nine. For options that are far
+# more expensive than their scores, the middle panel counts.
+# All of this is one task and one small network.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Why the talk is right: many choices
 #
-# Not one choice but thousands (12 layers × 196 patches), and *one* cost for all of them.
+# Not one choice but thousands (12 layers × 196 patches), each with its own scores, and *one* cost for all of them.
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** $N$ independent choices, and their mean cost. How does the noise of the score function, over the length
@@ -984,7 +1026,7 @@ show(
 #
 # <details><summary>B. Like the root of N</summary>
 #
-# **Yes.** The noise of the others adds up like independent numbers do.
+# **Yes.** The noise of the others adds up like independent numbers do. (The first steps are steeper.)
 #
 # </details>
 #
@@ -996,8 +1038,9 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # We measure it for up to 100 choices, with the linear cost from above, for the score function and for two methods with
-# a temperature. To test the reason that answer B gives, we take it away: in the last row each choice is charged with
-# *its own* cost alone. (That is possible here because the cost is a sum. In a network it is not.)
+# a temperature. To test the reason that answer B gives, we take it away: in the row *each its own cost* each choice is
+# charged with its cost alone. (That is possible here because the cost is a sum. In a network it is not.) The last row
+# is the first one again, but all choices *share* one vector of three scores.
 
 # %% slideshow={"slide_type": "skip"}
 expected_cost = exact_expectation(linear, s).item()
@@ -1008,7 +1051,7 @@ def own_cost(rows):  # a surrogate for each choice, instead of one for all
     return surrogate(linear(choice.weights), choice.log_prob, expected_cost).mean(-1)
 
 
-by_score, *_ = methods_for(lambda z: linear(z).mean(-1), expected_cost)["+ expected cost"]
+by_score = methods_for(lambda z: linear(z).mean(-1), expected_cost)["+ expected cost"][0]  # its loss
 lines = {
     "score function, one cost for all": by_score,
     "Gumbel-Softmax, λ = 1": lambda rows: linear(gumbel_softmax(rows, 1.0).weights).mean(-1),
@@ -1018,7 +1061,7 @@ lines = {
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
 # @title Measure and print: noise over signal, and the claims
-lengths, noise = [1, 3, 10, 30, 100], {}
+lengths, noise, shared = [1, 3, 10, 30, 100], {}, []
 leaf = s.clone().requires_grad_()
 (truth,) = torch.autograd.grad(exact_expectation(linear, leaf), leaf)
 print(f"{'choices':34}" + "".join(f"{n:7}" for n in lengths))
@@ -1027,14 +1070,25 @@ for name, loss_of in lines.items():
     for n in lengths:
         e = estimates(loss_of, s.expand(n, -1), 1, n=max(2_000, 30_000 // n))
         noise[name].append(spread_of(e) / (truth.norm().item() / n**0.5))  # N entries, each 1/N of one choice's
-    print(f"{name:34}" + "".join(f"{value:7.2f}" for value in noise[name]))
-joint, pathwise, mixed, alone = noise.values()
+        if loss_of is by_score:  # one vector of scores for all: their gradients add up
+            shared.append(spread_of(e.sum(1)) / truth.norm().item())
+noise["score function, shared scores"] = shared
+for name, row in noise.items():
+    print(f"{name:34}" + "".join(f"{value:7.2f}" for value in row))
+joint, pathwise, mixed, alone, shared = noise.values()
+square = joint[0] ** 2, (joint[4] ** 2 - joint[0] ** 2) / 99
+print(f"noise² = {square[0]:.2f} + (N - 1) · {square[1]:.2f}, from the first and the last")
+misfit = max(abs((square[0] + (n - 1) * square[1]) ** 0.5 / x - 1) for n, x in zip(lengths, joint, strict=True))
+claim("This line fits the others to within 6 %", misfit < 0.06, off_at_most=misfit)
 growth = joint[4] / joint[2]
 claim("From 10 to 100 choices it grows by the root of 10, to within 15 %", abs(growth / 10**0.5 - 1) < 0.15, by=growth)
 flat = max(max(x) / min(x) for x in (pathwise, alone))
 claim("Gumbel-Softmax and the score function with own costs are flat to within 20 %", flat < 1.2, largest_ratio=flat)
-claim("REBAR grows, too", mixed[4] > 1.5 * mixed[0], at_1=mixed[0], at_100=mixed[4])
-claim("At 100 choices REBAR has less than half of the noise", mixed[4] < joint[4] / 2, rebar=mixed[4], score=joint[4])
+claim("REBAR starts higher", mixed[0] > 1.5 * joint[0], rebar=mixed[0], score=joint[0])
+claim("REBAR grows, too, but less", 1.5 < mixed[4] / mixed[0] < joint[4] / joint[0] / 2, times=mixed[4] / mixed[0])
+two = joint[4] / 2**0.5  # of two draws: REBAR evaluates the cost twice
+claim("At 100 choices REBAR has less than two thirds of the noise of two draws", mixed[4] < two / 1.5, two_draws=two)
+claim("With shared scores, 10 to 100 choices are level to within 15 %", max(shared[2:]) < 1.15 * min(shared[2:]))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Noise grows with the choices
@@ -1050,24 +1104,26 @@ ax.minorticks_off()
 show(
     fig,
     "Noise over signal of one estimate against the number of choices, both axes logarithmic. The score function with "
-    "one cost for all rises from below 1 to about 12 at 100 choices, REBAR to less than half of that. Gumbel-Softmax, "
-    "and the score function with own costs, stay flat below 1.",
+    f"one cost for all rises from {joint[0]:.1f} to {joint[4]:.0f} at 100 choices, REBAR from {mixed[0]:.1f} to "
+    f"{mixed[4]:.0f}. Gumbel-Softmax, and the score function with own costs, stay flat below 1; with shared scores it "
+    f"ends at {shared[4]:.1f}.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# REINFORCE sees one number for all choices together, and to each choice the others are noise: $\sqrt{N}$ times as much.
-# Charge each choice with its own cost, and the growth is gone: the single cost is the cause. Gumbel-Softmax goes back
-# through the network and gives *each* choice its own slope (at temperature 1, with a bias). REBAR, too, uses slopes;
-# its noise grows, from a lower level.
+# REINFORCE sees one number for all choices together, and to each choice the others are noise. The noise squared is
+# $A + (N - 1) B$: its own draw, and the costs of the others. So it grows like $\sqrt{N}$ once $N$ is large. Charge
+# each choice with its own cost, and the growth is gone: the single cost is the cause. Gumbel-Softmax gives *each*
+# choice its own slope (at temperature 1, with a bias). REBAR, too, uses slopes: it starts higher, and grows less.
 #
-# This is the case against reinforcement learning in modular networks, and a good one: routers decide for every token in
-# every layer, and their cost *is* differentiable.
+# This is the case against reinforcement learning for many choices that have **scores of their own**, where the cost
+# *is* differentiable. Where all share one vector of scores, the signals add up as well, and the line is flat. A router
+# shares its weights, and sees different inputs: perhaps it lies between. We did not measure one.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: enough samples ★★☆ 4 min
 #
-# On paper. For *one* choice the noise over signal of a single sample is 1. Now there are $N = 25$ choices with one
-# cost for all. How many samples have to be averaged to bring noise over signal down to 0.5?
+# On paper. With 100 choices under one cost, the noise over signal of a single sample is 12. Now there are 400 choices,
+# each with scores of its own. How many samples have to be averaged to bring noise over signal down to 3?
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 samples = ...
@@ -1076,8 +1132,8 @@ check("enough_samples", samples)
 
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
-# one sample: √25 · 1 = 5; the mean of S samples: 5 / √S = 0.5, so √S = 10
-check("enough_samples", 10**2)
+# one sample: √4 · 12 = 24 (N is large); the mean of S samples: 24 / √S = 3, so √S = 8
+check("enough_samples", 8**2)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it wins: a black box
@@ -1086,8 +1142,9 @@ check("enough_samples", 10**2)
 # The cost is its mistake, 0 or 1. Only the scorer learns.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# A *black box* takes an input and says something; there is no slope. `mistakes` asks the neighbours, and compares with
-# the label. We try what Gumbel-Softmax would need: classify a mixture of nine patches, and go backward.
+# A *black box* takes an input and says something; there is no slope. `mistakes` asks the neighbours (of 1,000 training
+# digits), and is 1 where their answer is not the label, else 0. REINFORCE has a moving average as its baseline. We try
+# what Gumbel-Softmax would need: classify a mixture of nine patches, and go backward.
 
 # %% slideshow={"slide_type": "-"}
 z = gumbel_softmax(torch.zeros(64, 9, requires_grad=True), 2.0).weights
@@ -1095,33 +1152,40 @@ blend = (z.unsqueeze(-1) * patches.flatten(2)).sum(1)  # a bit of every patch, (
 mistakes(blend, label).requires_grad
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# `False`: there is nothing to go backward through. And a *blend* of nine patches is no patch, so the answer would make
-# no sense anyway. REBAR fails for the same two reasons. The score function asks for neither.
+# `False`: scikit-learn works outside of PyTorch, so there is nothing to go backward through. And a *blend* of nine
+# patches is no patch, so the answer would make no sense anyway. REBAR fails for the same two reasons. The score
+# function asks for neither.
 #
-# It has rivals all the same. (1) **Nine calls** for each scene, added up: the exact gradient. (2) **A predictor**, a
-# simple method for contextual bandits: call the box for one patch, drawn uniformly, and train the score of this patch
-# to predict "right or wrong", like any classifier. At test time look where the prediction is best.
+# It has rivals all the same. (1) **Nine calls** for each scene, added up: the exact gradient. (2) **A predictor**
+# (*predict*), a simple method for contextual bandits: call the box for one patch, and train the score of this patch to
+# predict "right or wrong", like any classifier. Which patch? Any one (*uniform*), or one that is drawn from the softmax
+# of the scores (*own softmax*). At test time look where the prediction is best.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## It learns from right and wrong alone
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print: three ways to use a black box, recorded, and the claims
-boxes = {"REINFORCE": 1, "exact gradient": 9, "predict the answer": 1}
+# @title Print: four ways to use a black box, recorded, and the claims
+entries += recorded.load("reinforce_predictor")["entries"]
+boxes = {"REINFORCE": 1, "exact gradient": 9, "predict, uniform": 1, "predict, own softmax": 1}
+names = {name: f"box: {name}" for name in boxes} | {"predict, uniform": "box: predict the answer"}
 print("after 500 steps       calls for each scene   looking once (by seed)   a sampled patch")
 for name, calls in boxes.items():
-    now, picked = at(f"box: {name}", 500), at(f"box: {name}", 500, "accuracy, sampled").mean()
-    sampled = f"{picked:14.3f}" if name != "predict the answer" else f"{'-':>14}"
+    now, sampled = at(names[name], 500), f"{'-':>14}"
+    if "predict" not in name:
+        sampled = f"{at(names[name], 500, 'accuracy, sampled').mean():14.3f}"
     print(f"{name:22}{calls:10}{now.mean():19.3f} ({now.min():.2f} to {now.max():.2f}){sampled}")
 early = at("box: exact gradient", 100).mean()
 print(f"the exact gradient after 100 steps, 900 calls for each scene: {early:.3f}")
-sampling, adding, guessing = (at(f"box: {name}", 500).mean() for name in boxes)
+sampling, adding, uniform, drawing = (at(name, 500).mean() for name in names.values())
 claim("REINFORCE finds the digit with one call, above 0.85", sampling > 0.85, accuracy=sampling)
 claim("With nine calls the exact gradient is less than 0.05 better", 0 < adding - sampling < 0.05, exact=adding)
 claim("With fewer calls, 500, REINFORCE is ahead of the exact gradient with 900", sampling > early + 0.1, exact=early)
-claim("Predicting the answer is more than 0.1 behind", guessing < sampling - 0.1, predicting=guessing)
-rising = guessing - at("box: predict the answer", 300).mean()
-claim("It is still rising", rising > 0.05, since_step_300=rising)
+claim("Predicting a uniform patch is more than 0.1 behind", uniform < sampling - 0.1, predicting=uniform)
+rising = uniform - at(names["predict, uniform"], 300).mean()
+claim("It is still rising", rising > 0.05, gained_after_step_300=rising)
+apart = drawing - sampling
+claim("Predicting a patch of its own softmax is within 0.03 of REINFORCE", abs(apart) < 0.03, difference=apart)
 gap = sampling - at("box: REINFORCE", 500, "accuracy, sampled").mean()
 claim("REINFORCE is trained on samples: a sampled patch is right less often than argmax", gap > 0.02, gap=gap)
 
@@ -1129,12 +1193,13 @@ claim("REINFORCE is trained on samples: a sampled patch is right less often than
 # @title Draw: accuracy against calls of the box
 fig, ax = plt.subplots(figsize=(10, 3.8))
 for i, (name, calls) in enumerate(boxes.items()):
-    steps, accuracy = values(f"box: {name}", "accuracy")
+    steps = values(names[name], "accuracy")[0]
+    accuracy = np.stack([at(names[name], step) for step in steps], 1)  # at the best rate there, as in the table
     ax.fill_between(steps * calls, accuracy.min(0), accuracy.max(0), color=f"C{i}", alpha=0.15, lw=0)
     style = {
         "label": f"{name}, {calls} call{'s' * (calls > 1)} a scene",
-        "ls": ["-", "--", "-."][i],
-        "marker": "os^"[i],
+        "ls": ["-", "--", "-.", ":"][i],
+        "marker": "os^D"[i],
     }
     ax.plot(steps * calls, accuracy.mean(0), color=f"C{i}", lw=2.2, **style)
 ax.set(xlabel="calls of the box, for each scene of a batch (log scale)", xscale="log", ylim=(0, 1))
@@ -1142,18 +1207,20 @@ ax.set(ylabel="test accuracy, looking once")
 ax.set_xticks([100, 300, 1000, 3000], ["100", "300", "1,000", "3,000"])
 ax.minorticks_off()
 ax.legend(frameon=False, loc="lower right")
-ax.set_title(f"learning rate 0.005 for all; {record['label']}", fontsize="small", color="0.3")
+ax.set_title(f"each at its best learning rate; {record['label']} (own softmax: 3 seeds)", fontsize="small", color="0.3")
 show(
     fig,
-    "Test accuracy against calls of the black box, on a logarithmic axis. REINFORCE with one call a scene reaches "
-    "0.89 after 500 calls. The exact gradient needs nine times as many for each step and ends at 0.92. Predicting the "
-    "answer for a random patch is at 0.65 after 500 calls, and still rising.",
+    f"Test accuracy against calls of the black box, on a logarithmic axis. After 500 calls a scene REINFORCE is at "
+    f"{sampling:.2f}, predicting a patch of its own softmax at {drawing:.2f}, predicting a uniform patch at "
+    f"{uniform:.2f} and still rising. The exact gradient needs nine calls for each step and ends at {adding:.2f}.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# One bit for each scene, right or wrong, and the scorer finds the digit. By calls, nothing that we tried is better.
-# With nine calls each *step* is better, and the end a little; if calls are cheap, add them up. *Predict the answer* is
-# slower here, perhaps because eight calls in nine go to clutter. A better plan for what to try may help; we tried none.
+# One bit for each scene, right or wrong, and the scorer finds the digit. With nine calls each *step* is better, and the
+# end a little; if calls are cheap, add them up. By calls REINFORCE is ahead of that. **A predictor that tries what it
+# believes in is close at the end** (0.87 and 0.89; the ranges of their seeds, 3 and 5, overlap), and slower on the way.
+# It needs no gradient of a choice at all. If it tries patches uniformly it is far slower: eight calls in nine go to
+# clutter.
 #
 # Training counts mistakes of a *sampled* patch, we report *argmax*: two numbers again. Frozen experts behind an
 # interface, a database, a click of a user, a measured time: here the score function is the tool.
@@ -1163,19 +1230,20 @@ show(
 #
 # | | score function | REBAR | Gumbel-Softmax |
 # |:---|:---|:---|:---|
-# | bias | none | none | grows with temperature |
-# | noise | grows with the choices | often less, if tuned | grows when cold |
-# | runs, for a gradient | what was picked | every option | every option |
-# | asks for | the cost | its slope, for mixtures | its slope, for mixtures |
-# | needs | a baseline | temperature, strength | a temperature |
+# | bias | none | none | large when hot |
+# | noise | large with many separate choices | less, if tuned | large when cold |
+# | runs | what was picked | every option | every option |
+# | asks for | the cost | its slope | its slope |
+# | needs | a baseline | much tuning | a temperature |
 #
 # **Avoid RL** where the cost has a slope and choices are many.
 # **Use it** for black boxes, and for few choices among expensive options.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# So the advice of the talk is right for most modular networks, and not a law. Where REINFORCE fails: many choices and
-# one cost; no baseline, or one that has seen its own draw. If the cost is a sum over time, charge each choice only with
-# what comes after it. And if there is one choice among a few cheap options: add them up, and estimate nothing.
+# So the advice of the talk is good where each choice has scores of its own and the cost has a slope; it is no law.
+# Where REINFORCE fails: many choices and one cost; no baseline, or one that has seen its own draw. If the cost is a sum
+# over time, charge each choice only with what comes after it. And if there is one choice among a few cheap options: add
+# them up, and estimate nothing.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
@@ -1185,7 +1253,7 @@ show(
 # - Try an option; raise its probability if it did better than usual.
 # - It needs one option and no slope. It has no bias.
 # - "Usual" is the baseline: never from the draw itself, and with a fair start.
-# - Noise grows with the number of choices under one cost: there, follow the talk's advice.
+# - Noise grows with the number of separate choices under one cost: there, follow the talk's advice.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources

@@ -48,11 +48,11 @@ WRONG = {
         "a text": ("2.6 times", "it is str"),
     },
     "enough_samples": {
-        "no square": (10, "by the root of S"),
-        "noise with N": (2500, "grows with the root of N"),
-        "one choice": (4, "right for one choice"),
-        "half a square": (50, "a factor of 10"),
-        "until noise is signal": (25.0, "of 1, not of 0.5"),
+        "no square": (8, "by the root of S"),
+        "noise with N": (256, "grows with the root of N"),
+        "100 choices": (16, "right for 100 choices"),
+        "half a square": (32, "a factor of 8"),
+        "until noise is signal": (576.0, "of 1, not of 3"),
         "not a number": (float("nan"), "should not be nan"),
     },
     "leave_one_out_baseline": {
@@ -93,7 +93,7 @@ WRONG = {
 RIGHT = {
     "one_estimate": [-1, torch.tensor([-1.0]), 2 * (0 - 0.5)],
     "times_fewer": [2.6, np.float32(2.615), 122688 / 46912],
-    "enough_samples": [100, torch.tensor(100.0), [(5 / 0.5) ** 2]],
+    "enough_samples": [64, torch.tensor(64.0), [(24 / 3) ** 2]],
     "leave_one_out_baseline": [
         without_row,
         lambda c: c.sub_(c.sum(0)).neg_().div_(len(c) - 1),
