@@ -85,9 +85,7 @@ def hidden_pair(answer: Answer) -> str:
             raise Wrong(
                 f"the search that {name} one gate at a time {found}: it ends at {end}, the cost is {cost[end]:.2f}."
             )
-    return (
-        "Both searches stop, because no single gate helps: only a search that turns several gates at once can see it."
-    )
+    return "From these two starts both searches miss it. Another start, or two gates turned at once, may find it."
 
 
 @exercise([(10, 32), (50, 24), (1, 8), (7, 5)], tolerance=1e-6)
