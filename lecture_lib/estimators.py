@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from lecture_lib.choice import QUIET, Choice, argmax, by_temperature, sample
-from lecture_lib.simplex import as_integer, as_number, check_logits, full
+from lecture_lib.simplex import as_integer, as_number, check_logits, full, one_hot
 
 
 def surrogate(cost: Tensor, log_prob: Tensor, baseline: float | Tensor = 0.0) -> Tensor:
@@ -89,7 +89,10 @@ def leave_one_out(costs: Tensor) -> Tensor:
 class MovingAverage:
     """A baseline that remembers: calling it with the present costs returns the average of those *before*.
 
-    Reading comes before updating, in one call, as a baseline that has seen its own cost would bias the gradient.
+    Reading comes before updating, in one call, as a baseline that has seen its own cost would bias the gradient. The
+    first call has nothing to read, and returns the mean of the present costs: for N of them, from independent draws,
+    this one estimate is (1 - 1/N) of the gradient on average. A first baseline of 0 would be unbiased, and make it so
+    long that an optimiser such as Adam, which divides by the size of past gradients, is slow for hundreds of steps.
     """
 
     def __init__(self, decay: float = 0.9):
@@ -98,12 +101,13 @@ class MovingAverage:
         self.value = None
 
     def __call__(self, costs: Tensor) -> float:
-        """The baseline for `costs` (any shape): 0.0 the first time."""
-        before, now = self.value, full(costs.detach()).mean().item()
+        """The baseline for `costs` (any shape): their own mean the first time."""
+        now = full(costs.detach()).mean().item()
         if not math.isfinite(now):
             raise ValueError(f"costs must be finite, got a mean of {now}")
-        self.value = now if before is None else self.decay * before + (1 - self.decay) * now
-        return 0.0 if before is None else before
+        before = now if self.value is None else self.value
+        self.value = self.decay * before + (1 - self.decay) * now
+        return before
 
 
 def gumbel_rao(
@@ -137,6 +141,65 @@ def gumbel_rao(
 
 
 QUIET[gumbel_rao] = argmax
+
+
+def rebar(
+    cost_fn: Callable[[Tensor], Tensor],
+    logits: Tensor,
+    temperature: float = 1.0,
+    *,
+    strength: float = 1.0,
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """A loss with the value cost_fn(D) of a sampled one-hot D, and an unbiased gradient with less noise (REBAR).
+
+    D = argmax(z) for the noisy scores z = logits + G, of which relaxed(z) = softmax(z / temperature) is Gumbel-Softmax.
+    The cost of relaxed(z) is a baseline that knows D. What it changes on average is added again, pathwise:
+
+        (cost(D) - strength · cost(relaxed(z))) ∇log p(D)  +  strength · (∇cost(relaxed(z)) - ∇cost(relaxed(z')))
+
+    Here z' has the value of z, but is a function of the logits and of noise that is drawn *given* D. For noisy scores
+    z_k = -log T_k, T_k exponential and T_D the least: T_D does not know which D it is, and T_k - T_D are exponential
+    again. With both held fixed, z_D = log Σ exp(logits) + a constant; the two Jacobians differ by
+
+        ∂(z - z')_k / ∂logits_j = exp(z_k - z_D) · ([k = j] - softmax(logits)_j)
+
+    Unbiased at every temperature and strength: these two say how much noise is left. With strength 0 it is REINFORCE.
+    One estimate takes two evaluations of the cost and one of its gradient. Requires: a cost that is differentiable, and
+    defined between the options.
+
+    Args:
+        cost_fn: weights (..., K) -> cost (...), or fewer dimensions: one cost for all choices behind them. A baseline
+            is subtracted in here; parameters of its own get the gradient of cost(D) alone.
+        logits: (..., K).
+        strength: any finite number.
+
+    Returns: one loss for each cost, in float32 at least.
+
+    Source: Tucker et al. 2017, REBAR: low-variance, unbiased gradient estimates for discrete latent variable models,
+    with the noise of z and z' tied, as in the authors' code.
+    """
+    check_logits(logits, generator)
+    strength = as_number("strength", strength, "a finite number", math.isfinite)
+    scores = full(logits)
+    z = scores.detach() - torch.empty_like(scores.detach()).exponential_(generator=generator).log()
+    index = z.argmax(-1, keepdim=True)
+    log_pi = scores.log_softmax(-1)
+    share = (z - z.gather(-1, index)).exp()
+    way = torch.where(share > 0, share * log_pi, 0)  # its Jacobian is that of z - z'
+    relaxed = by_temperature(z + (way - way.detach()), temperature).softmax(-1).to(logits.dtype)
+    cost = cost_fn(one_hot(index.squeeze(-1), logits))
+    if cost.shape != logits.shape[: cost.ndim] or cost.ndim == logits.ndim:
+        raise ValueError(f"cost_fn must return a cost of {tuple(logits.shape[:-1])}, or less, got {tuple(cost.shape)}")
+    with torch.enable_grad():
+        leaf = relaxed.detach().requires_grad_()
+        control = cost_fn(leaf)
+        if not control.requires_grad:
+            raise ValueError("cost_fn must be differentiable in its weights, got a cost without a gradient")
+        (slope,) = torch.autograd.grad(control.sum(), leaf)
+    pathwise = (slope * (relaxed - relaxed.detach())).flatten(cost.ndim).sum(-1)  # 0, with a gradient
+    log_prob = log_pi.gather(-1, index).flatten(cost.ndim).sum(-1)
+    return surrogate(cost, log_prob, strength * control) + strength * pathwise
 
 
 class GradientStatistics(NamedTuple):

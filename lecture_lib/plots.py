@@ -191,3 +191,109 @@ def expert_block(ax: Axes, n_experts: int = 4, chosen: int = 1) -> Axes:
     ax.set(xlim=(-0.3, 12.4), ylim=(-1.4, 4.1))
     ax.axis("off")
     return ax
+
+
+def ingredients(axes: Sequence[Axes], image) -> Sequence[Axes]:
+    """What a convolution with pooling is made of, on three axes: windows of an image (8, 8), sharing, pooling.
+
+    The same colour and hatch is the same weights.
+    """
+    titles = ["windows: nine neighbours", "+ sharing: one set of weights", "+ pooling: the largest of four"]
+    reaches = [[(1, 1, 3), (4, 4, 3)], [(1, 1, 3), (4, 4, 3)], [(1, 1, 4), (3, 3, 4)]]  # left, top, side
+    cells = [[(2, 2, 1), (5, 5, 1)], [(2, 2, 1), (5, 5, 1)], [(2, 2, 2), (4, 4, 2)]]
+    for k, (ax, title) in enumerate(zip(axes, titles, strict=True)):
+        ax.imshow(image, cmap="gray_r", vmin=0, vmax=2, extent=(0, 8, 8, 0))
+        for line in range(0, 9, 1 + (k == 2)):
+            ax.plot([11, 19], [line, line], color="0.8", lw=0.8)
+            ax.plot([11 + line, 11 + line], [0, 8], color="0.8", lw=0.8)
+        for i, (reach, cell) in enumerate(zip(reaches[k], cells[k], strict=True)):
+            own = i == 1 and k == 0
+            for x, y, side in (reach, (11 + cell[0], *cell[1:])):
+                fill, edge = to_rgba(f"C{int(own)}", 0.35), f"C{int(own)}"
+                ax.add_patch(Rectangle((x, y), side, side, fc=fill, ec=edge, lw=1.8, hatch="//" * own))
+            middle = cell[1] + cell[2] / 2
+            arrow(ax, (reach[0] + reach[2], middle), (11 + cell[0], middle))
+        ax.set(xlim=(-0.3, 19.3), ylim=(8.3, -0.3), aspect="equal")
+        ax.set_title(title, fontsize="medium")
+        ax.axis("off")
+    return axes
+
+
+def patterns(axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Map, windowed map and fold over a list of five, on three axes: one function f at several places."""
+    for ax, title in zip(axes, ["map", "windowed map: a convolution", "fold: a recurrent network"], strict=True):
+        places = range(1, 4) if title[0] == "w" else range(5)
+        for t in range(5):
+            ax.text(t, 0, f"$x_{t}$", ha="center", va="center", fontsize="large")
+        for t in places:
+            box(ax, t - 0.32, 1, 0.64, 0.64, "$f$", colour="C1" if title[0] == "f" else "C0")
+            for source in (t - 1, t, t + 1) if title[0] == "w" else (t,):
+                arrow(ax, (t + 0.8 * (source - t), 0.25), (t + 0.2 * (source - t), 0.97))
+            if title[0] != "f":
+                arrow(ax, (t, 1.67), (t, 2.3))
+                ax.text(t, 2.55, f"$y_{t - 1 if title[0] == 'w' else t}$", ha="center", va="center", fontsize="large")
+        if title[0] == "f":
+            for t in range(6):
+                arrow(ax, (t - 0.68, 1.32), (t - 0.34, 1.32))
+            ax.text(-0.72, 1.32, "$h$", ha="right", va="center", fontsize="large")
+            ax.text(4.7, 1.32, "$h'$", ha="left", va="center", fontsize="large")
+        ax.set(xlim=(-1.1, 5.1), ylim=(-0.4, 2.9), aspect="equal")
+        ax.set_title(title, fontsize="medium")
+        ax.axis("off")
+    return axes
+
+
+def decision(ax: Axes, image: np.ndarray, scores: Sequence[float]) -> Axes:
+    """From left to right an image, a scorer, three scores, argmax, the choice, what follows; no gradient comes back."""
+    ax.imshow(image, cmap="gray_r", extent=(0.1, 1.3, 1.1, 2.3))
+    ax.text(0.7, 0.98, "input x", ha="center", va="top")
+    box(ax, 1.75, 1.25, 1.35, 0.9, "scorer\nscore(x)")
+    best = max(range(len(scores)), key=scores.__getitem__)
+    for k, (option, score) in enumerate(zip("abc", scores, strict=True)):
+        y = 2.15 - 0.6 * k
+        ax.text(3.62, y, option, va="center")
+        ax.barh(y, 0.75 * score, 0.36, left=3.85, color="C0")
+        ax.text(3.93 + 0.75 * score, y, f"{score}", va="center")
+        box(ax, 6.5, y - 0.23, 0.46, 0.46, f"{int(k == best)}", on=k == best, colour="C2")
+    for x, y, text in ((4.3, 2.5, "scores s"), (6.73, 2.5, "choice z")):
+        ax.text(x, y, text, ha="center", va="bottom")
+    box(ax, 7.55, 1.05, 1.5, 1.3, "$f_k$, and\nwhat follows")
+    for start, end in ((1.4, 1.7), (3.15, 3.5), (5.4, 6.35), (7.1, 7.5), (9.1, 9.5)):
+        arrow(ax, (start, 1.7), (end, 1.7))
+    ax.text(9.55, 1.7, "loss", va="center")
+    ax.text(5.87, 1.82, "argmax", ha="center", va="bottom", weight="bold")
+    arrow(ax, (9.75, 1.45), (6.15, 0.42), colour="C3", bend=-0.22)
+    ax.text(8.3, 0.22, "gradient", color="C3", ha="center", va="top")
+    ax.text(5.87, 0.42, "✗", color="C3", ha="center", va="center", fontsize=24, weight="bold")
+    ax.set(xlim=(0, 10.2), ylim=(-0.25, 2.85), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def partial_network(ax: Axes, image: np.ndarray, patches: Sequence, blocks: Sequence, parts: Sequence) -> Axes:
+    """A small transformer: 16 patches of an image (8, 8), four blocks above, each of 4 heads and 4 slices of an MLP.
+
+    Args:
+        patches, blocks, parts: 16, 4, and 4 times 8 truth values; what is off is an outline.
+    """
+    pixels = np.asarray(image).reshape(4, 2, 4, 2).swapaxes(1, 2)
+    for t, on in enumerate(patches):
+        x, y = 0.85 + 0.36 * (t % 4), 1.08 - 0.36 * (t // 4)
+        if on:
+            ax.imshow(pixels[t // 4, t % 4], cmap="Blues", vmin=-0.15, vmax=1.15, extent=(x, x + 0.32, y, y + 0.32))
+        box(ax, x, y, 0.32, 0.32, on=on)
+        if on:
+            ax.patches[-1].set_facecolor("none")
+    for b, on in enumerate(blocks):
+        y = 1.78 + 0.58 * b
+        box(ax, 0, y, 3.1, 0.46, on=on, colour="0.5")
+        for g in range(8):
+            colour = "C0" if g < 4 else "C1"
+            box(ax, 0.1 + 0.36 * g + 0.08 * (g > 3), y + 0.1, 0.3, 0.26, on=bool(on and parts[b][g]), colour=colour)
+        if not on:
+            arrow(ax, (3.16, y - 0.06), (3.16, y + 0.52), colour="0.2", bend=0.8)
+    arrow(ax, (1.55, 1.48), (1.55, 1.76))
+    arrow(ax, (1.55, 4.0), (1.55, 4.26))
+    ax.set(xlim=(-0.05, 3.55), ylim=(-0.35, 4.3), aspect="equal")
+    ax.axis("off")
+    return ax

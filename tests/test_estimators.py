@@ -13,6 +13,7 @@ from lecture_lib.estimators import (
     gradient_statistics,
     gumbel_rao,
     leave_one_out,
+    rebar,
     surrogate,
 )
 
@@ -158,12 +159,30 @@ def test_leave_one_out_wants_two_samples(shape):
 
 def test_a_moving_average_is_read_before_it_is_updated():
     average = MovingAverage(0.5)
-    assert [average(torch.tensor([c, c])) for c in (4.0, 8.0, 0.0)] == [0.0, 4.0, 6.0]
+    assert [average(torch.tensor([c, c])) for c in (4.0, 8.0, 0.0)] == [4.0, 4.0, 6.0]
     assert average.value == 3.0
     with pytest.raises(ValueError, match=r"decay must be from 0 to less than 1, got 1\.0"):
         MovingAverage(1.0)
     with pytest.raises(ValueError, match="costs must be finite, got a mean of nan"):
         average(torch.tensor(torch.nan))
+
+
+def test_the_first_moving_average_shortens_one_estimate_and_leaves_its_direction():
+    """It is the mean of the present costs: with two of them, half of the gradient, whatever the costs' level."""
+    first, then = (
+        gradient_statistics(
+            partial(sample, generator=seeded(20)),
+            lambda z: cost_fn(z) + 100 * (z.sum(-1) > 0),
+            LOGITS,
+            samples=2,
+            n_estimates=200_000,
+            baseline=baseline,
+        )
+        for baseline in (lambda costs: costs.mean(0), lambda costs: 100.0)
+    )
+    torch.testing.assert_close(first.mean, first.exact / 2, atol=0.02, rtol=0)
+    assert (then.bias.abs() < 4 * then.standard_error).all()
+    assert MovingAverage()(torch.tensor([100.0, 102.0])) == 101.0
 
 
 def test_leave_one_out_is_unbiased():
@@ -276,6 +295,127 @@ def test_gumbel_rao_chooses_hard_with_law_softmax_and_respects_forbidden_options
         gumbel_rao(LOGITS, 0.5, 0)
     with pytest.raises(ValueError, match="temperature must be a finite number > 0, got 0"):
         gumbel_rao(LOGITS, 0)
+
+
+# ---- REBAR
+
+
+def rebar_gradients(logits, cost, *options, n=200_000, seed=13, **more):
+    """(n, K), an estimate a row."""
+    rows = logits.expand(n, -1).clone().requires_grad_()
+    loss = rebar(cost, rows, *options, generator=seeded(seed), **more)
+    return torch.autograd.grad(loss.sum(), rows)[0]
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.5, 1.0, -1.0])
+@pytest.mark.parametrize("temperature", [0.2, 1.0, 5.0])
+def test_rebar_is_unbiased_at_every_temperature_and_strength(temperature, strength):
+    gradients = rebar_gradients(LOGITS, cost_fn, temperature, strength=strength)
+    assert (standard_errors_off(gradients) < 4).all()
+
+
+@pytest.mark.parametrize("n_options", [2, 5])
+def test_rebar_is_unbiased_for_other_numbers_of_options(n_options):
+    logits, price = torch.linspace(-1, 2, n_options).double(), torch.linspace(0, 1, n_options).double().sin()
+
+    def cost(z):
+        return (z @ price - 0.3) ** 2
+
+    leaf = logits.clone().requires_grad_()
+    (exact,) = torch.autograd.grad(exact_expectation(cost, leaf), leaf)
+    gradients = rebar_gradients(logits, cost, 0.5)
+    assert ((gradients.mean(0) - exact).abs() < 4 * gradients.std(0) / len(gradients) ** 0.5).all()
+
+
+def test_rebar_without_its_control_variate_is_reinforce():
+    rows = LOGITS.expand(1000, 3).clone().requires_grad_()
+    drawn = []
+
+    def cost(z):
+        drawn.append(z.detach())
+        return cost_fn(z)
+
+    loss = rebar(cost, rows, strength=0, generator=seeded(14))
+    hard, relaxed = drawn  # two evaluations
+    assert torch.equal(loss, cost_fn(hard))  # the value is the cost of what was chosen
+    assert torch.equal(hard.argmax(-1), relaxed.argmax(-1))
+    (gradient,) = torch.autograd.grad(loss.sum(), rows)
+    torch.testing.assert_close(gradient, cost_fn(hard)[:, None] * (hard - LOGITS.softmax(-1)))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rebar_is_its_three_terms_with_the_noise_given_the_choice(seed):
+    """By autograd through noisy scores given D: log Σ exp s - log E_D, and -log(E_k / exp s_k + E_D / Σ exp s)."""
+    s = LOGITS.clone().requires_grad_()
+    z = s - torch.empty_like(LOGITS).exponential_(generator=seeded(seed)).log()
+    d, times, rates = z.argmax(), (-z).exp().detach(), s.detach().exp()
+    e = (times - times.min()) * rates  # the noise given D, if it is to make this z
+    e[d] = times.min() * rates.sum()
+    given = torch.where(torch.arange(3) == d, s.logsumexp(0) - e[d].log(), -(e / s.exp() + e[d] / s.exp().sum()).log())
+    torch.testing.assert_close(given, z)
+    relaxed, conditional = (cost_fn((x / 0.7).softmax(-1)) for x in (z, given))
+    weight = (cost_fn(torch.eye(3).double()[d]) - 0.6 * conditional).detach()
+    (wanted,) = torch.autograd.grad(weight * s.log_softmax(-1)[d] + 0.6 * (relaxed - conditional), s)
+    loss = rebar(cost_fn, s, 0.7, strength=0.6, generator=seeded(seed))
+    torch.testing.assert_close(torch.autograd.grad(loss, s)[0], wanted)
+
+
+def test_the_noise_given_the_choice_does_not_know_the_choice():
+    """E_k of the test above are exponential numbers, for each D: so what is drawn given D has the law of z."""
+    z = LOGITS - torch.empty(300_000, 3).double().exponential_(generator=seeded(17)).log()
+    d, times, rates = z.argmax(-1), (-z).exp(), LOGITS.exp()
+    e = (times - times.amin(-1, keepdim=True)) * rates
+    e.scatter_(-1, d[:, None], (times.amin(-1) * rates.sum())[:, None])
+    q = torch.tensor([0.1, 0.5, 0.9]).double()
+    for k in range(3):
+        torch.testing.assert_close(e[d == k].quantile(q, 0), -(1 - q).log().expand(3, 3).mT, atol=0.05, rtol=0)
+
+
+def test_rebar_is_unbiased_for_one_cost_of_several_choices_and_less_noisy_than_reinforce():
+    """Three choices, one cost. A cost that is nearly linear: its relaxation is a good prediction."""
+    weight = torch.tensor([1.0, 2.0, 3.0], dtype=torch.float64)
+
+    def cost(z):  # (..., 3, K) -> (...)
+        return ((z @ PRICE) * weight).sum(-1) + 0.1 * (z @ PRICE).prod(-1)
+
+    leaf = LOGITS.expand(3, 3).clone().requires_grad_()
+    options = torch.eye(3, dtype=torch.float64)[torch.cartesian_prod(*[torch.arange(3)] * 3)]  # (27, 3, K), all
+    prob = (options * leaf.softmax(-1)).sum(-1).prod(-1)
+    (exact,) = torch.autograd.grad((prob * cost(options)).sum(), leaf)
+    spread = []
+    for strength in (0.0, 1.0):
+        rows = LOGITS.expand(100_000, 3, 3).clone().requires_grad_()
+        loss = rebar(cost, rows, 0.5, strength=strength, generator=seeded(18))
+        assert loss.shape == (100_000,)
+        (estimates,) = torch.autograd.grad(loss.sum(), rows)
+        assert ((estimates.mean(0) - exact).abs() < 4 * estimates.std(0) / len(estimates) ** 0.5).all()
+        spread.append(estimates.var(0).sum().sqrt())
+    assert spread[1] < 0.8 * spread[0]
+
+
+def test_rebar_gives_parameters_of_the_cost_the_gradient_of_what_was_chosen():
+    theta = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    rows, drawn = LOGITS.expand(100, 3), []
+    loss = rebar(lambda z: drawn.append(z) or theta * cost_fn(z), rows, generator=seeded(16))
+    (gradient,) = torch.autograd.grad(loss.sum(), theta)
+    torch.testing.assert_close(gradient, cost_fn(drawn[0]).sum())
+    with torch.no_grad():
+        assert rebar(cost_fn, rows).shape == (100,)
+
+
+def test_rebar_respects_forbidden_options_and_its_limits():
+    logits = torch.tensor([1.3, -torch.inf, 1000.0, 999.0], requires_grad=True)
+    loss = rebar(lambda z: (z * torch.arange(4.0)).sum(-1).square(), logits.expand(500, 4), 0.01)
+    (gradient,) = torch.autograd.grad(loss.sum(), logits)
+    assert gradient.isfinite().all() and gradient[1] == 0 and ((loss == 4) | (loss == 9)).all()
+    with pytest.raises(ValueError, match="strength must be a finite number, got nan"):
+        rebar(cost_fn, LOGITS, strength=torch.nan)
+    with pytest.raises(ValueError, match="temperature must be a finite number > 0, got 0"):
+        rebar(cost_fn, LOGITS, 0)
+    with pytest.raises(ValueError, match="cost_fn must be differentiable in its weights"):
+        rebar(lambda z: z.argmax(-1).double(), LOGITS)
+    with pytest.raises(ValueError, match=r"cost_fn must return a cost of \(4,\), or less, got \(4, 3\)"):
+        rebar(lambda z: z, torch.zeros(4, 3))
 
 
 def test_gradient_statistics_agrees_with_the_samples_above():

@@ -17,6 +17,7 @@ import nbformat
 import pytest
 import test_form
 from nbformat.sign import NotebookNotary
+from playwright.sync_api import TimeoutError
 
 from notebooks import build
 
@@ -176,7 +177,13 @@ def all_sliders(page, path):
     """The sliders of all widgets that the notebook displays."""
     cells = nbformat.read(path, 4).cells
     displayed = sum(build.VIEW in output.get("data", {}) for cell in cells for output in cell.get("outputs", []))
-    page.locator(".ll").nth(displayed - 1).wait_for()
+    last = page.locator(".ll").nth(displayed - 1)
+    try:
+        last.wait_for()
+    except TimeoutError:  # a connection that breaks while the page loads: JupyterLab shows no widget until a reload
+        page.reload()
+        page.wait_for_function(READY, timeout=120_000)
+        last.wait_for()
     assert page.locator(".ll").count() == displayed
     return page.locator(".ll input[type=range]").all()
 

@@ -142,8 +142,13 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
     assert plots.triangle(ax, ["a", "b", "c"]) is ax
     assert plots.box(ax, 0, 0, n, k, "x", on=n > 1) is ax and plots.arrow(ax, (0, 0), (n, k), bend=0.1) is ax
     assert plots.dispatch(ax, values[:, :k]) is ax and plots.expert_block(ax, n, n - 1) is ax
+    assert plots.decision(ax, np.zeros((8, 8)), [1.0, 0.2, 0.7]) is ax
+    on = (values[0, :1] > 0).tolist()
+    assert plots.partial_network(ax, np.zeros((8, 8)), 16 * on, 4 * on, 4 * [8 * on]) is ax
     assert plots.equation(ax, np.zeros((8, 8)), np.arange(k), np.eye(k)[0]) is ax
     assert plots.scene(ax, np.zeros((n * n, 8, 8)), np.zeros(n * n), n * n - 1, 0) is ax
+    three = figure.subplots(1, 3)
+    assert plots.ingredients(three, np.zeros((8, 8))) is three and plots.patterns(three) is three
     refuses("patches", plots.scene, ax, np.zeros((n * n + 1, 8, 8)), np.zeros(n * n + 1), 0, 0)
     z = choice.softmax(normal(seed, 6, 3)).weights
     points = plots.on_triangle(z)

@@ -210,8 +210,9 @@ def test_expectations_and_baselines(s, seed, n):
     for row in costs:
         assert state is None or math.isclose(average.value, state)
         row = row if row.numel() else torch.ones(1).double()
-        assert average(row) == (state or 0.0)
-        state = row.mean().item() if state is None else 0.75 * state + 0.25 * row.mean().item()
+        state = row.mean().item() if state is None else state  # nothing was there before
+        assert math.isclose(average(row), state)
+        state = 0.75 * state + 0.25 * row.mean().item()
     refuses("costs", average, torch.zeros(0))
     for decay in (1, -0.1, math.nan):
         refuses("decay", estimators.MovingAverage, decay)
@@ -235,6 +236,23 @@ def test_statistics_of_an_estimator_without_noise(s, n, samples):
     )
     for option in ({"n_estimates": 1}, {"samples": 0}):
         refuses(*option, estimators.gradient_statistics, choice.softmax, cost_fn, s, **option)
+
+
+@given(scores(huge=False), SEEDS, TEMPERATURES, NO_NUMBER)
+def test_rebar_has_the_value_of_a_real_choice_and_a_finite_gradient(s, seed, temperature, bad):
+    price = normal(seed, s.shape[-1], dtype=s.dtype)
+
+    def loss(s, cost_fn=lambda z: (z * price).sum(-1)):
+        return estimators.rebar(cost_fn, s, temperature, strength=0.7, generator=rng(seed))
+
+    made = loss(s)
+    assert made.shape == s.shape[:-1] and made.dtype == simplex.full(s).dtype
+    assert all(x in price.tolist() for x in made.flatten().tolist())
+    slope = gradient(lambda s: loss(s).sum(), s)
+    assert slope.isfinite().all() and (slope[s == -torch.inf] == 0).all()
+    refuses("cost_fn", loss, s, lambda z: z)
+    refuses("strength", estimators.rebar, lambda z: z.sum(-1), s, strength=math.inf)
+    refuses("temperature", estimators.rebar, lambda z: z.sum(-1), s, bad)
 
 
 def gradient_of_mean(s):

@@ -9,8 +9,22 @@ from types import FunctionType
 from lecture_lib.exercises.adapters import expert_bits, two_in_one
 from lecture_lib.exercises.adaptive_language_model import fixed_sequence, oracle_exit
 from lecture_lib.exercises.answers import NotAttempted, Wrong
+from lecture_lib.exercises.architecture_and_types import (
+    dense_units,
+    interaction,
+    lost_by_pooling,
+    reordered_head,
+    scan,
+    steps_of_the_fold,
+)
 from lecture_lib.exercises.conditional_computation import batch_budget, share_left
-from lecture_lib.exercises.discrete_decisions import block_flops, scan
+from lecture_lib.exercises.discrete_decisions import (
+    block_flops,
+    boundary_slope,
+    hidden_pair,
+    together,
+    tries,
+)
 from lecture_lib.exercises.early_exits import mean_flops, patience_exit
 from lecture_lib.exercises.experts_at_scale import groups, intensity
 from lecture_lib.exercises.gumbel_softmax import fooled, forbid, keep_or_discard, mean_error, surely
@@ -24,8 +38,20 @@ from lecture_lib.exercises.mixture_of_experts import (
     read_the_loss,
 )
 from lecture_lib.exercises.outlook import pareto_front, random_budget
-from lecture_lib.exercises.reinforce import best_baseline, leave_one_out_baseline
-from lecture_lib.exercises.sparse_choices import entmax_15, smallest_lead
+from lecture_lib.exercises.reinforce import (
+    best_baseline,
+    enough_samples,
+    leave_one_out_baseline,
+    one_estimate,
+    times_fewer,
+)
+from lecture_lib.exercises.sparse_choices import (
+    entmax_15,
+    inclusion,
+    smallest_lead,
+    sparsemax_threshold,
+    whole_saving,
+)
 from lecture_lib.exercises.start_here import (
     late_share,
     run_what_is_chosen,

@@ -3,11 +3,24 @@
 import torch
 from torch import Tensor
 
-from lecture_lib.exercises.answers import exercise, normal
+from lecture_lib.exercises.answers import exercise, normal, number
 
 COSTS = torch.tensor([[1.0, 5.0, 0.5], [0.0, 3.0, 2.5], [2.0, 8.0, 1.0], [4.0, 1.0, 0.0]])
 CHOICES = [(torch.tensor([0.6, 0.25, 0.1, 0.05]), torch.tensor([1.0, 3.0, -2.0, 6.0]))]
 CHOICES += [(scores.softmax(0), costs) for scores, costs in normal((2, 2), (2, 3), (2, 7))]
+
+one_estimate = number(
+    "Its step raises the score of option 0, which nobody has tried: option 1 was expensive, and goes down.",
+    -1.0,
+    {
+        "that is the entry of the option that was drawn, 2 · (1 - 0.3).": 1.4,
+        "the sign: [j = k] - π_j is negative where j is not what was drawn.": 1.0,
+        "the probability in it is that of the entry, option 0, not that of the draw.": -0.6,
+        "the estimate is multiplied by the cost.": -0.5,
+        "that is its contribution to the mean: probability of the draw times the estimate.": -0.3,
+        "option 0 was not drawn, but its probability is in the derivative of log π_1.": 0.0,
+    },
+)
 
 
 @exercise([(costs,) for costs in (COSTS, COSTS[:2], *normal((7, 1), (3, 3), (5, 4)))])
@@ -38,7 +51,9 @@ def best_baseline(pi: Tensor, costs: Tensor) -> dict:
         return (weights * costs).sum() / weights.sum()
 
     return {
-        "For [p, 1 - p]: (1-p) · costs[0] + p · costs[1], no variance is left.": mean(pi * square),
+        "For [p, 1 - p] it is (1 - p) · costs[0] + p · costs[1], not the expected cost: no variance is left.": mean(
+            pi * square
+        ),
         "this is the expected cost: a draw with a long gradient should count for more.": mean(pi),
         "this is the plain mean: what is hardly ever drawn should hardly count.": costs.mean(),
         "nearly: in the expectation stands the square of |v|.": mean(pi * square.sqrt()),
@@ -46,3 +61,30 @@ def best_baseline(pi: Tensor, costs: Tensor) -> dict:
         "v has an entry for every score, not only for that drawn.": mean(pi * (1 - pi) ** 2),
         "a weighted mean is divided by the sum of its weights.": (pi * square * costs).sum(),
     }
+
+
+times_fewer = number(
+    "2.6 times fewer, not 9: the scorer looks at all nine patches in both.",
+    9 * (4160 + 9472) / (9 * 4160 + 9472),
+    {
+        "that counts classifications alone: the scorer runs on all nine patches, too.": 9.0,
+        "that is REINFORCE over Gumbel-Softmax. How many times *fewer*?": (9 * 4160 + 9472) / (9 * (4160 + 9472)),
+        "Gumbel-Softmax needs its scorer as well.": 9 * 9472 / (9 * 4160 + 9472),
+        "that is a difference, not a ratio.": 8.0 * 9472,
+        "the scorer runs once for each of nine patches, not once.": (4160 + 9 * 9472) / (4160 + 9472),
+    },
+    tolerance=0.03,
+)
+
+enough_samples = number(
+    "64 = (24 / 3)²: four times the choices need four times the samples, for the same noise.",
+    64,
+    {
+        "averaging S samples divides the noise by the root of S, not by S.": 8,
+        "for large N the noise grows with the root of N: from 12 to 24, not to 48.": 256,
+        "that is right for 100 choices; how large is the noise of one sample with 400?": 16,
+        "noise 24 has to become 3, a factor of 8. How many samples does a factor of 8 need?": 32,
+        "that gives a noise over signal of 1, not of 3.": 576,
+    },
+    tolerance=0.5,
+)

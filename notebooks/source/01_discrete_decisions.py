@@ -6,29 +6,35 @@
 # A modular network decides what to look at, what to run, whom to ask. What kind of problem is that?
 # And where in a network does it appear?
 
-# %% [markdown] slideshow={"slide_type": "notes"}
-# **What you will be able to do.** Write a decision inside a network as scores, argmax and a downstream model, and say
-# why backpropagation cannot train it; find the three places where decisions save work, and count what they save; read
-# a network as a typed function, and say what its type does not promise. You need: PyTorch, backpropagation.
-# About 45 minutes with the two exercises. Everything below runs on a laptop in less than a minute.
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **After this notebook you can** write a decision inside a network as scores, argmax, and what follows; say why
+# backpropagation cannot train it although the mean loss has a slope, and which sign that slope has; leave out patches,
+# blocks and parts of blocks so that work is really saved; and name two cases in which gates cannot be judged one by
+# one. **You need** PyTorch and backpropagation, and notebook 00.
+#
+# Code that draws or prepares is folded: click on its title to open it. Where it says *Predict*, guess before you
+# click. Lines that begin with ✓ or ✗ compare what the text says with the numbers of your own run.
 
-# %% slideshow={"slide_type": "skip"}
-from itertools import combinations
-from typing import NamedTuple
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Imports, and the seed
+from itertools import product
 
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from lecture_lib import plots
+from lecture_lib import plots, recorded
 from lecture_lib.choice import argmax, keep_or_discard, softmax
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.data import batches, digits
 from lecture_lib.mixture import mix_sparse
-from lecture_lib.models import MLP, Transformer
-from lecture_lib.notebook import check, setup, show
+from lecture_lib.models import MLP, Block
+from lecture_lib.notebook import check, claim, setup, show
+from lecture_lib.patches import packed
+from lecture_lib.recorded.discrete_decisions import KINDS, Reader, at_random, cut, random_parts, train
+from lecture_lib.skipping import GatedChannels, GatedHeads, SkippableBlock
 from lecture_lib.training import fit
 
 seed = setup(0)
@@ -38,59 +44,67 @@ data = digits()
 # ## A decision inside a network
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: scores, argmax, choice
 fig, ax = plt.subplots(figsize=(10, 3.1))
-ax.imshow(data.test_x[3], cmap="gray_r", extent=(0.1, 1.3, 1.1, 2.3))
-ax.text(0.7, 0.98, "input x", ha="center", va="top")
-plots.box(ax, 1.8, 1.25, 1.3, 0.9, "network\n$g$")
-for i, (option, score) in enumerate(zip("abc", [1.3, 0.2, 0.7], strict=True)):
-    y = 2.15 - 0.6 * i
-    ax.text(3.62, y, option, va="center")
-    ax.barh(y, 0.75 * score, 0.36, left=3.85, color="C0")
-    ax.text(3.93 + 0.75 * score, y, f"{score}", va="center")
-    plots.box(ax, 6.5, y - 0.23, 0.46, 0.46, f"{int(i == 0)}", on=i == 0, colour="C2")
-ax.text(4.3, 2.5, "scores s", ha="center", va="bottom")
-ax.text(6.73, 2.5, "choice z", ha="center", va="bottom")
-plots.box(ax, 7.55, 1.05, 1.5, 1.3, "downstream\nmodel")
-for start, end in [((1.4, 1.7), (1.75, 1.7)), ((3.15, 1.7), (3.5, 1.7)), ((5.4, 1.7), (6.35, 1.7))]:
-    plots.arrow(ax, start, end)
-plots.arrow(ax, (7.1, 1.7), (7.5, 1.7))
-plots.arrow(ax, (9.1, 1.7), (9.5, 1.7))
-ax.text(9.55, 1.7, "loss", va="center")
-ax.text(5.87, 1.82, "argmax", ha="center", va="bottom", weight="bold")
-plots.arrow(ax, (9.75, 1.45), (6.15, 0.42), colour="C3", bend=-0.22)
-ax.text(8.3, 0.22, "gradient", color="C3", ha="center", va="top")
-ax.text(5.87, 0.42, "✗", color="C3", ha="center", va="center", fontsize=24, weight="bold")
-ax.set(xlim=(0, 10.2), ylim=(-0.25, 2.85), aspect="equal")
-ax.axis("off")
+plots.decision(ax, data.test_x[3], [1.3, 0.2, 0.7])
 show(
     fig,
-    "A diagram: an input x, a network g, three scores 1.3, 0.2 and 0.7, argmax, a choice 1, 0, 0, a downstream model, "
-    "a loss. A red arrow brings the gradient back from the loss; it ends with a cross at argmax.",
+    "A diagram: an input x, a scorer, three scores 1.3, 0.2 and 0.7, argmax, a choice 1, 0, 0, the option that was "
+    "chosen, a loss. A red arrow brings the gradient back from the loss; it ends with a cross at argmax.",
 )
 
+# %% [markdown] slideshow={"slide_type": "notes"}
+# The talk's picture, with the talk's numbers. There are $K$ **options** $f_k$: patches to look at, layers to run,
+# experts to ask. A network, the **scorer**, gives each option a score $s_k$. **Argmax** picks the largest. The
+# **choice** $z$ holds a weight for each option, here 1 for the one that was picked and 0 for the others (*one-hot*):
+#
+# $$y = \sum_k z_k \, f_k(x), \qquad z = \text{one-hot}(\operatorname{argmax} \, \text{score}(x))$$
+#
+# As $z$ is one-hot, only one $f_k$ has to run. That is the saving. It is also the trouble: the path from the loss back
+# to the scorer leads through argmax.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# In the library, `argmax` returns a `Choice`: a named tuple with the scores it was made from (`logits`), the weights
+# $z$ (`weights`), and the log-probability of what was drawn (`log_prob`; 0 here, as argmax draws nothing). All ways to
+# choose in these notebooks return one, so a network can take any of them.
+
 # %% slideshow={"slide_type": "-"}
-s = torch.tensor([1.3, 0.2, 0.7])
+s = torch.tensor([1.3, 0.2, 0.7])  # the scores of the options a, b, c
 z = F.one_hot(s.argmax(-1), 3).float()
 torch.testing.assert_close(z, argmax(s).weights)
-z
+argmax(s)
 
-# %% [markdown] slideshow={"slide_type": "notes"}
-# The talk's picture, with the talk's numbers. There are $k$ options: patches to look at, layers to run, experts to ask.
-# A network scores them, argmax picks one, and the **downstream model** works with what was picked:
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Move one score
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** The score of a falls slowly from 1.3 to 0.6. What does the loss do?
 #
-# $$y = \sum_k z_k \, f_k(x), \qquad z = \text{choice}(g(x))$$
+# <details><summary>A. It changes slowly.</summary>
 #
-# One equation for the whole lecture. In it $z$ is one-hot, so only one $f_k$ has to run: that is the saving. It is also
-# the trouble, because the path from the loss back to $g$ leads through argmax.
+# **No.** A one-hot choice has no slow change: each weight is 0 or 1.
 #
-# **Predict:** the score of a moves from 1.3 to 1.31. What does the loss do? What if it falls to 0.69?
+# </details>
+#
+# <details><summary>B. Nothing, then one jump.</summary>
+#
+# **Yes.** Down to 0.7, a is the largest: the same choice, the same loss. Then c is, and the loss jumps.
+#
+# </details>
+#
+# <details><summary>C. Nothing at all.</summary>
+#
+# **Nearly.** That is right down to 0.7. Below it, c has the largest score.
+#
+# </details>
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## A small real case: one glance
+# ## A small real case: read one band
 #
 # Three options: read the **top**, the **middle** or the **bottom** of a digit. Only one may be read.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: three bands of four digits
 fig, axes = plt.subplots(2, 6, figsize=(10, 3.9))
 for i, ax in enumerate(axes.flat):
     image, top, name = data.test_x[[3, 8, 11, 20][i // 3]], 2 * (i % 3), ("top", "middle", "bottom")[i % 3]
@@ -99,215 +113,418 @@ for i, ax in enumerate(axes.flat):
     ax.imshow(seen, cmap="gray_r", vmin=0, vmax=1)
     ax.set(xticks=[], yticks=[], xlabel=name)
     ax.spines[["top", "right"]].set_visible(True)
-show(fig, "Four digits, each seen through three windows of four rows: the top, the middle, the bottom.")
+show(fig, "Four digits, each seen through three bands of four rows: the top, the middle, the bottom.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The same as a network
 
-# %% slideshow={"slide_type": "-"}
-class Glance(nn.Module):  # scores three bands of a digit, reads one: y = Σ_k z_k · f_k(x)
-    def __init__(self):
-        super().__init__()
-        self.score = MLP(64, 32, 3)
-        self.read = nn.ModuleList(MLP(32, 32, 10) for _ in range(3))
-
-    def options(self):  # f_k: reader k reads band k
-        return [lambda x, k=k: self.read[k](x[:, k]) for k in range(3)]
-
-    def forward(self, images):  # (B, 8, 8)
-        z = argmax(self.score(centred(images))).weights  # (B, 3)
-        return mix_sparse(bands(images), z, self.options())
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The network has a scorer, which sees the whole image, and three **readers**, small classifiers: $f_k$ sees band $k$
+# only. Look at the loop: reader $k$ is called on the images that chose band $k$, and on no others. `mix_sparse` of the
+# library does the same for any options (notebook 00). The images are scikit-learn's digits, 8 × 8 pixels.
 
 
-# %% slideshow={"slide_type": "skip"}
-def bands(images):
-    """Rows 0 to 3, 2 to 5, 4 to 7: (B, 8, 8) → (B, 3, 32)."""
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The three bands, the scorer's input, three readers
+def bands(images):  # rows 0 to 3, 2 to 5, 4 to 7: (B, 8, 8) → (B, 3, 32)
     return torch.stack([images[:, top : top + 4].flatten(1) for top in (0, 2, 4)], 1)
 
 
-def centred(images):
-    """Pixels as differences to the mean digit, stretched: (B, 8, 8) → (B, 64)."""
+def centred(images):  # differences to the mean digit, times 4: (B, 8, 8) → (B, 64)
     return 4 * (images - data.train_x.mean(0)).flatten(1)
 
 
-torch.manual_seed(seed)
-glance = Glance()
+def make_readers():
+    torch.manual_seed(seed)
+    return nn.ModuleList(MLP(32, 32, 10) for _ in range(3))
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Here is the decision, written out. `bands` cuts an image into its three bands; `centred` gives the scorer the
+# differences to the mean digit.
+
+
+# %% slideshow={"slide_type": "-"}
+def read_one_band(images, score, readers):
+    s = score(centred(images))  # (B, 3)
+    picked = s.argmax(-1)  # (B,)
+    y = torch.zeros(len(images), 10)
+    for k, reader in enumerate(readers):
+        rows = picked == k  # the images that chose band k
+        y[rows] = reader(bands(images)[rows, k])
+    return y
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# With `mix_sparse` the options are functions of all three bands; the result is the same.
+
+# %% slideshow={"slide_type": "skip"}
+score, readers = MLP(64, 32, 3), make_readers()
+options = [lambda x, k=k: readers[k](x[:, k]) for k in range(3)]
+library = mix_sparse(bands(data.test_x), argmax(score(centred(data.test_x))).weights, options)
+torch.testing.assert_close(read_one_band(data.test_x, score, readers), library)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Train the readers first
+#
+# Each reader is trained on its own band, for all images. Then only the decision is left to learn. This is the training
+# loop that all notebooks use, written out once. `fit` of the library is the same loop with a progress bar and a
+# measurement now and then: model, loss, batches, number of steps, learning rate. Same start, same batches: the same
+# weights.
+
+
+# %% slideshow={"slide_type": "skip"}
+def train_by_hand(model, loss, batches, steps, lr):
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr)
+    for _, batch in zip(range(steps), batches, strict=False):
+        optimizer.zero_grad()
+        loss(*batch).backward()
+        optimizer.step()
+
+
+twin = make_readers()
+for model, way in ((readers, train_by_hand), (twin, fit)):
+    stream = batches(data.train_x, data.train_y, generator=torch.Generator().manual_seed(seed))
+    all_bands = lambda x, y, model=model: sum(F.cross_entropy(model[k](bands(x)[:, k]), y) for k in range(3))  # noqa: E731
+    way(model, all_bands, stream, steps=300, lr=5e-3)
+torch.testing.assert_close(readers.state_dict(), twin.state_dict())
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## What would a good decision be worth?
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# We compare: always the same band; argmax of the untrained scorer; and a *ceiling* that counts an image as right if any
+# of the three readers is right. The ceiling knows the answer when it chooses, and counts lucky guesses; nobody can
+# promise it. A fairer target is a scorer that was taught with all three losses of each training image in hand (its loss
+# is $\sum_k \pi_k \, \text{loss}_k$ with the probabilities $\pi = \text{softmax}(s)$; notebook 02 explains it). And one
+# rival without any decision: a small classifier of the *whole* image.
+
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Measure: bands, scorers, and the whole image
+def losses_of(images, label):  # what each band would cost: (B, 3)
+    return torch.stack([F.cross_entropy(f(bands(images)), label, reduction="none") for f in options], 1)
+
+
+def stream_of(*tensors):
+    return batches(*tensors, generator=torch.Generator().manual_seed(seed))
+
+
+with torch.no_grad():
+    logits = torch.stack([f(bands(data.test_x)) for f in options], 1)  # (540, 3, 10)
+    right = logits.argmax(-1) == data.test_y.unsqueeze(-1)  # (540, 3): which bands would be right
+    table = losses_of(data.train_x, data.train_y)
+taught, whole = MLP(64, 32, 3), MLP(64, 32, 10)
 fit(
-    glance.read,  # the three readers first, each on its own band: then the decision is all that is left to learn
-    lambda images, label: sum(F.cross_entropy(f(bands(images)), label) for f in glance.options()),
-    batches(data.train_x, data.train_y, generator=torch.Generator().manual_seed(seed)),
-    steps=200,
+    taught,
+    lambda x, loss: (taught(x).softmax(-1) * loss).sum(-1).mean(),
+    stream_of(centred(data.train_x), table),
+    steps=300,
+    lr=5e-3,
+)
+fit(
+    whole,
+    lambda x, y: F.cross_entropy(whole(x), y),
+    stream_of(centred(data.train_x), data.train_y),
+    steps=300,
     lr=5e-3,
 )
 with torch.no_grad():
-    logits = torch.stack([f(bands(data.test_x)) for f in glance.options()], 1)  # (540, 3, 10)
-    right = logits.argmax(-1) == data.test_y.unsqueeze(-1)  # (540, 3): which bands would have told the class
-    untrained = glance(data.test_x).argmax(-1) == data.test_y
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# A small network scores the whole image, and `mix_sparse` runs reader $f_k$ only on the images that chose band $k$. The
-# three readers are already trained, each on its own band; so the decision is the only thing left to learn. Everything
-# is real (scikit-learn's digits, 8 × 8 pixels), and trains in a second.
-#
-# **Predict:** always reading the same band, which one would you take, and how often is it right? How much better could
-# a perfect decision be?
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## What a good decision would be worth
+    picked = {name: net(centred(data.test_x)).argmax(-1, keepdim=True) for name, net in (("u", score), ("t", taught))}
+    worth = {name: right[:, k] for k, name in enumerate(("always\ntop", "always\nmiddle", "always\nbottom"))}
+    worth["argmax,\nuntrained"] = right.gather(1, picked["u"])
+    worth["argmax,\ntaught"] = right.gather(1, picked["t"])
+    worth["ceiling:\nany right"] = right.any(-1)
+    worth["whole\nimage"] = whole(centred(data.test_x)).argmax(-1) == data.test_y
+worth = {name: hits.float().mean().item() for name, hits in worth.items()}
+top, middle, bottom, untrained, learnt, ceiling, plain = worth.values()
+flops = [count_flops(read_one_band, data.test_x, score, readers) / 540, count_flops(whole, centred(data.test_x)) / 540]
+print(f"scorer and one reader: {flops[0]:,.0f} FLOPs an image; a classifier of the whole image: {flops[1]:,.0f}")
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-worth = {
-    "always\ntop": right[:, 0],
-    "always\nmiddle": right[:, 1],
-    "always\nbottom": right[:, 2],
-    "argmax,\nuntrained": untrained,
-    "some band\nis right": right.any(-1),
-}
-worth = {name: hits.float().mean().item() for name, hits in worth.items()}
-assert max(list(worth.values())[:4]) < 0.94 and worth["some band\nis right"] > 0.95
-fig, ax = plt.subplots(figsize=(10, 3.8))
-plots.bars(ax, list(worth), {"test accuracy": list(worth.values())})
-ax.patches[-1].set(facecolor="white", edgecolor="C0", hatch="//")
+# @title Draw: what a decision is worth
+fig, ax = plt.subplots(figsize=(10, 3.6))
+plots.bars(ax, list(worth), {"": list(worth.values())}, fmt="{:.3f}")
+ax.patches[5].set(facecolor="white", edgecolor="C0", hatch="//")
+ax.patches[6].set(facecolor="C1")
 ax.set(ylim=(0, 1.1), ylabel="test accuracy")
 show(
     fig,
-    "Bars of test accuracy: always the top, middle or bottom band, or argmax of an untrained scorer, 0.8 to 0.9; for "
-    "almost every digit at least one of the three bands tells the class.",
+    "Bars of test accuracy: always the top or the bottom band about 0.85, always the middle 0.9, an untrained scorer "
+    "between them, a taught scorer 0.93, the ceiling 0.98, a classifier of the whole image 0.96.",
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about what a decision is worth
+claim("The middle is the best single band", middle > max(top, bottom) + 0.02, middle=middle, next_best=max(top, bottom))
+claim("An untrained scorer does not beat it", untrained < middle, untrained=untrained, middle=middle)
+claim("A taught scorer beats it by a point or more", learnt > middle + 0.01, taught=learnt, middle=middle)
+claim(
+    "The whole image is read better, with fewer FLOPs",
+    plain > learnt and flops[1] < flops[0],
+    whole=plain,
+    taught=learnt,
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Any fixed band is right for eight or nine digits of ten. For almost every digit *some* band is right; the hatched bar
-# knows the answer when it chooses, and counts lucky guesses, so it is a ceiling and not a promise. Between the two lies
-# what a good decision is worth. So let us train the scorer.
+# The middle is right for nine digits in ten, the best fixed choice. A taught scorer gains two or three points more: so
+# there is something to learn. But look at the last bar: this network saves *nothing*. Its scorer sees the whole image
+# and costs more than a reader; a plain classifier of the whole image is better and cheaper. We use the case to study
+# decisions, not to save work.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## The gradient, measured three times
-#
-# **Predict:** how much of it reaches the scorer?
+# ## No gradient, measured three times
 
-# %% slideshow={"slide_type": "-"}
-F.cross_entropy(glance(data.train_x), data.train_y).backward()  # 1. backpropagation
-gradients = [p.grad for p in glance.score.parameters()]
-print(f"{gradients.count(None)} of the scorer's {len(gradients)} gradients are None")
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** We train this network end to end, with argmax in it. What does the scorer learn?
+#
+# <details><summary>A. A little: its gradients are small.</summary>
+#
+# **No.** They are not small. There are none.
+#
+# </details>
+#
+# <details><summary>B. Nothing: it stays as it was, to the last bit.</summary>
+#
+# **Yes.** Argmax returns an index, and an index has no derivative.
+#
+# </details>
+#
+# <details><summary>C. To prefer the middle, as the readers get better.</summary>
+#
+# **No.** The readers do get better. But nothing tells the scorer.
+#
+# </details>
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# First ask PyTorch for the gradients. Second, ask by small steps: add $10^{-8}$ to one score at a time, and see whether
+# the loss of an image moves. To have many choices we score each of the 540 test images by 100 random scorers: 54,000
+# choices. Third, train for 50 steps and see who moved.
 
 # %% slideshow={"slide_type": "skip"}
-with torch.no_grad():  # 20 random scorers on 540 images, and what each band would cost on each image
-    scores = torch.cat([Glance().score(centred(data.test_x)) for _ in range(20)]).double()  # (10800, 3)
-    losses = torch.stack([F.cross_entropy(of_band, data.test_y, reduction="none") for of_band in logits.unbind(1)], 1)
-losses = losses.double().repeat(20, 1)  # (10800, 3)
+F.cross_entropy(read_one_band(data.train_x, score, readers), data.train_y).backward()  # 1. backpropagation
+gradients = [p.grad for p in score.parameters()]
+
+with torch.no_grad():
+    scores = torch.stack([MLP(64, 32, 3)(centred(data.test_x)) for _ in range(100)]).double()  # (100, 540, 3)
+    losses = losses_of(data.test_x, data.test_y).double().expand(100, -1, -1)
 
 
-def cost(s):
-    return losses.gather(1, s.argmax(-1, keepdim=True)).squeeze(1)
+def loss_at(s):  # the loss of each choice: (100, 540)
+    return losses.gather(-1, s.argmax(-1, keepdim=True)).squeeze(-1)
 
 
-# %% slideshow={"slide_type": "-"}
-nudges = 1e-8 * torch.eye(3)  # 2. finite differences, 20 random scorers, 540 images
-slopes = torch.stack([(cost(scores + nudge) - cost(scores)) / 1e-8 for nudge in nudges])
-print(f"{slopes.numel():,} slopes, {(slopes == 0).double().mean():.0%} exactly zero")
+towards_middle = torch.tensor([0.0, 1.0, 0.0]).double()
+slopes = torch.stack([(loss_at(scores + step) - loss_at(scores)) / 1e-8 for step in 1e-8 * torch.eye(3)])  # 2.
 
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-before = [p.detach().clone() for p in glance.parameters()]  # 3. training, through argmax
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title Open after your guess: three measurements, and the claims
+both = nn.ModuleList([score, readers])
+before = [p.detach().clone() for p in both.parameters()]
 fit(
-    glance,
-    lambda images, label: F.cross_entropy(glance(images), label),
-    batches(data.train_x, data.train_y, generator=torch.Generator().manual_seed(seed)),
+    both,
+    lambda x, y: F.cross_entropy(read_one_band(x, score, readers), y),
+    stream_of(data.train_x, data.train_y),
     steps=50,
 )
-moves = [(p - was).norm().item() for p, was in zip(glance.parameters(), before, strict=True)]
-print(f"3. after 50 steps of training, the readers moved by {max(moves[4:]):.2f}, the scorer by {max(moves[:4])}")
-
-# %% slideshow={"slide_type": "skip"}
-assert all(p.grad is None for p in glance.score.parameters())  # nothing arrived, not even a zero
-assert (slopes == 0).all()
-assert max(moves[:4]) == 0 < min(moves[4:])
+moves = [(p - was).norm().item() for p, was in zip(both.parameters(), before, strict=True)]
+readers.load_state_dict(twin.state_dict())  # as they were
+print(f"1. {gradients.count(None)} of the scorer's {len(gradients)} gradients are None")
+print(f"2. {slopes.numel():,} slopes, {(slopes == 0).double().mean():.0%} of them exactly zero")
+print(f"3. after 50 steps, the scorer moved by {max(moves[:4])}, the readers by up to {max(moves[4:]):.2f}")
+claim("No gradient reaches the scorer", gradients.count(None) == len(gradients), none=gradients.count(None))
+claim("Each slope by a small step is zero", (slopes == 0).all(), not_zero=(slopes != 0).sum())
+claim("Training moves the readers, and not the scorer", max(moves[:4]) == 0 < min(moves[4:]), readers=max(moves[4:]))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Three witnesses. Backpropagation has nothing to deliver: PyTorch's argmax returns an index, and an index has no
-# derivative. Finite differences agree: nudge a score by $10^{-8}$, and the choice, hence the loss, stays as it was, in
-# 32,400 cases of 32,400. And fifty steps of training improve the readers while the scorer stays where it was, to the
-# last bit. (The talk: "gradient almost always zero!" Where it is not zero, it does not exist: there the choice jumps.)
+# Three times nothing. Not a small gradient: none. The talk says "gradient almost always zero!" Where it is not zero, it
+# does not exist: there the choice jumps.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Each slope is zero, the slope of the mean is not
+#
+# Add $t$ to the score of "middle". Loss of image $i$: a **step**. Mean over many images: a **slope**.
+#
+# $$\frac{d}{dt} \text{(mean loss)} \;=\; \underbrace{\text{mean of all slopes}}_{0} \;+\;
+# \underbrace{\text{share that changes, per unit}}_{\ge\, 0} \;\times\;
+# \underbrace{\text{mean jump}}_{\text{gives the sign}}$$
+#
+# More score for the middle: images change *to* it. It has the best reader: on average their loss should fall. So we
+# expect a **negative** slope.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Add the same number $t$ to the score of the middle, for all images. An image that reads another band changes to the
+# middle at one value of $t$, where the middle catches up with its best rival. Before and after, its loss is flat.
+#
+# Now raise $t$ by a small step. Most images do nothing. Those near their boundary change, and their losses *jump*. So
+# the mean moves, by the share of images that change times the mean of their jumps. Divide by the step: that is the
+# slope of the mean. (Mathematics knows this as Leibniz's rule: if the boundary of an integral moves, the derivative has
+# a term for the boundary. Backpropagation computes the other term, the mean of all slopes. That one is zero.)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Which sign?** More score for the middle can only make images change *to* it, so the first factor is not negative.
+# The second is the loss of the middle minus the loss of the band that was read before, for images at the boundary. Not
+# each single jump is negative: for some images the middle is the wrong band. But it is the best single band, so we
+# expect more losses to fall than to rise.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: the slope of a mean ★★☆ 5 min
+#
+# On paper. Two options. The loss is 0.5 with this option and 1.7 with the other one, for every image. The lead of this
+# option, its score minus the other's, is spread evenly from −2 to 2 over the images. Everybody's score of this option
+# rises by a small $t$. What is the slope of the mean loss in $t$, with its sign?
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+slope_of_mean = ...
+
+check("boundary_slope", slope_of_mean)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+# with t more, the images whose lead was between -t and 0 change: a share t / 4, so 1/4 per unit of t
+# each of them pays 0.5 in place of 1.7: a jump of -1.2
+check("boundary_slope", 1 / 4 * (0.5 - 1.7))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Where the slope went
+# ## Small steps of a staircase
 
-# %% slideshow={"slide_type": "skip"}
-shifts = torch.linspace(-1, 1, 201).double()
-middle = torch.tensor([0.0, 1.0, 0.0]).double()
-stairs = torch.stack([cost(scores + shift * middle) for shift in shifts], -1)  # (10800, 201)
-print("add to the score   losses that move   mean of (change / nudge)")
-for nudge in (1e-8, 1e-3, 1e-2, 1e-1):
-    change = cost(scores + nudge * middle) - cost(scores)
-    print(f"{nudge:16g}{(change != 0).double().mean():17.2%}{change.mean() / nudge:+23.3f}")
-slope = ((stairs.mean(0)[110] - stairs.mean(0)[90]) / 0.2).item()
-print(f"slope of the mean loss: {slope:+.3f}")
-assert slope < -0.05
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Can we measure that slope by small steps? We add a nudge to all scores of the middle and divide the change of the mean
+# loss by the nudge. Few images change if the nudge is small, and the jump of each of them is divided by a small
+# number. So expect noise: for the smallest nudges even the sign is luck. The last column is the standard error, from
+# the spread over the 100 scorers; trust what is several times as large.
+
+# %% slideshow={"slide_type": "-"}
+measured = {}
+print("  nudge  choices that change  loss falls   rises   change / nudge   standard error")
+for nudge in (1e-8, 1e-4, 1e-3, 1e-2, 1e-1):
+    jump = loss_at(scores + nudge * towards_middle) - loss_at(scores)  # (100, 540)
+    by_scorer = jump.mean(1) / nudge
+    slope, error = by_scorer.mean().item(), by_scorer.std().item() / 10  # 10 = √100
+    fall, rise = (jump < 0).sum().item(), (jump > 0).sum().item()
+    measured[nudge] = fall, rise, slope, error
+    print(f"{nudge:7g}{fall + rise:21,}{fall:12,}{rise:8,}{slope:+17.3f}{error:17.3f}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Print: the two factors of the slope, and the claims
+jump = loss_at(scores + 0.1 * towards_middle) - loss_at(scores - 0.1 * towards_middle)
+changed = jump != 0
+density, mean_jump = changed.double().mean().item() / 0.2, jump[changed].mean().item()
+slope = jump.mean().item() / 0.2
+print(f"from -0.1 to 0.1: {density:.2f} of the choices change per unit, times a mean jump of {mean_jump:+.3f}")
+print(f"slope of the mean loss: {density * mean_jump:+.3f}")
+torch.testing.assert_close(density * mean_jump, slope)
+fall, rise, wide, error = measured[1e-1]
+claim("The slope of the mean is between -0.25 and -0.1", -0.25 < slope < -0.1, slope=slope)
+claim("Nothing changes for a nudge of 1e-8", measured[1e-8][:2] == (0, 0), slope=measured[1e-8][2])
+claim(
+    "For 0.01 and 0.1 the slope is negative, by more than three standard errors",
+    all(m[2] < -3 * m[3] for m in (measured[1e-2], measured[1e-1])),
+    at_a_hundredth=measured[1e-2][2],
+    at_a_tenth=wide,
+)
+claim("More than twice as many losses fall as rise", fall > 2 * rise, fall=fall, rise=rise)
+claim(
+    "The error is more than four times larger for 0.001 than for 0.1",
+    measured[1e-3][3] > 4 * error,
+    at_a_thousandth=measured[1e-3][3],
+    at_a_tenth=error,
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# As predicted: two to three losses fall for each one that rises, and the slope is negative, between −0.1 and −0.25. It
+# shows for nudges of 0.01 and 0.1. For 0.001 some 60 choices of 54,000 change, and the error is half as large as the
+# slope or larger. For 0.0001 a handful change: the number printed is noise. And for $10^{-8}$ there is nothing to see.
+# A smaller step makes it *worse*, unlike for a smooth function.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Steps, and their mean
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.9))
+# @title Draw: four images, and the mean over all choices
+shifts = torch.linspace(-1, 1, 81).double()
+curve = torch.stack([loss_at(scores + shift * towards_middle).mean() for shift in shifts])
+stairs = torch.stack([loss_at(scores + shift * towards_middle)[0] for shift in shifts], -1)  # (540, 81)
 jumps = (stairs[:, 0] - stairs[:, -1]).abs()
-shown = [i for i in range(0, 10800, 7) if 0.4 < jumps[i] < 3][:4]
-plots.curves(left, shifts, {f"image {n}": [stairs[i]] for n, i in enumerate(shown, 1)})
+shown = [i for i in range(540) if 0.4 < jumps[i] < 3][:4]
+fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.9))
+plots.curves(left, shifts, {f"image {n}": [stairs[i]] for n, i in enumerate(shown)})
 for line in left.lines:
     line.set(marker="", drawstyle="steps-mid")
-right_panel.plot(shifts, stairs.mean(0), lw=2.5)
-right_panel.plot(shifts, stairs.mean(0)[100] + slope * shifts, ls="--", color="0.4", lw=1.5)
-right_panel.text(0, 0.52, f"dashed: slope at 0, {slope:.2f}", color="0.3")
+right_panel.plot(shifts, curve, lw=2.5, label="mean over 54,000 choices")
+right_panel.plot(shifts, curve[40] + slope * shifts, ls="--", color="0.4", lw=1.5, label=f"slope at 0: {slope:.2f}")
 left.set(xlabel='added to the score of "middle"', ylabel="loss", title="four images")
-left.set_ylim(0, 1.35 * stairs[shown].max())
+left.set_ylim(0, 1.4 * stairs[shown].max())
 left.legend(frameon=False, ncols=2, loc="upper center", fontsize="small")
-right_panel.set(xlabel='added to the score of "middle"', title="mean over 10,800 choices", ylim=(0, 0.7))
+right_panel.set(xlabel='added to the score of "middle"', title="the mean", ylim=(0, 0.75))
+right_panel.legend(frameon=False, loc="upper right")
 show(
     fig,
     "Left: the loss of each of four images is a step function of what is added to the score of the middle band. "
-    "Right: the mean over 10,800 choices falls smoothly, with a slope at 0 that is not zero.",
+    "Right: the mean over 54,000 choices falls smoothly, with a negative slope at 0.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Each image sees a stair: flat, a jump, flat. The jumps lie at different places, so the **mean** over many images is a
-# smooth hill, and it clearly goes down as "middle" gets more score. There *is* something to follow. But backpropagation
-# differentiates each image first and averages after, and the mean of 10,800 zeros is zero. The slope sits in the jumps,
-# and no derivative sees a jump: here the derivative of the mean is not the mean of the derivatives. The printed table
-# shows how it happens: the smaller the nudge, the fewer losses move, and those that do move by a whole step.
+# So there *is* something to follow. But backpropagation differentiates each image first and averages afterwards, and a
+# mean of 54,000 zeros is zero. The slope of the mean is not the mean of the slopes.
 #
-# That is also the way out. Notebook 02 adds *noise* to the scores, which makes the hill for a single image, and then
-# looks for estimators that see the slope. In this notebook we leave decisions untrained, and ask what they are for.
+# That is also the way out. Notebook 02 adds *noise* to the scores. Then the choice of a single image is random, its
+# *expected* loss is a smooth curve, and the question becomes how to estimate its slope. In this notebook decisions stay
+# untrained. We ask what they are for.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## k = 2: keep or discard
+# ## K = 2: keep or discard
 #
-# Only the difference of two scores matters. So give "discard" the score 0.
+# Only the difference of two scores matters. So give "discard" the score 0: argmax becomes *score > 0*.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# This is a **gate**: open or closed, run or skip. Here is one around a transformer block (or any function $f$ whose
+# output has the shape of its input): each example has a score, linear in its first token, and examples whose score is
+# not positive pass by unchanged. The block is not called for them. In the library: `SkippableBlock`. And softmax of
+# (score, 0) is a sigmoid; `keep_or_discard` builds these pairs.
+
 
 # %% slideshow={"slide_type": "-"}
-score = torch.tensor([1.3, -0.4, 0.7])  # of three patches, or layers, or modules
-logits = torch.stack([score, torch.zeros(3)], -1)  # (3, 2): keep, discard
-torch.testing.assert_close(logits, keep_or_discard(score))
-torch.testing.assert_close(softmax(logits).weights[:, 0], score.sigmoid())
-argmax(logits).weights[:, 0]
+def skip(x, block, score):  # x: (B, T, D)
+    s = score(x[:, 0]).squeeze(-1)  # (B,) one score for each example
+    keep = s > 0  # the argmax of (s, 0)
+    y = x.clone()
+    y[keep] = block(x[keep])  # only these are computed
+    return y
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Six random examples, of 16 tokens each. (The gate of a new `SkippableBlock` prefers to run; without its bias it is
+# open for about half of them.)
 
 # %% slideshow={"slide_type": "skip"}
-def cut(images):
-    """Sixteen patches of 2 x 2 pixels: (B, 8, 8) → (B, 16, 4)."""
-    return F.unfold(images.unsqueeze(1), 2, stride=2).transpose(1, 2)
+layer = SkippableBlock(32, Block(32, 4), argmax).eval()
+x = torch.randn(6, 16, 32)
+nn.init.zeros_(layer.gate.score.bias)
+torch.testing.assert_close(skip(x, layer.body, layer.gate.score), layer(x)[0])
+s = layer.gate.score(x[:, 0]).squeeze(-1)
+torch.testing.assert_close(softmax(keep_or_discard(s)).weights[:, 0], s.sigmoid())
+print("kept:", (s > 0).tolist())
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Sixteen gates: 65,536 ways to look
 
 
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: sixteen patches, sixteen scores, what is kept
 def surprise(images):
     """How far each patch is from that patch of the mean digit: (B, 8, 8) → (B, 16)."""
     return (cut(images) - cut(data.train_x.mean(0, keepdim=True))).abs().sum(-1)
 
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Sixteen gates: 65,536 ways to look
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
 image = data.test_x[3]
-score = surprise(image.unsqueeze(0))[0] - surprise(data.train_x).median()  # a score by rule of thumb
-keep = argmax(keep_or_discard(score)).weights[:, 0].reshape(4, 4).repeat_interleave(2, 0).repeat_interleave(2, 1)
+rule = surprise(image.unsqueeze(0))[0] - surprise(data.train_x).median()  # a score by rule of thumb
+keep = argmax(keep_or_discard(rule)).weights[:, 0].reshape(4, 4).repeat_interleave(2, 0).repeat_interleave(2, 1)
 fig, axes = plt.subplots(1, 3, figsize=(10, 3.7))
 axes[0].imshow(image, cmap="gray_r", vmin=0, vmax=1)
-axes[1].imshow(score.reshape(4, 4), cmap="vlag", vmin=-1.5, vmax=1.5)
+axes[1].imshow(rule.reshape(4, 4), cmap="vlag", vmin=-1.5, vmax=1.5)
 for k in range(16):
-    axes[1].text(k % 4, k // 4, f"{score[k]:.1f}", ha="center", va="center", fontsize="small")
+    axes[1].text(k % 4, k // 4, f"{rule[k]:.1f}", ha="center", va="center", fontsize="small")
 axes[2].imshow(torch.where(keep > 0, image, torch.nan), cmap="gray_r", vmin=0, vmax=1)
 for ax, title in zip(axes, ["16 patches", "16 scores", f"{int(keep.sum()) // 4} kept"], strict=True):
     ax.set(xticks=[], yticks=[], title=title)
@@ -315,59 +532,47 @@ for ax, title in zip(axes, ["16 patches", "16 scores", f"{int(keep.sum()) // 4} 
     lines = np.arange(0.5, 3) if title == "16 scores" else np.arange(1.5, 7, 2)
     ax.hlines(lines, *ax.get_xlim(), color="0.75", lw=1)
     ax.vlines(lines, *ax.get_ylim(), color="0.75", lw=1)
-for k in (score < 0).nonzero().flatten().tolist():
+for k in (rule < 0).nonzero().flatten().tolist():
     corner = (2 * (k % 4) - 0.5, 2 * (k // 4) - 0.5)
     axes[2].add_patch(plt.Rectangle(corner, 2, 2, fc="0.93", ec="0.6", hatch="//", lw=0))
 fig.get_layout_engine().set(wspace=0.1)
-show(fig, "A digit in sixteen patches, a score for each, and what is kept: a negative score is hatched out.")
-assert 2**16 == 65_536
+show(fig, "A digit in sixteen patches, a score for each, and what is kept: a patch with a negative score is hatched.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# From here on most decisions are of this kind: a gate, open or closed. Softmax of two scores is a sigmoid, argmax is a
-# threshold at 0. (The scores in the picture are a rule of thumb: how unusual is the patch?)
+# The scores in the picture are a rule of thumb: how unusual is the patch? One gate is easy. But gates come in groups,
+# and $n$ of them have $2^n$ settings: 65,536 for sixteen patches. To keep exactly 8 of the 16, there are 12,870 ways.
+# For each image. So one scores each gate on its own, or changes one gate at a time. At the end of this notebook we see
+# when that fails.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: how many tries ★☆☆ 2 min
 #
-# One gate is easy. But gates come in bunches, and $n$ of them have $2^n$ settings: 65,536 for sixteen patches. Trying
-# them all is no plan. Scoring each gate on its own is: $n$ scores instead of $2^n$, at the price that gates which
-# matter only *together* are hard to find.
+# On paper. You close eight of 16 gates, one by one: try for each open gate what closing it would cost, close the
+# cheapest, and try again among those that are left, until eight are open. How many tries is that?
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+how_many = ...
+
+check("tries", how_many)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+check("tries", sum(range(9, 17)))  # 16 in the first round, 9 in the eighth
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Three places to decide
 
-# %% slideshow={"slide_type": "skip"}
-def stack(ax, title, patches_on, blocks_on, parts_on):
-    """A digit in 16 patches, four blocks above, in each 4 heads and 4 slices: what is off is an outline."""
-    pixels = data.test_x[3].reshape(4, 2, 4, 2).transpose(1, 2)
-    for t, on in enumerate(patches_on):
-        x, y = 0.85 + 0.36 * (t % 4), 1.08 - 0.36 * (t // 4)
-        if on:
-            ax.imshow(pixels[t // 4, t % 4], cmap="Blues", vmin=-0.15, vmax=1.15, extent=(x, x + 0.32, y, y + 0.32))
-        plots.box(ax, x, y, 0.32, 0.32, on=on)
-        if on:
-            ax.patches[-1].set_facecolor("none")
-    for b, on in enumerate(blocks_on):
-        y = 1.78 + 0.58 * b
-        plots.box(ax, 0, y, 3.1, 0.46, on=on, colour="0.5")
-        for g in range(8):
-            kind = "C0" if g < 4 else "C1"
-            plots.box(ax, 0.1 + 0.36 * g + 0.08 * (g > 3), y + 0.1, 0.3, 0.26, on=on and parts_on[b][g], colour=kind)
-        if not on:
-            plots.arrow(ax, (3.16, y - 0.06), (3.16, y + 0.52), colour="0.2", bend=0.8)
-    plots.arrow(ax, (1.55, 1.48), (1.55, 1.76))
-    plots.arrow(ax, (1.55, 4.0), (1.55, 4.26))
-    ax.set(xlim=(-0.05, 3.55), ylim=(-0.35, 4.3), aspect="equal", title=title)
-    ax.axis("off")
-    return ax
-
-
 # %% slideshow={"slide_type": "-"} tags=["figure:three_sparsities", "fold"]
+# @title Draw: input, layer and block sparsity
 every, parts = [1] * 16, [[1] * 8] * 4
+half = [0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1, 0]
 some = [[1, 0, 0, 1, 0, 1, 1, 0], [0, 1, 1, 0, 1, 0, 0, 1], [1, 1, 0, 0, 0, 0, 1, 1], [0, 0, 1, 1, 1, 0, 1, 0]]
 fig, axes = plt.subplots(1, 3, figsize=(10, 4.1))
-stack(axes[0], "input: drop patches", [0, 1, 1, 0, 0, 1, 0, 1, 0, 0, 1, 1, 1, 0, 1, 0], [1] * 4, parts)
-stack(axes[1], "layer: skip blocks", every, [1, 0, 1, 0], parts)
-stack(axes[2], "block: switch off parts", every, [1] * 4, some)
+settings = (half, [1] * 4, parts), (every, [1, 0, 1, 0], parts), (every, [1] * 4, some)
+titles = ["input: drop patches", "layer: skip blocks", "block: switch off parts"]
 notes = ["left four: attention heads", "outline: not executed", "right four: slices of the MLP"]
-for ax, note in zip(axes, notes, strict=True):
+for ax, setting, title, note in zip(axes, settings, titles, notes, strict=True):
+    plots.partial_network(ax, data.test_x[3], *setting).set_title(title)
     ax.text(1.55, -0.1, note, color="0.25", ha="center", va="top", fontsize="small")
 show(
     fig,
@@ -378,70 +583,43 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The talk's three kinds of modular sparsity, on one small transformer. **Input sparsity:** some patches never enter.
-# **Layer sparsity:** some blocks are skipped; the residual connection makes that possible, as a block *adds* to its
-# input, so without the block the input passes. **Block sparsity** (or feature sparsity): inside of a block, some heads
-# or some slices of the hidden layer do not run.
+# **Layer sparsity:** some blocks are skipped. A block *adds* to its input (the residual connection), so without it the
+# input passes. **Block sparsity**, or feature sparsity: inside a block, some attention heads or some slices of the
+# MLP's hidden layer do not run.
 #
-# All three are keep-or-discard decisions, all three may differ from image to image, and in all three the saving is
-# real only if what is discarded is **not executed**. Multiplying by zero afterwards saves nothing.
+# All three are keep-or-discard decisions, and all three may differ from image to image. In all three the saving is real
+# only if what is discarded is **not executed**. Multiplying by zero afterwards saves nothing.
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## One small network, trained as usual
-
-# %% slideshow={"slide_type": "-"}
-class Reader(nn.Module):
-    def __init__(self, d_model=32, n_layers=4):
-        super().__init__()
-        self.embed = nn.Linear(4, d_model)
-        self.place = nn.Parameter(0.5 * torch.randn(16, d_model))
-        self.body, self.head = Transformer(d_model, 4, n_layers), nn.Linear(d_model, 10)
-
-    def tokens(self, images):  # sixteen patches of 2 x 2 pixels: (B, 8, 8) → (B, 16, D)
-        return self.embed(cut(images)) + self.place
-
-    def forward(self, images):
-        return self.head(self.body(self.tokens(images)).mean(1))
-
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The network is a `Reader` of the library: it cuts the image into sixteen patches of 2 × 2 pixels, makes a token of
+# width $D = 32$ of each, applies four transformer blocks, takes the mean over the tokens, and a linear head. The mean
+# takes any number of tokens. Nothing in its training prepares it for missing parts. We train it live for 200 steps.
 
 # %% slideshow={"slide_type": "skip"}
-def learn(model, x, y, run, steps=200, lr=3e-3):
-    generator = torch.Generator().manual_seed(1000 * seed + run)
-    fit(
-        model,
-        lambda images, label: F.cross_entropy(model(images), label),
-        batches(x, y, generator=generator),
-        steps=steps,
-        lr=lr,
-        label=f"{type(model).__name__} {run}",
-    )
-    return model.eval()
+net = train("whole", steps=200, seed=seed)[0]
+images, n = data.test_x, len(data.test_x)
 
 
-def accuracy(logits, label=data.test_y):
-    return (logits.argmax(-1) == label).float().mean().item()
+def accuracy(logits):
+    return (logits.argmax(-1) == data.test_y).float().mean().item()
 
 
-readers = []
-for run in range(3):
-    torch.manual_seed(1000 * seed + run)
-    readers.append(learn(Reader(), data.train_x, data.train_y, run))
 with torch.no_grad():
-    dense = [accuracy(net(data.test_x)) for net in readers]
-print("test accuracy of three seeds:", [f"{a:.2f}" for a in dense])
-assert min(dense) > 0.85
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# The mean over patches at the end takes any number of them: that is what will let us drop some. Nothing in the training
-# prepares the network for missing parts; we want to see what the decisions alone do.
+    print(f"test accuracy, everything executed: {accuracy(net(images)):.2f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Input and layer sparsity in ten lines
 #
-# Dropping is indexing. Skipping is $k = 2$: the block, or the identity.
+# Dropping is indexing. Skipping is $K = 2$: the block, or the identity.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# `gather` picks the kept tokens, and everything after works on fewer tokens. To skip is the gate from above, with given
+# decisions: the block runs on the images that want it, all of them together.
+
 
 # %% slideshow={"slide_type": "-"}
 def drop_patches(net, images, keep):  # keep: (B, m), which m patches each image keeps
-    x = net.tokens(images)
+    x = net.tokens(images)  # (B, 16, D)
     x = x.gather(1, keep.unsqueeze(-1).expand(-1, -1, x.shape[-1]))  # (B, m, D)
     return net.head(net.body(x).mean(1))
 
@@ -449,21 +627,23 @@ def drop_patches(net, images, keep):  # keep: (B, m), which m patches each image
 def skip_blocks(net, images, run):  # run: (B, 4), 1 runs a block, 0 skips it
     x = net.tokens(images)
     for block, z in zip(net.body.blocks, run.unbind(1), strict=True):
-        x = mix_sparse(x, torch.stack([z, 1 - z], -1), [block, nn.Identity()])
+        rows = z.nonzero().squeeze(1)
+        x = x.index_copy(0, rows, block(x[rows]))
     return net.head(net.body.norm(x).mean(1))
 
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Dropping is indexing: `gather` picks the kept patches, and everything after works on fewer tokens.
-#
-# Skipping is our equation with $k = 2$: the options are the block and the identity, $y = z f(x) + (1 - z) x$, and
-# `mix_sparse` runs the block only on the images that want it, all of them together.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Block sparsity: a layer is a sum
 
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Attention concatenates its heads and multiplies them by one matrix. Cut that matrix into columns, and the layer is a
+# *sum* over heads. The hidden layer of an MLP can be cut the same way: `slices` returns functions whose sum is the MLP,
+# without its last bias. So both layers are $\sum_k z_k f_k(x)$ with all $z_k = 1$, and block sparsity sets some of them
+# to 0. (A mixture of experts, notebook 08, is such a sum from the start.)
+
+
 # %% slideshow={"slide_type": "-"}
-def slices(mlp, n=4):  # mlp(x) = Σ_g slice_g(x) + bias
+def slices(mlp, n=4):  # mlp(x) = Σ_k slice_k(x) + bias
     up, act, down = mlp
 
     def one(u):  # u: the hidden units of the slice
@@ -473,8 +653,30 @@ def slices(mlp, n=4):  # mlp(x) = Σ_g slice_g(x) + bias
     return [one(u) for u in torch.arange(up.out_features).chunk(n)]
 
 
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The same for attention. A head owns some columns of the queries, keys and values, and the same columns of the output
+# matrix.
+
+
+# %% slideshow={"slide_type": "skip"}
+def heads(attention):  # attention(x) = Σ_k head_k(x) + bias
+    into, out = attention.query_key_value, attention.output
+    D = out.in_features
+
+    def one(c):  # c: the columns of the head
+        rows = torch.cat([c, c + D, c + 2 * D])  # of its queries, keys, values
+        W, b, W_out = into.weight[rows], into.bias[rows], out.weight[:, c]
+        return lambda x: F.linear(F.scaled_dot_product_attention(*F.linear(x, W, b).chunk(3, -1)), W_out)
+
+    return [one(c) for c in torch.arange(D).chunk(attention.n_heads)]
+
+
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Block sparsity: run some of the parts
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# With these, a block runs some of its parts. `mix_sparse` runs part $k$ on the images that keep it.
+
 
 # %% slideshow={"slide_type": "-"}
 def switch_parts(net, images, on):  # on: (B, 4, 8), for four heads and four slices
@@ -486,551 +688,40 @@ def switch_parts(net, images, on):  # on: (B, 4, 8), for four heads and four sli
     return net.head(net.body.norm(x).mean(1))
 
 
-# %% slideshow={"slide_type": "skip"}
-def attend(query_key_value):
-    return F.scaled_dot_product_attention(*query_key_value.chunk(3, -1))
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Are they right? The library's layers, with the same random decisions, have to give the same: `packed` computes the
+# kept tokens, `SkippableBlock` skips, `GatedHeads` and `GatedChannels` switch parts. They do; the folded cell stops if
+# not.
 
 
-def heads(attention):  # attention(x) = Σ_h head_h(x) + bias
-    into, out = attention.query_key_value, attention.output
-    D = out.in_features
-
-    def head(c):  # c: the head's columns
-        rows = torch.cat([c, c + D, c + 2 * D])  # of its queries, keys, values
-        W, b, W_out = into.weight[rows], into.bias[rows], out.weight[:, c]
-        return lambda x: F.linear(attend(F.linear(x, W, b)), W_out)
-
-    return [head(c) for c in torch.arange(D).chunk(attention.n_heads)]
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Compare the three with the library's layers
+def decided(z):  # a way to choose that keeps where z is 1, whatever the scores
+    return lambda logits: argmax(keep_or_discard(z - 0.5))
 
 
-images, n = data.test_x, len(data.test_x)
+keep, run, on = at_random(n, 16), at_random(n, 4), random_parts(n)
 with torch.no_grad():
-    for sparse, everything in (
-        (drop_patches, torch.arange(16).expand(n, 16)),
-        (skip_blocks, torch.ones(n, 4)),
-        (switch_parts, torch.ones(n, 4, 8)),
-    ):
-        torch.testing.assert_close(sparse(readers[0], images, everything), readers[0](images))
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Attention concatenates its heads and multiplies by one matrix; cut that matrix into columns, and the layer is a *sum*
-# over heads. The hidden layer of the MLP can be cut the same way. So both are $\sum_k z_k f_k(x)$ with all $z_k = 1$,
-# and block sparsity sets some of them to 0. (A mixture of experts, notebook 08, is such a sum from the start.)
-#
-# By hand first: with everything on, all three functions must return what the dense network returns. They do; the hidden
-# cell asserts it.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Half of everything: counted and measured
-#
-# **Predict:** each way executes about half of the network. Which are twice as fast?
-
-# %% slideshow={"slide_type": "skip"}
-def half_of(*shape, share=0.5):
-    """A random half of the last dimension, another one for each image: ones and zeros."""
-    return (torch.rand(shape).argsort(-1) < round(share * shape[-1])).float()
-
-
-def decide(share, n=n):
-    """Random decisions for n images, that execute a share of the patches, of the blocks, of the parts."""
-    return {
-        "input": (drop_patches, torch.rand(n, 16).argsort(-1)[:, : round(16 * share)]),
-        "layer": (skip_blocks, half_of(n, 4, share=share)),
-        "block": (switch_parts, half_of(n, 4, 2, 4, share=share).flatten(2)),
-    }
-
-
-ways = {"dense": (lambda net, images, _: net(images), None)} | decide(0.5)
-with torch.no_grad():
-    flops = {name: count_flops(f, readers[0], images, z) / n for name, (f, z) in ways.items()}
-    times = dict.fromkeys(ways, np.inf)
-    for _ in range(5):  # the calmest moments of five rounds
-        for name, (f, z) in ways.items():
-            times[name] = min(times[name], wall_time(f, readers[0], images, z, min_seconds=0.1).low)
-per_block = 24 * 16 * 32**2 + 4 * 16**2 * 32  # exercise 2
-assert flops["dense"] - flops["layer"] == 2 * per_block == flops["dense"] - flops["block"]
-assert flops["input"] < flops["layer"]  # half of the patches are less than half of the work: attention is quadratic
-assert times["block"] > 1.25 * max(times["input"], times["layer"])
-
-# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
-fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.7))
-plots.bars(left, list(ways), {"": [1e-6 * f for f in flops.values()]})
-plots.bars(right_panel, list(ways), {"": [1e3 * t for t in times.values()]}, fmt="{:.1f}")
-left.set(ylabel="million FLOPs an image, counted", ylim=(0, 2))
-right_panel.set(ylabel="ms for 540 images, measured")
-for ax in (left, right_panel):
-    for bar, colour in zip(ax.patches, ("0.6", "C0", "C1", "C2"), strict=True):
-        bar.set_facecolor(colour)
-show(
-    fig,
-    f"Bars. Counted: {flops['dense'] / 1e6:.2f} million FLOPs dense, and half of that for each kind of sparsity. "
-    f"Measured: {1e3 * times['dense']:.0f} ms dense, {1e3 * times['input']:.0f} for input, "
-    f"{1e3 * times['layer']:.0f} for layer, {1e3 * times['block']:.0f} for block sparsity.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# All three execute half of the FLOPs, input sparsity a little less, because attention is quadratic in the number of
-# patches. The clock likes two of them: fewer patches and fewer blocks mean the same operations on smaller tensors, and
-# the time falls with the count.
-#
-# Block sparsity, with a decision for each image, saves much less than it counts, on some machines nothing: eight small
-# parts per block, each gathering its own images, instead of two large ones. The finer the decision, the more it costs
-# to follow it. This is the theme of notebooks 05 and 09: a saving on paper has to be *arranged* before it is one on the
-# clock.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Random decisions are bad decisions
-
-# %% slideshow={"slide_type": "skip"}
-torch.manual_seed(seed)
-shares = [1.0, 0.75, 0.5, 0.25]
-at_random = {name: np.zeros((3, 4)) for name in ("input", "layer", "block")}
-with torch.no_grad():
-    for i, net in enumerate(readers):
-        for j, share in enumerate(shares):
-            for name, (f, z) in decide(share).items():
-                at_random[name][i, j] = accuracy(f(net, images, z))
-half = {name: a[:, 2].mean() for name, a in at_random.items()}
-print("accuracy with a random half:", {name: f"{a:.2f}" for name, a in half.items()})
-assert max(half["input"], half["layer"]) < 0.65 * np.mean(dense)
-assert max(half["input"], half["layer"]) < half["block"] < 0.8 * np.mean(dense)
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.8))
-plots.curves(ax, shares, {f"{name} sparsity": a for name, a in at_random.items()})
-ax.axhline(0.1, color="0.4", lw=1, ls=":")
-ax.text(1, 0.115, "guessing", color="0.3", ha="left", fontsize="small")
-ax.set(xlim=(1.02, 0.23), ylim=(0, 1), xlabel="share of the network that is executed", ylabel="test accuracy")
-ax.set_xticks(shares, [f"{share:.0%}" for share in shares])
-show(
-    fig,
-    "Test accuracy against the share that is executed, mean and range of three networks. With random decisions it "
-    "falls steeply for input, layer and block sparsity: from above 0.9 to about 0.5 at one half.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Every way runs, none complains, and the accuracy falls steeply: a random half of the patches or of the blocks costs
-# about half of it. Half of the heads and slices hurts less: decisions in small pieces are less drastic.
-#
-# Two things are missing. The network has never practised with missing parts, and nobody asked **which** parts can go.
-# The first is a matter of training (notebook 05). The second is this lecture.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## The same cost: but which half?
-
-# %% slideshow={"slide_type": "skip"}
-ink = cut(images).sum(-1)  # (540, 16)
-rules = {"most ink": ink, "at random": torch.rand(n, 16), "most surprising": surprise(images)}
-keep = {name: score.topk(8).indices for name, score in rules.items()}
-pairs = list(combinations(range(4), 2))
-with torch.no_grad():
-    by_rule = {name: [accuracy(drop_patches(net, images, z)) for net in readers] for name, z in keep.items()}
-    runs = [torch.eye(4)[list(pair)].sum(0).expand(n, 4) for pair in pairs]
-    by_pair = np.array([[accuracy(skip_blocks(net, images, run)) for net in readers] for run in runs])  # (6, 3)
-print({name: f"{np.mean(a):.2f}" for name, a in by_rule.items()})
-print({f"blocks {a + 1}, {b + 1}": f"{acc.mean():.2f}" for (a, b), acc in zip(pairs, by_pair, strict=True)})
-assert np.mean(by_rule["most surprising"]) > np.mean(by_rule["at random"]) + 0.2
-assert np.mean(by_rule["most ink"]) < np.mean(by_rule["at random"]) + 0.1
-assert ((by_pair.max(0) - by_pair.min(0)) > 0.4).all()  # in each of the three networks
-assert by_pair.mean(-1).max() > 0.7 * np.mean(dense) and by_pair.mean(-1).min() < 0.3
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
-names = [f"{a + 1}, {b + 1}" for a, b in pairs]
-for ax, labels, values in ((left, list(by_rule), np.array(list(by_rule.values()))), (right_panel, names, by_pair)):
-    plots.bars(ax, labels, {"": values.mean(-1)}, fmt="")
-    dots = ax.plot(range(len(labels)), values, "o", ms=6, mfc="white", mec="0.15", clip_on=False)
-    for i, value in enumerate(values.mean(-1)):
-        ax.text(i, -0.08, f"{value:.2f}", ha="center", va="center", weight="bold", fontsize="small")
-    ax.tick_params(axis="x", length=0, pad=26)
-    ax.axhline(np.mean(dense), color="0.4", lw=1, ls=":")
-left.text(-0.4, np.mean(dense) + 0.015, "all 16 patches, all 4 blocks", color="0.3", fontsize="small")
-left.set(ylabel="test accuracy", xlabel="8 of 16 patches: which?", ylim=(0, 1.05))
-right_panel.set(xlabel="2 of 4 blocks: which?")
-name = "one network; bars: mean of three"
-left.legend(dots[:1], [name], frameon=False, loc="upper left", bbox_to_anchor=(0, 0.92), handletextpad=0.1)
-show(
-    fig,
-    "Left: with 8 of 16 patches, accuracy is about 0.4 for the patches with most ink and for random ones, 0.8 for the "
-    "most surprising ones. Right: with two of four blocks, it is between 0.2 and 0.9, depending on the pair.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Bars are means of three networks, dots the networks. On the left, 8 patches of 16, chosen by a rule for each image.
-# "Keep where the ink is" sounds right, and is hardly better than a random half, or worse: white where others
-# have ink says a lot. Patches that differ most from the mean digit do far better. On the right, two blocks of four:
-# at *exactly* the same cost, one pair keeps most of the accuracy, another comes close to guessing.
-#
-# So the saving is easy and the choice is everything. Six pairs can be tried; 12,870 ways to keep 8 patches of 16
-# cannot, and it may be another half for each image. The decision has to be **learnt**, and argmax does not let it.
-# That is the problem of notebooks 02 to 04; notebook 05 comes back to these three places with the tools.
-
-# %% slideshow={"slide_type": "skip"}
-def as_they_are(images, run):
-    return images
-
-
-def moved(images, run):
-    """Each image by 0 or 1 pixel in each direction: one of nine places."""
-    places = F.pad(images, (1, 1, 1, 1)).unfold(1, 8, 1).unfold(2, 8, 1).flatten(1, 2)  # (B, 9, 8, 8)
-    generator = torch.Generator().manual_seed(1000 * seed + run)
-    return places[torch.arange(len(images)), torch.randint(9, (len(images),), generator=generator)]
-
-
-def shuffled(images, run):
-    """All images by the same random order of their 64 pixels."""
-    order = torch.randperm(64, generator=torch.Generator().manual_seed(1000 * seed + run))
-    return images.flatten(1)[:, order].reshape(images.shape)
-
-
-versions = {
-    "as they are": as_they_are,
-    "moved by a pixel": moved,
-    "moved, then shuffled": lambda images, run: shuffled(moved(images, run), run),
-}
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## A decision we make: the architecture
-#
-# MLP, convolution, attention: **the same number of parameters**. Which learns best from 300 digits?
-# **Predict** for each data set:
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, axes = plt.subplots(2, 9, figsize=(10, 3))
-for i, (name, change) in enumerate(versions.items()):
-    for ax, image in zip(axes[:, 3 * i : 3 * i + 3].flat, change(data.test_x, 0)[[3, 8, 11, 20, 0, 5]], strict=True):
-        ax.imshow(image, cmap="gray_r", vmin=0, vmax=1)
-        ax.set(xticks=[], yticks=[])
-        ax.spines[:].set_visible(True)
-    axes[0, 3 * i + 1].set_title(name)
-show(fig, "The same six digits as they are, moved by up to a pixel, and with all pixels in one fixed random order.")
-
-# %% slideshow={"slide_type": "skip"}
-def convolution():
-    return nn.Sequential(
-        nn.Unflatten(1, (1, 8)),
-        *(nn.Conv2d(1, 21, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(21, 24, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Flatten(), nn.Linear(4 * 24, 10)),
-    )
-
-
-def flat_mlp(width):
-    return nn.Sequential(nn.Flatten(), MLP(64, width, 10))
-
-
-networks = {
-    "MLP": lambda: flat_mlp(76),
-    "attention": lambda: Reader(d_model=20, n_layers=1),
-    "convolution": convolution,
-    "MLP, wide": lambda: flat_mlp(1150),
-}
-size = {name: sum(p.numel() for p in make().parameters()) for name, make in networks.items()}
-work = {name: count_flops(make(), data.test_x[:1]) for name, make in networks.items()}
-for name in networks:
-    print(f"{name:12}{size[name]:8,} parameters{work[name]:10,} FLOPs an image")
-equal = [size[name] for name in ("MLP", "attention", "convolution")]
-assert max(equal) < 1.03 * min(equal)
-equal = [work[name] for name in ("MLP, wide", "attention", "convolution")]
-assert max(equal) < 1.05 * min(equal)
-
-# %% slideshow={"slide_type": "skip"}
-result = {name: np.zeros((3, 3)) for name in networks}  # versions, runs
-for run in range(3):
-    few = torch.randperm(len(data.train_x), generator=torch.Generator().manual_seed(1000 * seed + run))[:300]
-    for i, change in enumerate(versions.values()):
-        x, test_x = change(data.train_x[few], run), change(data.test_x, run)
-        for name, make in networks.items():
-            torch.manual_seed(1000 * seed + run)
-            model = learn(make(), x, data.train_y[few], run, lr=5e-3)
-            with torch.no_grad():
-                result[name][i, run] = accuracy(model(test_x))
-
-# %% slideshow={"slide_type": "skip"}
-mean = {name: values.mean(-1) for name, values in result.items()}  # as they are, moved, moved and shuffled
-for name, values in mean.items():
-    print(f"{name:12}" + "".join(f"{value:8.3f}" for value in values))
-lead = mean["convolution"] - mean["MLP"]
-print("the convolution's lead:", lead.round(3))
-assert abs(lead[0]) < 0.04 and lead[1] > 0.1 and lead[2] < 0.05
-assert mean["convolution"][1] > mean["MLP, wide"][1] + 0.04 and mean["convolution"][2] < mean["MLP, wide"][2] - 0.04
-assert all(abs(mean[name][1] - mean[name][2]) < 0.06 for name in ("MLP", "MLP, wide"))
-assert (mean["attention"] < mean["MLP"]).all()
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## A bias is a bet on the data
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 4.1))
-labels = [f"{name}: {1e-3 * size[name]:.1f} k parameters, {1e-3 * work[name]:.0f} k FLOPs" for name in networks]
-plots.bars(ax, list(versions), {label: mean[name] for label, name in zip(labels, networks, strict=True)}, fmt="")
-for i, values in enumerate(result.values()):
-    for x, seeds in zip(np.arange(3) + (i - 1.5) * 0.2, values, strict=True):
-        dots = ax.plot([x] * 3, seeds, "o", ms=5, mfc="white", mec="0.15", mew=0.8, label="_")
-        ax.text(x, seeds.max() + 0.04, f"{seeds.mean():.2f}", ha="center", fontsize="small")
-dots[0].set_label("one seed; bars: mean of three")
-ax.set(ylim=(0, 1.55), ylabel="test accuracy")
-ax.set_yticks(np.arange(0, 1.01, 0.2))
-ax.legend(frameon=False, ncols=2, loc="upper center", fontsize="small")
-show(
-    fig,
-    "Test accuracy of four networks after 300 training digits, with three seeds each. As they are: all above 0.9 but "
-    "attention. Moved by a pixel: the convolution leads clearly. Then shuffled: the convolution falls back, to the MLP "
-    "or below, while the MLPs stay where they were.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# The talk: given a budget, some types of network work better. Here is when. On the digits *as they are*, small and
-# neatly centred, MLP and convolution hardly differ. Let them *move by a pixel*, and the convolution leads by far with
-# the same parameters, and clearly with the same FLOPs: it looks for the same thing at every place, and needs not learn
-# it nine times. *Shuffle* the pixels of the moved digits, the same way for all: neighbours mean nothing now, and the
-# whole lead is gone. The MLP cannot even notice.
-#
-# Attention is the weakest here, everywhere: it knows little beforehand about images, and 300 digits and 200 steps are
-# too few to learn it. Do not read more into it: on large data the order is another.
-#
-# An architectural bias is a bet on the data, made once, by us. Modular networks place smaller bets, one for each input;
-# and the bet is learnt.
-
-# %% slideshow={"slide_type": "skip"}
-# "Cannot even notice", exactly: give the MLP on shuffled digits the same first weights, in the new order, and train
-a, b = flat_mlp(76), flat_mlp(76)
-b.load_state_dict(a.state_dict())
-b[1][0].weight.data = shuffled(a[1][0].weight.data.reshape(-1, 8, 8), 0).flatten(1)
-learn(a, data.train_x, data.train_y, 0, steps=20)
-learn(b, shuffled(data.train_x, 0), data.train_y, 0, steps=20)
-torch.testing.assert_close(a(data.test_x), b(shuffled(data.test_x, 0)), atol=1e-3, rtol=1e-3)
-print("the same outputs on all test digits: to an MLP, the order of its inputs is only a name")
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Networks as typed functions
-#
-# | a function that takes functions | its type | in a network |
-# |:--|:--|:--|
-# | **compose** | $(A \to B), (B \to C) \;\to\; (A \to C)$ | layers, one after another |
-# | **fold** | $(H, A \to H),\; H,\; [A] \;\to\; H$ | a recurrent network that reads |
-# | **windowed map** | $([A]_w \to B),\; [A] \;\to\; [B]$ | a convolution |
-# | **choice** | $(A \to C), (B \to C) \;\to\; (A + B \to C)$ | a router with two options |
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# If parts of a network are chosen, exchanged and put together again, what tells us which parts *fit*? Christopher Olah
-# proposed in 2015 to read networks as functional programs: known patterns are functions that take functions, and what
-# they take are small networks with learnt weights. He calls the idea speculative, and so do we. But the correspondence
-# itself can be checked in a few lines, so we check it: $[A]$ is a list of $A$, $[A]_w$ a window of length $w$, and
-# $A + B$ is "an $A$ or a $B$, and you can tell which".
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## A fold is a recurrent network
-
-# %% slideshow={"slide_type": "-"}
-def fold(step, state, xs):
-    for x in xs:
-        state = step(state, x)
-    return state
-
-
-fold(lambda total, x: total + x, 0, [1, 2, 3]), fold(max, 0, [3, 1, 2])
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## The same fold, with a layer inside
-
-# %% slideshow={"slide_type": "-"}
-rnn = nn.RNN(8, 16)
-W_x, W_h, b_x, b_h = rnn.parameters()
-rows = data.test_x.transpose(0, 1)  # eight rows of eight pixels: (8, 540, 8)
-
-
-def step(h, x):
-    return torch.tanh(x @ W_x.T + b_x + h @ W_h.T + b_h)
-
-
-torch.testing.assert_close(fold(step, torch.zeros(540, 16), rows), rnn(rows)[1][0])
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# `fold` knows nothing about networks: start with a state, take the inputs one by one, return the last state. Give it
-# addition and it sums. Give it a linear layer and a tanh, and it is PyTorch's RNN; the weights belong to `step`, the
-# pattern belongs to `fold`. Because the same `step` is used at every position, any length fits: the type says $[A]$.
-#
-# The states on the way are often wanted too. That is a *scan*, and your first exercise.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## A windowed map is a convolution
-
-# %% slideshow={"slide_type": "-"}
-def windowed_map(f, images, size):
-    windows = images.unfold(1, size, 1).unfold(2, size, 1)  # (B, 6, 6, size, size)
-    return f(windows.flatten(3))  # f: (..., size²) → (..., C)
-
-
-linear = nn.Linear(9, 5)
-ours = windowed_map(linear, data.test_x, 3)  # (B, 6, 6, 5)
-kernels = linear.weight.reshape(5, 1, 3, 3)
-torchs = F.conv2d(data.test_x.unsqueeze(1), kernels, linear.bias)  # (B, 5, 6, 6)
-torch.testing.assert_close(ours, torchs.movedim(1, -1))
-
-# %% slideshow={"slide_type": "-"}
-windowed_map(MLP(9, 32, 5), data.test_x, 3).shape  # and why should f be linear?
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# One small function, applied to every window: if it is linear, this is `conv2d`, number for number. The type explains
-# the bias that we measured: the *same* $f$ at every place, and a window is made of *neighbours*. Nothing asks $f$ to be
-# linear. With an MLP in its place we have what Lin et al. (2014) called a network in a network.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## A choice is a sum type
-
-# %% slideshow={"slide_type": "skip"}
-small, large = MLP(64, 16, 10), MLP(64, 512, 10)
-
-# %% slideshow={"slide_type": "-"}
-class Easy(NamedTuple):
-    image: Tensor
-
-
-class Hard(NamedTuple):
-    image: Tensor
-
-
-def read(value):  # Easy + Hard → class scores
-    match value:
-        case Easy(image):
-            return small(image)
-        case Hard(image):
-            return large(image)
-
-
-# %% slideshow={"slide_type": "skip"}
-pixels = data.test_x.flatten(1)
-hard = (ink > ink.mean()).sum(-1) > 7  # any rule will do here: many patches with ink
-values = [Hard(x) if h else Easy(x) for x, h in zip(pixels, hard, strict=True)]
-one_hot = F.one_hot(hard.long(), 2).float()  # the tag of the sum type
-with torch.no_grad():
-    torch.testing.assert_close(torch.stack([read(v) for v in values]), mix_sparse(pixels, one_hot, [small, large]))
-    counted = count_flops(mix_sparse, pixels, one_hot, [small, large])
-    by_kind = {"easy": count_flops(small, pixels[:1]), "hard": count_flops(large, pixels[:1])}
-assert counted == (~hard).sum() * by_kind["easy"] + hard.sum() * by_kind["hard"]
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-print(f"mix_sparse: {(~hard).sum()} easy x {by_kind['easy']:,} + {hard.sum()} hard x {by_kind['hard']:,} FLOPs")
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# A value of type `Easy + Hard` is one or the other and carries a tag that says which. `match` looks at the tag and runs
-# one branch. A one-hot $z$ is that tag for a whole batch, and `mix_sparse` is the `match`: same result, and the FLOPs
-# are those of the branches taken.
-#
-# The analogy also says what is missing: in a program, the one who *makes* the value knows its tag. In a network the tag
-# must be learnt. Here we took a rule of thumb.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Equal shapes do not compose
-#
-# Four networks, the same types: encoder $[\text{pixel}] \to \mathbb{R}^{32}$, head $\mathbb{R}^{32} \to$ class.
-# **Predict:** network 1's encoder with network 2's head?
-
-# %% slideshow={"slide_type": "skip"}
-pairs_of = []
-for run in range(4):
-    torch.manual_seed(1000 * seed + run)
-    net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))
-    learn(net, data.train_x, data.train_y, run, lr=5e-3)
-    pairs_of.append((net[:3], net[3]))
-with torch.no_grad():
-    swap = np.array([[accuracy(head(encode(data.test_x))) for _, head in pairs_of] for encode, _ in pairs_of])
-own, others = swap.diagonal(), swap[~np.eye(4, dtype=bool)]
-print(f"own head {own.mean():.2f}, another's head {others.mean():.2f} (from {others.min():.2f} to {others.max():.2f})")
-assert own.min() > 0.93 and others.mean() < 0.25 and others.max() < 0.5
-
-# %% slideshow={"slide_type": "-"} tags=["half", "fold"]
-fig, ax = plt.subplots(figsize=(5, 3.9))
-ax.imshow(swap, cmap="Blues", vmin=0, vmax=1.15)
-for i, j in np.ndindex(4, 4):
-    ax.text(j, i, f"{swap[i, j]:.2f}", ha="center", va="center", color="white" if swap[i, j] > 0.6 else "0.1")
-ax.set(xticks=range(4), yticks=range(4), xticklabels="1234", yticklabels="1234", xlabel="head of", ylabel="encoder of")
-ax.spines[:].set_visible(False)
-ax.tick_params(length=0)
-show(
-    fig,
-    f"A table of test accuracies, encoder by head. With its own head an encoder reaches about {own.mean():.2f}, with "
-    f"the head of another network about {others.mean():.2f}.",
-)
-
-# %% [markdown] slideshow={"slide_type": "-"} tags=["half"]
-# $$\text{encode}_i : [\text{pixel}] \to \mathbb{R}^{32}$$
-# $$\text{head}_j : \mathbb{R}^{32} \to \text{class}$$
-#
-# Every composition has the right **type**, and runs.
-#
-# Only $i = j$ has the right **meaning**: a guess is right one time in ten.
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Every composition type-checks, no shape is wrong, PyTorch is content. And every mixed pair is near chance. The shape
-# $\mathbb{R}^{32}$ says how many numbers there are, not what the third of them stands for; each training finds its own
-# code. Olah's answer: the true type of a layer's output is its *representation*, and only training together makes two
-# networks agree on one.
-#
-# The next cell shows how little it takes: reorder the 32 units of one encoder, which throws nothing away, and its own
-# head fails as well, until it is reordered too. For modular networks this is the central fact: modules that are to be
-# exchanged must learn to speak one language, by training together, or be translated afterwards (notebook 12).
-
-# %% slideshow={"slide_type": "skip"}
-encode, head = pairs_of[0]
-order = torch.randperm(32)
-with torch.no_grad():
-    reordered = encode(data.test_x)[:, order]  # the same 32 numbers, in another order
-    repaired = F.linear(reordered, head.weight[:, order], head.bias)
-    print(f"units reordered: {accuracy(head(reordered)):.2f}, the head as well: {accuracy(repaired):.2f}")
-    torch.testing.assert_close(repaired, head(encode(data.test_x)))
-    assert accuracy(head(reordered)) < 0.6
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## What does not come for free
-#
-# - **Argmax is deaf.** Each gradient is zero, although the mean loss has a slope.
-# - **Decisions multiply.** Four gates: try them all. Sixteen, for each image: no.
-# - **Fewer FLOPs need not be less time.** Fine decisions cost bookkeeping.
-# - **A bias is a bet.** Shuffle the pixels, and it is lost.
-# - **Shapes are not types.** What fits may still not mean the same.
+    x = packed(net.body, net.tokens(images), keep)[keep > 0].unflatten(0, (n, 8))
+    torch.testing.assert_close(drop_patches(net, images, keep.nonzero()[:, 1].reshape(n, 8)), net.head(x.mean(1)))
+    x = y = net.tokens(images)
+    for block, r, z in zip(net.body.blocks, run.split(1, 1), on.unbind(1), strict=True):
+        x = SkippableBlock(32, block, argmax, at_test=decided(r)).eval()(x)[0]
+        y = y + GatedHeads(block.attention, argmax, at_test=decided(z[:, :4])).eval()(block.norm_1(y))[0]
+        by_token = decided(z[:, None, 4:].expand(-1, 16, -1))
+        y = y + GatedChannels(block.mlp, 4, argmax, at_test=by_token).eval()(block.norm_2(y))[0]
+    torch.testing.assert_close(skip_blocks(net, images, run), net.head(net.body.norm(x).mean(1)))
+    torch.testing.assert_close(switch_parts(net, images, on), net.head(net.body.norm(y).mean(1)))
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# ## Exercises
+# ### Exercise: what a block costs ★★☆ 10 min · optional
 #
-# ### Exercise 1: a scan (★★☆, 10 min)
-#
-# A fold returns the last state. A recurrent network that tags each word, or writes one, needs the state after *every*
-# input. Write `scan(step, state, xs)`: `xs` is a tensor `(T, ...)`, `step(state, x)` returns the next state, and the
-# result is a tensor with the T states after each input, `(T, *state.shape)`. The first state is not among them.
-# With the `step` above it is what `nn.RNN` calls its output: `rnn(rows)[0]`.
+# Before you skip something, know its price. Write `block_flops(n_tokens, d_model)`: the FLOPs (additions and
+# multiplications) of one transformer block for one image. An $n \times m$ matrix times an $m \times p$ matrix costs
+# $2nmp$, and only matrix products count. The block has queries, keys and values ($D \to 3D$), attention (tokens by
+# tokens, for the scores and for the mean of the values; the number of heads cancels), an output ($D \to D$), and an MLP
+# ($D \to 4D \to D$). Then: half of the tokens, what share of the work? And half of the width?
 
-# %% slideshow={"slide_type": "skip"} tags=["exercise"]
-def scan(step, state, xs):
-    return ...
-
-
-check("scan", scan)
-
-# %% slideshow={"slide_type": "skip"} tags=["solution"]
-# @title Solution
-def scan_solution(step, state, xs):
-    states = []
-    for x in xs:
-        state = step(state, x)
-        states.append(state)
-    return torch.stack(states)
-
-
-check("scan", scan_solution)
-
-# %% [markdown] slideshow={"slide_type": "skip"}
-# Does yours agree with PyTorch? `torch.testing.assert_close(scan(step, torch.zeros(540, 16), rows), rnn(rows)[0])`
-#
-# ### Exercise 2: what a block costs (★★☆, 10 min)
-#
-# Before you skip something, know its price. Write `block_flops(n_tokens, d_model)`: the FLOPs of one transformer block
-# for one image, where an $n \times m$ matrix times an $m \times p$ matrix costs $2nmp$, and only matrix products count.
-# The block has queries, keys and values ($D \to 3D$), attention (tokens by tokens, for scores and for the mean of
-# values; the number of heads cancels), an output ($D \to D$), and an MLP ($D \to 4D \to D$).
-#
-# **Predict** first: half of the tokens, what share of the work? And half of the width?
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 def block_flops(n_tokens, d_model):
@@ -1038,6 +729,7 @@ def block_flops(n_tokens, d_model):
 
 
 check("block_flops", block_flops)
+
 
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
@@ -1049,16 +741,648 @@ def block_flops_solution(n_tokens, d_model):
 
 check("block_flops", block_flops_solution)
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Half of the FLOPs: half of the time? · optional
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Each kind executes about half of the FLOPs, with another random half for each image. Which take about
+# half of the time, or less?
+#
+# <details><summary>A. All three.</summary>
+#
+# **No.** Equal FLOPs need not be equal time. Many small products cost more than one large product.
+#
+# </details>
+#
+# <details><summary>B. Dropping patches and skipping blocks.</summary>
+#
+# **Yes.** They do the same operations on smaller tensors. Eight small parts in each block do not.
+#
+# </details>
+#
+# <details><summary>C. Skipping blocks only.</summary>
+#
+# **Nearly.** With half of the tokens all tensors are half as large, so dropping patches is fast as well.
+#
+# </details>
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# We count FLOPs and measure time in a batch of 180 images, for another half *by image*, and for a network that *has*
+# only half: eight patches, two blocks, or blocks with two heads and half an MLP in one matrix each. To see where block
+# sparsity loses time, there is one step between: the *same* parts for all images, each in its own matrix, added up. The
+# decisions are given: a linear scorer would add about a thousandth of the FLOPs (2,048 for 32 parts).
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Prepare: blocks of half the size, and parts that are added up
+class HalfBlock(nn.Module):
+    """The first two heads and two slices of a block: matrices of half the size."""
+
+    def __init__(self, block):
+        super().__init__()
+        into, out, (up, self.act, down) = block.attention.query_key_value, block.attention.output, block.mlp
+        self.norm_1, self.norm_2 = block.norm_1, block.norm_2
+        rows = torch.cat([torch.arange(16) + 32 * i for i in range(3)])
+        weights = into.weight[rows], out.weight[:, :16], up.weight[:64], down.weight[:, :64]
+        self.into, self.out, self.up, self.down = (w.detach().contiguous() for w in weights)
+        self.biases = [b.detach() for b in (into.bias[rows], out.bias, up.bias[:64], down.bias)]
+
+    def forward(self, x, kept=None):
+        b_into, b_out, b_up, b_down = self.biases
+        q, k, v = F.linear(self.norm_1(x), self.into, b_into).unflatten(-1, (3, 2, 8)).movedim(2, 0).transpose(2, 3)
+        said = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
+        x = x + F.linear(said, self.out, b_out)
+        return x + F.linear(self.act(F.linear(self.norm_2(x), self.up, b_up)), self.down, b_down)
+
+
+def with_blocks(net, blocks):
+    small = Reader(n_layers=len(blocks))
+    small.embed, small.place, small.head, small.body.norm = net.embed, net.place, net.head, net.body.norm
+    small.body.blocks = nn.ModuleList(blocks)
+    return small
+
+
+def sum_of_parts(net, images, on):  # on: 8 truth values, the same for all blocks and images
+    x = net.tokens(images)
+    for block in net.body.blocks:
+        att, mlp = block.attention, block.mlp
+        for norm, parts, flags, bias in (
+            (block.norm_1, heads(att), on[:4], att.output.bias),
+            (block.norm_2, slices(mlp), on[4:], mlp[2].bias),
+        ):
+            h = norm(x)
+            x = x + sum(part(h) for part, flag in zip(parts, flags, strict=True) if flag) + bias
+    return net.head(net.body.norm(x).mean(1))
+
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Prepare: what is measured, and that equal decisions give equal results
+first_two, first_parts = torch.tensor([1.0, 1, 0, 0]), torch.tensor([1.0, 1, 0, 0, 1, 1, 0, 0])
+fewer = with_blocks(net, net.body.blocks[:2])
+narrower = with_blocks(net, [HalfBlock(block) for block in net.body.blocks])
+whole_network = lambda net, images, _: net(images)  # noqa: E731
+few, m = images[:180], 180
+dropped = torch.rand(m, 16).argsort(-1)[:, :8]
+ways = {
+    ("whole", ""): (whole_network, net, None),
+    ("input", "by image"): (drop_patches, net, dropped),
+    ("input", "half a network"): (drop_patches, net, dropped[:1].expand(m, 8)),
+    ("layer", "by image"): (skip_blocks, net, at_random(m, 4)),
+    ("layer", "half a network"): (whole_network, fewer, None),
+    ("block", "by image"): (switch_parts, net, random_parts(m)),
+    ("block", "same for all"): (sum_of_parts, net, first_parts.tolist()),
+    ("block", "half a network"): (whole_network, narrower, None),
+}
+with torch.no_grad():
+    torch.testing.assert_close(skip_blocks(net, few, first_two.expand(m, 4)), fewer(few))
+    same_parts = switch_parts(net, few, first_parts.expand(m, 4, 8))
+    torch.testing.assert_close(same_parts, narrower(few))
+    torch.testing.assert_close(same_parts, sum_of_parts(net, few, first_parts.tolist()))
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess", "varies"]
+# @title Open after your guess: FLOPs and milliseconds, and the claims
+with torch.no_grad():
+    flops = {name: count_flops(f, model, few, z) / m for name, (f, model, z) in ways.items()}
+    times = dict.fromkeys(ways, np.inf)
+    for _ in range(5):  # the calmest moment of five rounds
+        for name, (f, model, z) in ways.items():
+            times[name] = min(times[name], wall_time(f, model, few, z, min_seconds=0.1).low)
+print("                           FLOPs an image   share    ms for 180 images   share")
+for name in ways:
+    counted, took = flops[name], times[name]
+    print(f"{' '.join(name):25}{counted:16,.0f}{counted / flops['whole', '']:8.2f}", end="")
+    print(f"{1e3 * took:21.1f}{took / times['whole', '']:8.2f}")
+share = {name: times[name] / times["whole", ""] for name in ways}
+per_block = 24 * 16 * 32**2 + 4 * 16**2 * 32  # the exercise
+two_left = flops["whole", ""] - 2 * per_block
+claim(
+    "Layer and block sparsity save exactly two blocks of four",
+    flops["layer", "by image"] == flops["block", "by image"] == two_left,
+    flops=two_left,
+)
+claim(
+    "Half of the patches costs a little less: attention is quadratic",
+    flops["input", "by image"] < two_left,
+    flops=flops["input", "by image"],
+)
+claim(
+    "Input and layer sparsity take less than 0.7 of the time",
+    share["input", "by image"] < 0.7 and share["layer", "by image"] < 0.7,
+    clock=True,
+    input=share["input", "by image"],
+    layer=share["layer", "by image"],
+)
+claim(
+    "Block sparsity by image takes longer than either",
+    clock=True,
+    holds=share["block", "by image"] > max(share["input", "by image"], share["layer", "by image"]),
+    block=share["block", "by image"],
+)
+claim(
+    "The same parts for all are faster, half a network is faster still",
+    clock=True,
+    holds=share["block", "by image"] > share["block", "same for all"] > share["block", "half a network"],
+    by_image=share["block", "by image"],
+    for_all=share["block", "same for all"],
+    half_a_network=share["block", "half a network"],
+)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Counted, and measured by the clock · optional
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess", "varies"]
+# @title Draw: the share of FLOPs and of time
+fig, ax = plt.subplots(figsize=(10, 3.8))
+kinds = ("input", "layer", "block")
+counted = [flops[kind, "by image"] / flops["whole", ""] for kind in kinds]
+series = {"FLOPs, counted": counted}
+for way in ("by image", "same for all", "half a network"):
+    series[f"time, {way}"] = [share.get((kind, way), np.nan) for kind in kinds]
+plots.bars(ax, [f"{kind} sparsity" for kind in kinds], series)
+ax.axhline(1, color="0.4", lw=1, ls=":")
+ax.set(ylabel="share of the whole network", ylim=(0, 1.75))
+ax.legend(frameon=False, ncols=2, loc="upper left")
+text = "; ".join(f"{kind}: " + ", ".join(f"{v[i]:.2f}" for v in series.values()) for i, kind in enumerate(kinds))
+show(fig, f"Bars: share of FLOPs, and of time by image, for the same half for all, and for half a network. {text}.")
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# All three execute half of the FLOPs. For patches and blocks the clock roughly follows the count. Block sparsity with a
+# decision by image takes longer than either, and may take longer than the whole network. Two causes, taken away one
+# after the other: with the *same* parts for all images, the collecting of rows for each part is gone, and it is faster;
+# with the parts in *one* matrix, the small products are gone too, and it is faster still. (Other batch sizes give other
+# shares.) So a saving on paper has to be *arranged* before it is one on the clock: notebooks 05 and 09.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Which half? Eight patches of sixteen
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Does it matter *which* half runs? One live look: a random half by image, for each kind of sparsity.
+
 # %% slideshow={"slide_type": "skip"}
-assert count_flops(readers[0].body.blocks[0], torch.zeros(1, 16, 32)) == per_block == 24 * 16 * 32**2 + 4 * 16**2 * 32
+kept = keep.nonzero()[:, 1].reshape(n, 8)
+with torch.no_grad():
+    print(f"whole network  {accuracy(net(images)):.2f}")
+    print(f"half of the patches, at random  {accuracy(drop_patches(net, images, kept)):.2f}")
+    print(f"half of the blocks,  at random  {accuracy(skip_blocks(net, images, run)):.2f}")
+    print(f"half of the parts,   at random  {accuracy(switch_parts(net, images, on)):.2f}")
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Is that a fair test of anything? The network never met missing patches, and nobody asked *which* to drop. So the
+# following figures are a **record**: five networks, 400 steps each, tested with many halves. Some rules choose *by
+# image*: random patches, those with most ink, those that differ most from the mean digit ("most surprising"). Others
+# keep *the same for all images*: the top half, the patches that vary most over the training digits (here the two middle
+# columns), and eight found by closing one gate at a time, as in the exercise, on validation digits. The strongest
+# simple rival is a network that was trained *from the start* with eight fixed patches, those that vary most. Each kind
+# of network has the learning rate, of three, that does best on validation digits: 0.001, the lowest.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Read the record
+record = recorded.load("discrete_decisions")
+best = {}
+for kind in KINDS:
+    at = {lr: [e for e in record["entries"] if (e["kind"], e["lr"]) == (kind, lr)] for lr in record["grid"]["lr"]}
+    best[kind] = max(at.values(), key=lambda entries: np.mean([e["validation"] for e in entries]))
+    values, lr = [e["test"] for e in best[kind]], best[kind][0]["lr"]
+    print(f"{kind:18} learning rate {lr:g}: {np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})")
+dense = np.array([e["test"] for e in best["whole"]])
+
+
+def of(*keys):
+    """The values of the five whole networks."""
+    found = best["whole"]
+    for key in keys:
+        found = [e[key] for e in found]
+    return np.array(found)
+
+
+def bars_of_five(ax, values, colours, label):
+    """A bar for each mean, a dot for each network, the whole network as a line."""
+    plots.bars(ax, list(values), {"": [v.mean() for v in values.values()]}, fmt="")
+    for i, (v, colour) in enumerate(zip(values.values(), colours, strict=True)):
+        ax.patches[i].set_facecolor(colour)
+        ax.plot([i] * len(v), v, "o", ms=5, mfc="white", mec="0.15", clip_on=False)
+        above = v.max() + 0.03
+        above = dense.mean() + 0.03 if dense.mean() - 0.1 < above < dense.mean() + 0.03 else above  # not on the line
+        ax.text(i, above, f"{v.mean():.2f}", ha="center", fontsize="small")
+    ax.axhline(dense.mean(), color="0.4", lw=1, ls=":")
+    ax.set(ylim=(0, 1.12), ylabel="test accuracy", xlabel=label)
+    ax.set_yticks(np.arange(0, 1.01, 0.2))
+
+
+def name_colours(fig, *colours):
+    """What the three colours of these bars mean."""
+    names = {"C0": "chosen by image", "C1": "the same for all images", "C2": "trained with a fixed half"}
+    squares = [plt.Rectangle((0, 0), 1, 1, fc=colour) for colour in colours]
+    meant = [names[colour] for colour in colours]
+    fig.legend(squares, meant, frameon=False, ncols=3, loc="outside upper center", fontsize="small")
+
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: eight patches of sixteen, by several rules
+by_image = {"random": of("by image", "input", 1)}
+by_image |= {rule.replace(" ", "\n"): of("patches", rule) for rule in ("most ink", "most surprising")}
+for_all = {rule.replace(" ", "\n"): of("patches", rule) for rule in ("top half", "most varied")}
+for_all["removed\none by one"] = of("patches", "removed one by one")
+trained = {"trained\nso": np.array([e["test"] for e in best["8 patches"]])}
+fig, ax = plt.subplots(figsize=(10, 4.1))
+bars_of_five(ax, by_image | for_all | trained, ["C0"] * 3 + ["C1"] * 3 + ["C2"], "")
+name_colours(fig, "C0", "C1", "C2")
+ax.text(-0.4, dense.mean() + 0.02, "all 16 patches", color="0.3", fontsize="small")
+ax.set_title(f"dots: five networks; {record['label']}", fontsize="small", color="0.3", pad=2)
+show(
+    fig,
+    "Test accuracy with 8 of 16 patches. By image: random and most ink below a half, most surprising 0.7, from 0.4 to "
+    "0.8. The same for all: top half 0.4, most varied 0.7, removed one by one 0.9. A network trained with eight fixed "
+    "patches is as good as the whole one.",
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about the patches
+patches = {rule: of("patches", rule) for rule in best["whole"][0]["patches"]}
+random_half, found, eight = of("by image", "input", 1), patches["removed one by one"], trained["trained\nso"]
+surprising, varied, ink = (patches[rule] for rule in ("most surprising", "most varied", "most ink"))
+spread = cut(data.train_x[:1000].std(0).unsqueeze(0)).sum(-1)[0]
+claim(
+    "The patches that vary most are the two middle columns",
+    sorted(spread.topk(8).indices.tolist()) == [k for k in range(16) if k % 4 in (1, 2)],
+)
+claim(
+    "Random patches lose about half of the accuracy",
+    0.4 < random_half.mean() / dense.mean() < 0.6,
+    random=random_half.mean(),
+    whole=dense.mean(),
+)
+claim(
+    "Most ink is no better than random, on average",
+    ink.mean() < random_half.mean(),
+    ink=ink.mean(),
+    random=random_half.mean(),
+)
+claim(
+    "Most surprising gains more than 0.2, on average",
+    surprising.mean() > random_half.mean() + 0.2,
+    surprising=surprising.mean(),
+    random=random_half.mean(),
+)
+claim(
+    "A fixed set, most varied, does as well to within 0.05",
+    abs(varied.mean() - surprising.mean()) < 0.05,
+    fixed=varied.mean(),
+    by_image=surprising.mean(),
+)
+claim(
+    "A fixed set, removed one by one, gains 0.1 more, and leads in four of five networks",
+    found.mean() > surprising.mean() + 0.1 and (found > surprising).sum() == 4,
+    fixed=found.mean(),
+    by_image=surprising.mean(),
+)
+claim(
+    "A network trained with eight patches is within 0.01 of the whole one",
+    abs(eight.mean() - dense.mean()) < 0.01,
+    eight=eight.mean(),
+    whole=dense.mean(),
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Which half runs matters a great deal, at equal cost. But look at the controls. "Keep where the ink is" sounds right,
+# and is no better than a random half. "Most surprising" looks at each image, and on average does no better than one
+# fixed set; a fixed set that was searched for is ahead in four networks of five. And a network *trained* with eight
+# fixed patches loses nothing against the whole one. So on these easy digits half of the patches is enough, and a
+# decision by image has to beat *that*. This does not show that it cannot: none of these rules was learnt, and the whole
+# network never practised with missing patches (notebook 05).
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Which half? Two blocks of four · optional
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The same question for blocks. There are only six pairs, so the record has them all, each the same for all images. Can
+# a rule find the best one? *Costly to skip alone* keeps the two blocks whose skipping, one at a time, raises the
+# validation loss most. *Changes its input most* keeps those with the largest mean of |block(x) − x| / |x|.
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: pairs of blocks
+every_pair = [f"{i}, {j}" for i in range(4) for j in range(i + 1, 4)]
+pairs = {pair: of("blocks", "".join(str(int(str(k) in pair)) for k in range(4))) for pair in every_pair}
+two = np.array([e["test"] for e in best["2 blocks"]])
+fig, ax = plt.subplots(figsize=(10, 3.9))
+bars_of_five(ax, pairs | {"trained\nso": two}, ["C1"] * 6 + ["C2"], "which two blocks run")
+ax.text(-0.4, dense.mean() + 0.02, "all four blocks", color="0.3", fontsize="small")
+name_colours(fig, "C1", "C2")
+ax.set_title(f"dots: five networks; {record['label']}", fontsize="small", color="0.3", pad=2)
+show(
+    fig,
+    "Test accuracy with two of four blocks, for the six pairs: about 0.6 for blocks 0 and 1, less for the others, 0.1 "
+    "for blocks 2 and 3. A network trained with two blocks is nearly as good as the one with four.",
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Print: the pair that each rule keeps, in each network, and the claims
+def pair_by(rule, e):
+    loss = {on: value for on, value in e["loss of blocks"].items() if on.count("1") == (2 if "six" in rule else 3)}
+    if rule == "tried all six":
+        best_on = min(loss, key=loss.get)
+        return ", ".join(str(k) for k in range(4) if best_on[k] == "1")
+    value = e["change"] if "changes" in rule else [loss["".join(str(int(k != j)) for k in range(4))] for j in range(4)]
+    return ", ".join(map(str, sorted(np.argsort(value)[2:])))
+
+
+got = {}
+for rule in ("tried all six", "costly to skip alone", "changes its input most"):
+    kept = [pair_by(rule, e) for e in best["whole"]]
+    got[rule] = np.mean([pairs[pair][i] for i, pair in enumerate(kept)])
+    print(f"{rule:24}{'   '.join(kept)}   test accuracy {got[rule]:.2f}")
+tried, alone, changing = got.values()
+between = np.ptp(list(pairs.values()), axis=0)
+claim("The pairs differ by more than 0.35, in each network", between.min() > 0.35, smallest=between.min())
+claim("Judged alone, blocks are within 0.05 of the best pair", abs(alone - tried) < 0.05, alone=alone, tried=tried)
+claim("The two that change their input most are near guessing", changing < 0.2, accuracy=changing)
+lost = dense.mean() - two.mean()
+claim("A network of two blocks is within 0.02 of four", lost < 0.02, two=two.mean(), four=dense.mean())
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Again the pair matters, and again the network that was trained with half of the blocks is nearly as good as the whole.
+# To judge each block alone is nearly as good here as to try all six pairs. To keep the blocks that change their input
+# most is nearly guessing: in these networks they are the last two.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Gates that need each other
+#
+# Four patches: a digit **a**, the same digit **again**, a digit **b**, and **another** digit. *Are a and b both even or
+# both odd?* Each patch that is kept costs 0.05.
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Judging each gate on its own, or changing one at a time, fails where gates matter *together*. Here is a task, built to
+# show it. One digit alone says nothing about whether two digits are both odd or both even. You need a (or its copy)
+# *and* b.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The model is small enough to read. A network, trained on single digits, says how far a digit *leans* to odd: from −1
+# (surely even) to 1 (surely odd). The product of the leanings of a and b says whether they are the same kind. A patch
+# that is discarded leans to neither side: 0. If both copies of a are kept, their mean counts. The loss is the
+# cross-entropy, plus the price.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Train the network on single digits, and draw 540 scenes
+odd = MLP(64, 32, 1)
+digit_loss = lambda x, y: F.binary_cross_entropy_with_logits(odd(x.flatten(1)).squeeze(-1), (y % 2).float())  # noqa: E731
+fit(odd, digit_loss, stream_of(data.train_x, data.train_y), steps=300, lr=5e-3)
+a, b, other = (torch.randperm(540) for _ in range(3))  # 540 scenes
+with torch.no_grad():
+    lean = 2 * odd(data.test_x.flatten(1)).squeeze(-1).sigmoid() - 1
+same = (data.test_y[a] % 2 == data.test_y[b] % 2).float()
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: two scenes
+fig, axes = plt.subplots(2, 4, figsize=(6, 2.9), gridspec_kw={"hspace": 0.15})
+for row, scene in zip(axes, (same.argmax().item(), same.argmin().item()), strict=True):
+    for ax, name, which in zip(row, ("a", "again", "b", "another"), (a, a, b, other), strict=True):
+        ax.imshow(data.test_x[which[scene]], cmap="gray_r", vmin=0, vmax=1)
+        ax.set(xticks=[], yticks=[])
+        ax.spines[:].set_visible(True)
+        ax.set_title(name if ax in axes[0] else "")
+    row[0].set_ylabel("same" if same[scene] else "not same")
+show(fig, "Two scenes of four patches each: a digit a, the same digit again, a digit b, and another digit.")
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Below, `lean` holds the leanings of 540 test digits; `a` and `b` say which digits are in each of 540 scenes. All
+# searches are given the same scenes.
+
+
+# %% slideshow={"slide_type": "-"}
+def gated_loss(z):  # z: four zeros and ones, for a, again, b, another
+    of_a = lean[a] * min(z[0] + z[1], 1)  # the mean of what is kept of a
+    p = (1 + of_a * lean[b] * z[2]) / 2  # the probability of "the same kind"
+    return F.binary_cross_entropy(p, same).item() + 0.05 * sum(z)
+
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## One gate at a time
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Start with nothing and open the best gate, one at a time, as long as the loss falls. Which end open?
+#
+# <details><summary>A. a and b</summary>
+#
+# **No.** That is the best setting. But the search has to get there over a single gate.
+#
+# </details>
+#
+# <details><summary>B. b alone</summary>
+#
+# **No.** With b alone, the answer is as uncertain as with nothing, and b costs 0.05.
+#
+# </details>
+#
+# <details><summary>C. none</summary>
+#
+# **Yes.** Each gate alone brings nothing and costs 0.05. So the search ends before it begins.
+#
+# </details>
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Where three searches end
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Sixteen settings can all be tried, so we know the best one. Three cheaper searches: *open* one at a time from nothing;
+# *judge each alone*: with all open, close one, note the effect, open it again, and at the end discard every gate whose
+# closing made the loss smaller; *close* one at a time from all, measuring again after each step.
+
+
+# %% slideshow={"slide_type": "skip"}
+def one_at_a_time(z, new):  # turn the best gate to `new`, as long as the loss falls
+    while True:
+        near = [(*z[:k], new, *z[k + 1 :]) for k in range(4) if z[k] != new]
+        best_near = min(near, key=gated_loss, default=z)
+        if gated_loss(best_near) >= gated_loss(z):
+            return z
+        z = best_near
+
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title Open after your guess: what each search found, and the claims
+everything = (1, 1, 1, 1)
+effect = [gated_loss((*everything[:k], 0, *everything[k + 1 :])) - gated_loss(everything) for k in range(4)]
+searches = {
+    "nothing": (0, 0, 0, 0),
+    "everything": everything,
+    "open one at a time": one_at_a_time((0, 0, 0, 0), 1),
+    "judge each alone": tuple(int(e > 0) for e in effect),
+    "close one at a time": one_at_a_time(everything, 0),
+    "try all sixteen": min(product((0, 1), repeat=4), key=gated_loss),
+}
+names = ("a", "again", "b", "another")
+print(
+    "effect of closing one gate, all others open:",
+    "  ".join(f"{k} {e:+.3f}" for k, e in zip(names, effect, strict=True)),
+)
+for name, z in searches.items():
+    kept = " + ".join(k for k, on in zip(names, z, strict=True) if on) or "none"
+    print(f"{name:22}{gated_loss(z):.3f}   keeps {kept}")
+at = {name: gated_loss(z) for name, z in searches.items()}
+lowest, singles = at["try all sixteen"], [gated_loss(tuple(int(j == k) for j in range(4))) for k in range(4)]
+claim(
+    "Each single gate costs its price and brings nothing",
+    max(abs(one - at["nothing"] - 0.05) for one in singles) < 1e-4,
+    nothing=at["nothing"],
+    single=singles[0],
+)
+claim(
+    "Opening one at a time ends with nothing", sum(searches["open one at a time"]) == 0, loss=at["open one at a time"]
+)
+claim(
+    "Judging each alone keeps b alone, and is worse than nothing",
+    searches["judge each alone"] == (0, 0, 1, 0) and at["judge each alone"] > at["nothing"],
+    loss=at["judge each alone"],
+)
+claim("Closing one at a time finds the best", at["close one at a time"] - lowest < 1e-9, loss=lowest)
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
+# @title Draw: the loss that each search ends with
+fig, ax = plt.subplots(figsize=(10, 3.8))
+labels = [f"{name.replace(' ', chr(10), 1)}" for name in searches]
+plots.bars(ax, labels, {"": list(at.values())}, fmt="")
+for i, (name, z) in enumerate(searches.items()):
+    kept = (
+        " + ".join(k for k, on in zip(names, z, strict=True) if on).replace("a + again + b + another", "all") or "none"
+    )
+    ax.text(i, at[name] + 0.02, f"{at[name]:.2f}\nkeeps {kept}", ha="center", va="bottom", fontsize="small")
+ax.set(ylabel="loss and price", ylim=(0, 1))
+show(
+    fig,
+    "Bars: the loss with price of nothing and everything, and of four searches. Opening one at a time ends with "
+    "nothing, judging each alone with b alone, which is worse; closing one at a time and trying all find a copy and b.",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Two failures, of opposite kinds. **Gates that need each other:** a and b. Opening one at a time sees no gain in
+# either, and stops at once. **Gates that stand in for each other:** the two copies of a. With everything open, each
+# copy alone can go, so judging each alone discards *both*, and b is left without a partner.
+#
+# Closing one at a time and measuring again is right here: after one copy is gone, the other one matters. It is no cure
+# in general: the last exercise asks you to break it.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## And in a trained network?
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# That task was made to fail. Do the gates of our small transformer need each other? A second record takes the five
+# whole networks and closes half of the 16 patches, or 8 of 16 heads and 8 of 16 slices, the same for all images: at
+# random; judged alone; one at a time, measured again after each. Gates are judged by the loss on validation digits.
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: half of the gates closed, in three ways
+alone_record = recorded.load("discrete_decisions_alone")
+ways_to_close = ("at random", "judged alone", "one at a time")
+ended = {kind: {way: np.array([e[kind][way] for e in alone_record["entries"]]) for way in ways_to_close}
+         for kind in ("patches", "parts")}
+fig, (left, right_panel) = plt.subplots(1, 2, figsize=(10, 3.8), sharey=True)
+for ax, kind, title in ((left, "patches", "8 of 16 patches"), (right_panel, "parts", "8 of 16 heads, 8 of 16 slices")):
+    values = {way.replace(" ", "\n", 1): v for way, v in ended[kind].items()}
+    bars_of_five(ax, values, ["0.7", "C1", "C0"], "")
+    ax.set_title(title)
+right_panel.set_ylabel("")
+left.text(-0.4, dense.mean() + 0.02, "everything open", color="0.3", fontsize="small")
+fig.suptitle(f"dots: five networks; {alone_record['label']}", fontsize="small", color="0.3")
+show(
+    fig,
+    "Test accuracy of five networks with half of the gates closed. Patches: at random 0.46, judged alone 0.83, one at "
+    "a time 0.88. Heads and slices: at random 0.34, judged alone 0.57, one at a time 0.78.",
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about judging alone
+of_patches, of_parts = ([ended[kind][way] for way in ways_to_close] for kind in ("patches", "parts"))
+claim(
+    "Patches judged alone are within 0.06 of one at a time, on average",
+    of_patches[2].mean() - of_patches[1].mean() < 0.06,
+    alone=of_patches[1].mean(),
+    one_at_a_time=of_patches[2].mean(),
+)
+claim(
+    "Heads and slices lose 0.15 or more when judged alone, in each network",
+    (of_parts[2] - of_parts[1] > 0.15).all(),
+    smallest=(of_parts[2] - of_parts[1]).min(),
+    alone=of_parts[1].mean(),
+    one_at_a_time=of_parts[2].mean(),
+)
+least = min((np.array(three[1:]) - three[0]).min() for three in (of_patches, of_parts))
+claim("Both searches beat random halves, in each network", least > 0, smallest_lead=least)
+claim(
+    "A network trained with half of the parts is better than either",
+    np.mean([e["test"] for e in best["half of the parts"]]) > of_parts[2].max(),
+    trained_so=np.mean([e["test"] for e in best["half of the parts"]]),
+    best_network=of_parts[2].max(),
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Both searches find far better halves than chance. For patches, judging alone is nearly as good. For heads and slices
+# it is not: measuring again after each closing is better by 0.15 or more in each of the five networks, for 392 tries in
+# place of 32. So which part can go depends on which are gone. (And a network trained with half of the parts is better
+# than what any of these searches leaves: the record above.)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: read a table ★★☆ 3 min
+#
+# Two attention heads of a trained network were switched off, alone and together:
+#
+# | | second head on | second head off |
+# |:--|:--|:--|
+# | **first head on** | validation loss 0.30 | 0.32 |
+# | **first head off** | 0.31 | 0.95 |
+#
+# By how much does closing both raise the loss *more* than the two single effects add up to? (And what do you reply to
+# "both heads are useless"?)
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+more_than_expected = ...
+
+check("together", more_than_expected)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+# both: 0.95 - 0.30 = 0.65; the single effects: 0.01 and 0.02
+# "Each is useless while the other one is there: they stand in for each other."
+check("together", (0.95 - 0.30) - (0.31 - 0.30) - (0.32 - 0.30))
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: hide the best setting ★★☆ 5 min
+#
+# Break the search that worked. Write a cost of four gates for which opening one at a time (from none) *and* closing
+# one at a time (from all), each as long as the cost falls, end at a cost that is higher than the best by 1 or more.
+# Your function takes `z` of shape `(N, 4)`, zeros and ones, and returns the `N` costs.
+
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+def hidden_pair(z):
+    return ...
+
+
+check("hidden_pair", hidden_pair)
+
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+def hidden_pair_solution(z):
+    hidden = (z == torch.tensor([1.0, 1.0, 0.0, 0.0])).all(-1)  # two steps away from none and from all
+    return 2 - 2 * hidden.float()
+
+
+check("hidden_pair", hidden_pair_solution)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What a decision does not give you
+#
+# - **No gradient.** Each slope is zero, although the mean loss has one.
+# - **No simple search.** Gates may need each other, or stand in for each other.
+# - **No time by counting alone.** Fine decisions cost bookkeeping and small products.
+# - **No gain by itself.** Try a fixed half first, and a network trained with it.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
-# $$y = \sum_k z_k \, f_k(x) \qquad z = \text{choice}(g(x))$$
+# $$y = \sum_k z_k \, f_k(x) \qquad z = \text{one-hot}(\operatorname{argmax} \, \text{score}(x))$$
 #
-# - A decision is scores, a choice, and a model that lives with it.
-# - Through argmax, nothing is learnt: zero slope for each image.
+# - A decision is scores, a choice, and the option that then runs.
+# - Slope of the mean = how many change × how much their loss jumps.
 # - Patches, layers, parts of layers: the same keep-or-discard, three times.
 # - The saving is easy. *Which* to keep is the problem, and it is discrete.
 
@@ -1066,9 +1390,7 @@ assert count_flops(readers[0].body.blocks[0], torch.zeros(1, 16, 32)) == per_blo
 # ## Sources
 #
 # - S. Scardapane, *Designing efficient and modular neural networks*, talk, 4 October 2023.
-# - C. Olah, *Neural Networks, Types, and Functional Programming*, blog post, 2015: networks as typed functions.
 # - A. Vaswani et al., *Attention Is All You Need*, NeurIPS 2017: the block.
-# - M. Lin, Q. Chen, S. Yan, *Network In Network*, ICLR 2014: an MLP in every window.
 # - L. Meng et al., *AdaViT: Adaptive Vision Transformers for Efficient Image Recognition*, CVPR 2022: patches, heads
 #   and blocks as decisions of one network.
 # - Digits: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI repository, 1998.

@@ -291,7 +291,7 @@ assert all_weights[4] > max(by_rank[4, r] for r in ranks)  # the same start, the
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A mixture of adapters
 #
-# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad z = \text{choice}(g(x)) \text{ or given by the task}$$
+# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad z = \text{choice}(\text{score}(x)) \text{ or given by the task}$$
 
 # %% slideshow={"slide_type": "-"}
 base = nn.Linear(70, 32)

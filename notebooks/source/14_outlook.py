@@ -1005,7 +1005,7 @@ check("random_budget", random_budget_solution)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home, from all of it
 #
-# $$y = \sum_k z_k \, f_k(x) \qquad z = \text{choice}(g(x))$$
+# $$y = \sum_k z_k \, f_k(x) \qquad z = \text{choice}(\text{score}(x))$$
 #
 # - One equation: patches, layers, exits, experts, adapters, other networks.
 # - A choice has no gradient. Noise, samples or sparse maps lend it one.

@@ -1,36 +1,7 @@
 """Wrong and right answers to the exercises of notebook 01."""
 
-import itertools
-from functools import reduce
-
 import numpy as np
 import torch
-
-
-def states(step, state, xs):
-    return torch.stack([state := step(state, x) for x in xs])
-
-
-def in_place(step, state, xs):
-    out = xs.new_empty(len(xs), *state.shape)
-    for t, x in enumerate(xs):
-        state.copy_(step(state, x))
-        out[t] = state
-    return out
-
-
-def kept_in_a_list(step, state, xs):
-    kept = []
-    for x in xs:
-        state.copy_(step(state, x))
-        kept.append(state)
-    return torch.stack(kept)
-
-
-def lazily(step, state, xs):
-    for x in xs:
-        state = step(state, x)
-        yield state
 
 
 def by_products(n_tokens, d_model):
@@ -39,32 +10,66 @@ def by_products(n_tokens, d_model):
     return 2 * sum(n * m * p for n, m, p in shapes)
 
 
+def needle(z):
+    return 2 - 2 * (z == torch.tensor([1, 1, 0, 0])).all(-1).float()
+
+
+def by_loop(z):
+    return [0.0 if row == [0, 1, 1, 0] else 1.0 + sum(row) % 2 for row in z.tolist()]
+
+
+def by_product(z):
+    both = z[:, 0] * z[:, 3] * (1 - z[:, 1]) * (1 - z[:, 2])
+    return (3 - 3 * both).double().numpy()
+
+
 WRONG = {
-    "scan": {
-        "a fold": (lambda step, state, xs: states(step, state, xs)[-1], "of a fold"),
-        "the first state as well": (
-            lambda step, state, xs: torch.cat([state[None], states(step, state, xs)]),
-            "it is not a result",
+    "boundary_slope": {
+        "the sign": (0.3, "is that more, or less?"),
+        "of each image": (0, "the slope for one image alone"),
+        "of all images": (torch.tensor(-1.2), "How many of them change"),
+        "over two units": (-0.6, "spread over 4 units"),
+        "a share": (0.25, "the share of the images"),
+        "something else": (-0.55, "should not be -0.55"),
+        "two numbers": ([-0.3, 0.3], "one number, it is of shape (2,)"),
+        "a text": ("minus 0.3", "one number, it is str"),
+    },
+    "tries": {
+        "all halves": (12_870, "the number of halves"),
+        "rounds": (8, "eight rounds"),
+        "sixteen each": (8 * 16, "one gate fewer is open"),
+        "to the last": (sum(range(17)), "stops when eight are left"),
+        "from fifteen": (sum(range(8, 16)), "no gate is closed yet"),
+        "one round too many": (sum(range(8, 17)), "is not played"),
+        "one round too few": (91, "the last round"),
+        "the first round": (16.0, "the first round alone"),
+        "all settings": (2**16, "should not be 65536"),
+    },
+    "together": {
+        "both": (0.95 - 0.30, "what closing both adds"),
+        "the singles": (0.01 + 0.02, "the two single closings add"),
+        "losses": (0.95 - 0.31 - 0.32, "not to be added"),
+        "the sign": (-0.62, "positive"),
+        "the open loss forgotten": (0.95 - 0.03, "taken off once"),
+        "the second alone": (0.95 - 0.32, "not the larger one alone"),
+        "the first alone": (0.95 - 0.31, "not the smaller one alone"),
+        "a mean": (0.31, "should not be 0.31"),
+        "no number": (float("nan"), "should not be nan"),
+    },
+    "hidden_pair": {
+        "each gate helps": (lambda z: -z.sum(-1), "opens one gate at a time finds the best"),
+        "each gate costs": (lambda z: 2 * z.sum(-1), "opens one gate at a time finds the best"),
+        "closing finds it": (lambda z: 2 - 2 * z[:, 0] * z[:, 1] + z.sum(-1) / 9, "closes one gate at a time finds"),
+        "all four": (
+            lambda z: 2 - 2 * z.prod(-1),
+            "closes one gate at a time finds the best setting: it ends at (1, 1",
         ),
-        "the states before": (
-            lambda step, state, xs: torch.cat([state[None], states(step, state, xs)])[:-1],
-            "after each input, not before",
-        ),
-        "a map": (lambda step, state, xs: torch.stack([step(state, x) for x in xs]), "every input met the first state"),
-        "the first state forgotten": (
-            lambda step, state, xs: states(step, torch.zeros_like(state), xs),
-            "first state is not used",
-        ),
-        "from the end": (lambda step, state, xs: states(step, state, xs.flip(0)), "from the last to the first"),
-        "arguments swapped": (
-            lambda step, state, xs: states(lambda state, x: step(x, state), state, xs),
-            "the state first, then the input",
-        ),
-        "results turned round": (lambda step, state, xs: states(step, state, xs).flip(0), "in the wrong order"),
-        "a running sum": (lambda step, state, xs: state + xs.cumsum(0), "entry [3, 1] should be 3.25"),
-        "its own step": (lambda step, state, xs: states(lambda s, x: s / 2 + x, state, xs[..., :1]), "should be"),
-        "one tensor in a list": (kept_in_a_list, "changed what it was given"),
-        "text": (lambda step, state, xs: "states", "it is str"),
+        "too little": (lambda z: needle(z) / 4, "comes within 0.50"),
+        "one number": (lambda z: needle(z).sum(), "of shape (N,), and is ()"),
+        "by place": (lambda z: torch.arange(len(z)) + 1.0, "not on its place"),
+        "infinite": (lambda z: needle(z).log(), "not finite"),
+        "z changed": (lambda z: needle(z.mul_(0)), "changed z"),
+        "text": (lambda z: "cost", "one cost for each row of z, it is str"),
     },
     "block_flops": {
         "multiply-adds": (lambda t, d: 12 * t * d * d + 2 * t * t * d, "two operations"),
@@ -85,12 +90,10 @@ WRONG = {
     },
 }
 RIGHT = {
-    "scan": [
-        in_place,
-        lazily,
-        lambda step, state, xs: list(itertools.accumulate(xs, step, initial=state))[1:],
-        lambda step, state, xs: np.stack([reduce(step, xs[: t + 1], state).numpy() for t in range(len(xs))]),
-    ],
+    "boundary_slope": [-0.3, torch.tensor([-0.3]), np.float32((0.5 - 1.7) / 4)],
+    "tries": [100, np.int64(100), sum(range(9, 17))],
+    "together": [0.62, torch.tensor([0.62]), [0.95 - 0.31 - 0.32 + 0.30]],
+    "hidden_pair": [needle, by_loop, by_product, lambda z: -9 * by_product(z).__eq__(0)],
     "block_flops": [
         by_products,
         lambda tokens, width: np.prod([24, tokens, width, width]) + np.prod([4, tokens, tokens, width]),

@@ -29,6 +29,32 @@ def by_two_values(pi, costs):
 
 
 WRONG = {
+    "one_estimate": {
+        "of the option drawn": (1.4, "of the option that was drawn"),
+        "the sign": (torch.tensor(1.0), "the sign"),
+        "the other probability": (-0.6, "that of the entry"),
+        "no cost": (-0.5, "multiplied by the cost"),
+        "nothing": (0, "was not drawn, but"),
+        "something else": (3.0, "should not be 3"),
+        "the whole vector": ([-1.0, 1.4, -0.4], "one number, it is of shape (3,)"),
+    },
+    "times_fewer": {
+        "nine": (9, "counts classifications alone"),
+        "upside down": (0.382, "times *fewer*"),
+        "one scorer": (1.82, "needs its scorer as well"),
+        "a difference": (75776.0, "not a ratio"),
+        "the scorer once": (6.56, "once for each of nine"),
+        "something else": (4, "should not be 4"),
+        "a text": ("2.6 times", "it is str"),
+    },
+    "enough_samples": {
+        "no square": (8, "by the root of S"),
+        "noise with N": (256, "grows with the root of N"),
+        "100 choices": (16, "right for 100 choices"),
+        "half a square": (32, "a factor of 8"),
+        "until noise is signal": (576.0, "of 1, not of 3"),
+        "not a number": (float("nan"), "should not be nan"),
+    },
     "leave_one_out_baseline": {
         "the mean, its own included": (lambda c: c.mean(0).expand_as(c), "each mean holds the sample's own"),
         "divided by S": (lambda c: (c.sum(0) - c) / len(c), "its divisor does not"),
@@ -65,6 +91,9 @@ WRONG = {
     },
 }
 RIGHT = {
+    "one_estimate": [-1, torch.tensor([-1.0]), 2 * (0 - 0.5)],
+    "times_fewer": [2.6, np.float32(2.615), 122688 / 46912],
+    "enough_samples": [64, torch.tensor(64.0), [(24 / 3) ** 2]],
     "leave_one_out_baseline": [
         without_row,
         lambda c: c.sub_(c.sum(0)).neg_().div_(len(c) - 1),

@@ -95,6 +95,35 @@ WRONG = {
         "a list of two": (lambda alpha: [1, 2], "should be one number, not of (2,)"),
         "NaN": (lambda alpha: float("nan"), "there is a NaN"),
     },
+    "sparsemax_threshold": {
+        "of three members": (0.2333, "for three members"),
+        "of one member": (torch.tensor(-0.1), "more than one"),
+        "of four members": (-0.075, "not all four"),
+        "not sorted": (0.05, "sort the scores"),
+        "without the 1": (0.75, "sum to 1"),
+        "something else": (0.6, "should not be 0.6"),
+        "the weights": ([0.65, 0.35], "one number, it is of shape (2,)"),
+        "a text": ("a quarter", "one number, it is str"),
+        "a function": (lambda: 0.25, "hand over a number"),
+    },
+    "whole_saving": {
+        "the classifier alone": (4.5, "classifier alone"),
+        "no scorer in the dense network": (1.512, "pays for its scorer"),
+        "the scorer of two patches": (3.127, "all nine patches"),
+        "the share": (0.4596, "reciprocal"),
+        "something else": (9, "should not be 9"),
+        "no number": (float("nan"), "should not be nan"),
+    },
+    "inclusion": {
+        "of the race": (5 / 12, "under the race"),
+        "out": (6 / 11, "left out"),
+        "twice the softmax": (1 / 3, "twice its softmax"),
+        "softmax": (1 / 6, "if one option is drawn"),
+        "odds": (5 / 6, "sum of the products"),
+        "one subset": (3 / 11, "in the other one"),
+        "something else": (0.7, "should not be 0.7"),
+        "all three": ([9 / 11, 8 / 11, 5 / 11], "one number, it is of shape (3,)"),
+    },
 }
 RIGHT = {
     "entmax_15": [
@@ -110,4 +139,7 @@ RIGHT = {
         lambda alpha: torch.tensor([alpha - 1]).reciprocal(),
         lambda alpha: np.float64(1.005) / (alpha - 1),
     ],
+    "sparsemax_threshold": [0.25, torch.tensor([0.25]), [0.2499]],
+    "whole_saving": [2.18, np.float32(122688 / 56384), torch.tensor(2.176)],
+    "inclusion": [Fraction(5, 11), 0.4545, np.array([5 / 11])],
 }
