@@ -295,7 +295,7 @@ claim("For 64 tokens, most of the gap is the spread over experts", share > 0.5, 
 # parameters need 57 times the *memory*, whether they run or not.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# What this does *not* show: that more parameters make the network better (notebook 08). 09 is about the seconds.
+# What this does *not* show: that more parameters make the network better (notebook 08).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Promise 2: a cost that follows the demand
@@ -369,8 +369,7 @@ demand
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Move the slider: how low can the threshold go before accuracy falls? (The full network is this one without its first
 # two exits. Sure at 0.8, almost nobody is at exit 0; a lower threshold uses it.) One set of weights serves many
-# budgets: low battery, rush hour, a user who can wait. That is the elastic demand of the talk. Notebooks 05 to 07 are
-# about it.
+# budgets: low battery, rush hour, a user who can wait. That is the talk's elastic demand (notebooks 05 to 07).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Beside smaller networks without exits
@@ -525,10 +524,11 @@ claim(
 # the images) beside the full network, and the budget can change at any moment.
 #
 # **Better than a small network: that depends on what is equal.** At equal steps, exits are 1.6 points ahead at the
-# smallest budget, in every seed, and level at the larger one. But a small network is cheaper to train: with two thirds
-# of the training FLOPs it is ahead, in every seed. (No training was run until flat. Some picked rates lie at the edge
-# of the grid, and at 0.016 one run learnt nothing.) And only the static cost is a **bound**: with exits, the hardest
-# image costs slightly more FLOPs than the full network.
+# smallest budget, in every seed, and level at the larger one. But the smallest network is cheaper to train: with two
+# thirds of the training FLOPs it is ahead, in every seed. (The larger was not trained longer; nothing was trained until
+# flat. A first search, of two seeds, had picked poorer rates. Some rates lie at the edge of the grid; at 0.016 one run
+# learnt nothing.) And only the static cost is a **bound**: with exits, the hardest image costs slightly more FLOPs than
+# the full network.
 #
 # **Seconds:** 540 at a time, at this threshold, exits are faster than the full network; at 0.99 the gain is gone.
 # Beside the static network there is no clear gain. One by one, with this implementation, exits are the slowest; how
@@ -941,7 +941,7 @@ show(fig, "; ".join(f"{name}: {' '.join(' '.join(texts).split())}" for name, tex
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The first number is of the machine that ran this notebook; the others are recorded. **1** Many more parameters at
-# equal FLOPs, but more seconds. **2** One network serves many budgets; a small one that is trained longer, for fewer
+# equal FLOPs, but more seconds. **2** One network serves many budgets; the smallest rival, trained longer for fewer
 # FLOPs, is better at its own. **3** Tasks need parts that they do not share; small ones do. **4** What is frozen is not
 # forgotten; the new part may be small.
 #
