@@ -746,7 +746,7 @@ early = [of(simple, w)[:, steps.index(200)].mean() - of(apart, w)[:, steps.index
 claim("At 200 steps the linear layers are 0.01 or more ahead of modules", min(early) > 0.01, least=min(early))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **What holds: at equal FLOPs, own parts help.** At about equal FLOPs a trunk with heads, small modules behind a shared
+# **What holds: at about equal FLOPs, own parts help.** A trunk with heads, small modules behind a shared
 # part, is far ahead of *one network with the task as input*. That is a weak rival: after 4,000 steps it still rises.
 # And 8 times as wide, at 9 times their FLOPs, it is level with modules, with all parts shared.
 #
@@ -933,8 +933,8 @@ numbers = {
     ),
     "3  tasks": (
         "{:+.1f}, {:+.1f}".format(*ahead),
-        "points: heads, one network;\nsame images, own order",
-        "equal FLOPs: holds\n8 modules: not needed",
+        "points, about equal FLOPs,\nsame images, own order",
+        "own parts: help\n8 modules: not needed",
     ),
     "4  parts": (
         "0",
@@ -961,8 +961,8 @@ show(fig, "; ".join(f"{name}: {' '.join(' '.join(texts).split())}" for name, tex
 # The first number is of the machine that ran this notebook; the others are recorded. **1** Many more parameters at
 # equal FLOPs, but more seconds up to 1,024 tokens. **2** One network serves many budgets; beside small networks at
 # equal steps, the lead is clear at the smallest budget only. There a static network, trained three times as long for
-# fewer FLOPs, is ahead; exits were not trained longer. **3** At equal FLOPs, own parts help, and small ones do. **4**
-# What is frozen is not forgotten; the new part may be small.
+# fewer FLOPs, is ahead; exits were not trained longer. **3** At about equal FLOPs, own parts help, and small ones do.
+# **4** What is frozen is not forgotten; the new part may be small.
 #
 # So the promises are worth something, and each has a simple rival. Who reports a saving has to say: beside what?
 
