@@ -9,6 +9,7 @@ from lecture_lib.mixture import mix_sparse
 from lecture_lib.models import MLP
 from lecture_lib.recorded import start_here as tasks
 from lecture_lib.recorded import start_here_exits as with_exits
+from lecture_lib.recorded import start_here_linear as linear
 
 
 def test_eight_modules_are_eight_small_networks():
@@ -80,3 +81,26 @@ def test_static_networks_have_the_cost_that_is_said():
         net = with_exits.make(name)
         assert with_exits.flops(name) == [count_flops(net, torch.zeros(1, 1, 8, 8))]
         assert with_exits.measure(net, name)["test, FLOPs"] == with_exits.flops(name)
+
+
+@pytest.mark.parametrize("network", ["three exits", "4, 11, 22"])
+def test_seeds_side_by_side_are_trained_as_each_alone(network):
+    alone = with_exits.measure(with_exits.train(network, 4e-3, seed=1, steps=5), network)
+    (_, beside) = with_exits.together(network, 4e-3, (0, 1), (5,))[5]
+    for name, values in alone.items():
+        assert beside[name] == pytest.approx(values, rel=0.02, abs=0.01)
+
+
+def test_a_budget_is_kept_on_held_out_images():
+    row = {"held out, FLOPs": [10, 20, 30]}
+    assert [with_exits.within(row, budget) for budget in (9, 10, 29, 99)] == [None, 0, 1, 2]
+    longest = 2700 * with_exits.flops("4, 11, 22")[0]
+    assert longest < 900 * with_exits.flops("three exits")[-1]  # as the notebook says
+
+
+def test_a_linear_layer_for_each_task():
+    layers = linear.Linear([0, 7], 3)
+    x = torch.randn(2, 3, 4, 64)
+    by_hand = x[1, 2] @ layers.w_first[1, 2] + layers.b_first[1, 2]
+    torch.testing.assert_close(layers(x)[1, 2], by_hand)
+    assert layers.w_first.abs().max() <= 1 / 8  # the start of nn.Linear

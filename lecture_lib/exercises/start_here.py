@@ -66,8 +66,8 @@ why_not_faster = number(
     2,
     {
         "a multiplication by zero would be counted, and here FLOPs are equal. The counter misses none.": 0,
-        "the router runs in the third row as well, and its tokens are fast.": 1,
-        "tokens are sorted in the third row as well, and its tokens are fast.": 3,
+        "the router runs in the last row as well, and its tokens are fast.": 1,
+        "tokens are sorted in the last row as well, and its tokens are fast.": 3,
     },
     tolerance=0,
 )

@@ -87,8 +87,8 @@ WRONG = {
     },
     "why_not_faster": {
         "the counter": (0, "FLOPs are equal"),
-        "the router": (1.0, "router runs in the third row"),
-        "sorting": (torch.tensor(3), "sorted in the third row"),
+        "the router": (1.0, "router runs in the last row"),
+        "sorting": (torch.tensor(3), "sorted in the last row"),
         "no such statement": (4, "should not be 4"),
         "two of them": ([2, 3], "one number"),
         "a text": ("the spread", "one number, it is str"),
