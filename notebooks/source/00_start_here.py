@@ -1009,9 +1009,9 @@ print("argmax, has it any? ", hard.requires_grad)
 #
 # | core path | the k options | the choice | to read | to run |
 # |---|---|---|---|---|
-# | [01](01_discrete_decisions.ipynb) discrete decisions | anything | argmax | 34 min | 45 s |
+# | [01](01_discrete_decisions.ipynb) discrete decisions | anything | argmax | 35 min | 45 s |
 # | [02](02_gumbel_softmax.ipynb) Gumbel-Softmax | a patch | noise, temperature | 35 min | 30 s |
-# | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 45 s |
+# | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 40 s |
 # | [06](06_early_exits.ipynb) early exits | an exit | confidence | 41 min | 55 s |
 # | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
 # | [10](10_adapters.ipynb) adapters and modalities | an adapter | by task, by token | 66 min | 40 s |
@@ -1019,12 +1019,12 @@ print("argmax, has it any? ", hard.requires_grad)
 #
 # | optional | the k options | the choice | to read | to run |
 # |---|---|---|---|---|
-# | [04](04_sparse_choices.ipynb) sparse choices | a patch | exact zeros | 35 min | 25 s |
+# | [04](04_sparse_choices.ipynb) sparse choices | a patch | exact zeros | 35 min | 45 s |
 # | [05](05_conditional_computation.ipynb) conditional computation | keep or drop | gates, top-k | 42 min | 50 s |
 # | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 33 min | 50 s |
 # | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 38 min | 30 s |
 # | [12](12_merging.ipynb) merging | networks | mixed weights | 50 min | 35 s |
-# | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 35 min | 30 s |
+# | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 35 min | 40 s |
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### How to read
