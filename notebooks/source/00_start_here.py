@@ -541,10 +541,10 @@ claim(
 # rates. Some rates lie at the edge of the grid; at 0.016 one run learnt nothing.) And only the static cost is a
 # **bound**: with exits, the hardest image costs slightly more FLOPs than the full network.
 #
-# **Seconds:** 540 at a time, at this threshold, exits are faster than the full network; at 0.99 most of the gain
-# is gone. Beside the static network, of the same mean FLOPs, there is no clear gain. One by one, with this
-# implementation, exits are the slowest; how much of it is bookkeeping was not measured. (The network has 300 steps;
-# weights do not change the static times.)
+# **Seconds:** 540 at a time, at this threshold, exits are faster than the full network; at 0.99 little or
+# nothing of the gain is left. Beside the static network, of the same mean FLOPs, there is no clear gain. One by one,
+# with this implementation, exits are the slowest; how much of it is bookkeeping was not measured. (The network has
+# 300 steps; weights do not change the static times.)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: who is late? ★☆☆ 2 min
