@@ -354,7 +354,7 @@ print("share of the images that leave at each exit:", z.mean(0).numpy().round(2)
 #
 # <details><summary>C. A little more.</summary>
 #
-# **Yes,** by 0.2 %. All layers, and three classifiers in place of one. The saving is a mean, not a bound.
+# **Yes.** By 0.2 %: all layers, and three classifiers in place of one. The saving is a mean, not a bound.
 #
 # </details>
 
@@ -540,7 +540,8 @@ claim(
 # the exits were not trained longer; nothing was trained until flat. A first search, of two seeds, had picked poorer
 # rates. Some rates lie at the edge of the grid; at 0.016 one run learnt nothing.) And only the static cost is a
 # **bound**: with exits, the hardest image costs slightly more FLOPs than the full network.
-#
+
+# %% [markdown] slideshow={"slide_type": "notes"}
 # **Seconds:** 540 at a time, at this threshold, exits are faster than the full network; at 0.99 little or
 # nothing of the gain is left. Beside the static network, of the same mean FLOPs, there is no clear gain. One by one,
 # with this implementation, exits are the slowest; how much of it is bookkeeping was not measured. (The network has

@@ -1429,6 +1429,9 @@ claim(
     low_rate=back[0.001],
     high_rate=back[0.003],
 )
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about both searches, and training
 lowest_gain = min(v.mean() for v in gap.values())
 claim("Measuring again gains 0.03 or more, on average, in all four cases", lowest_gain > 0.03, smallest=lowest_gain)
 leads = [ended(*key, way) - ended(*key, "at random") for key in gap for way in ways_to_close[1:]]

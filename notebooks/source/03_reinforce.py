@@ -643,16 +643,16 @@ def methods_for(cost, b):  # cost: (..., choices, K) -> (...); of each method it
     }
 
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Measure them, REBAR tuned
 def spread_of(e):
     return e.var(0).sum().sqrt().item()
 
 
 problems = {"three options": (cost, s, 1), "the bit": (bit_cost, at_minus_1, 1), "30 choices": (linear, s, 30)}
 pairs = [{"temperature": t, "strength": c} for t in (0.1, 0.3, 1.0, 3.0, 10.0) for c in (0.0, 0.1, 0.3, 1.0)]
-measured, picked = (
-    {},
-    {},
-)  # method, problem -> bias, spread (in units of the exact gradient), standard error of the mean
+# method, problem -> bias, spread (in units of the exact gradient), standard error of the mean
+measured, picked = {}, {}
 for problem, (f, scores_of_one, n_choices) in problems.items():
     leaf, scores = scores_of_one.clone().requires_grad_(), scores_of_one.expand(n_choices, -1)
     (truth,) = torch.autograd.grad(exact_expectation(f, leaf), leaf)
@@ -1080,8 +1080,7 @@ def own_cost(rows):  # a surrogate for each choice, instead of one for all
     return surrogate(linear(choice.weights), choice.log_prob, expected_cost).mean(-1)
 
 
-# methods_for is in the fold "The six methods on the three problems"; entry 0 of a method is its loss
-by_score = methods_for(lambda z: linear(z).mean(-1), expected_cost)["+ expected cost"][0]
+by_score = methods_for(lambda z: linear(z).mean(-1), expected_cost)["+ expected cost"][0]  # folded above; 0: its loss
 lines = {
     "score function, one cost for all": by_score,
     "Gumbel-Softmax, λ = 1": lambda rows: linear(gumbel_softmax(rows, 1.0).weights).mean(-1),
