@@ -1127,15 +1127,15 @@ claim("Width 64, 64 scenes: sparse is at most 1.1 times as fast", max(small) < 1
 ours, library = parts["sparsemax by hand"], parts["sparsemax of the library"]
 rows, nine = parts["pick rows and classify"], parts["classify all nine"]
 claim(
-    "There, to sort, pick rows and classify takes as long as softmax and all nine, to within 20 %",
-    0.8 < (rows + ours) / (nine + parts["softmax"]) < 1.2,
+    "There, to sort, pick rows and classify takes between half and twice the time of softmax and all nine",
+    0.5 < (rows + ours) / (nine + parts["softmax"]) < 2,
     clock=True,
     sparse=rows + ours,
     dense=nine + parts["softmax"],
 )
 claim(
-    "A sort takes more than 5 times as long as softmax; the library's choice more than 3 times as long again",
-    5 * parts["softmax"] < ours and 3 * ours < library,
+    "A sort takes more than twice as long as softmax; the library's choice more than twice as long again",
+    2 * parts["softmax"] < ours and 2 * ours < library,
     clock=True,
     softmax=parts["softmax"],
     by_hand=ours,
