@@ -8,7 +8,7 @@ from case import Case
 
 from lecture_lib.data import python_sources
 from lecture_lib.pretrained import load
-from lecture_lib.pretrained.decoder import generate, softmax_margin
+from lecture_lib.pretrained.decoder import generate, softmax_margin, speculate
 
 N = 32  # bytes written after prompts of 64: a row's bytes per second are 1000 · texts · N / ms
 
@@ -34,3 +34,7 @@ def decoding() -> Iterator[Case]:
     for n in (1, 16):
         name = f"decode with exits, margin 0.5, {n} text{'s' * (n > 1)}"  # other texts than in full
         yield Case(name, partial(write, n, softmax_margin, 0.5), "in full", partial(write, n), None, None)
+    for exit, draft in ((0, 4), (1, 4), (3, 6)):  # the same text, whatever was drafted
+        name = f"decode, exit {exit} drafts {draft}, 1 text"
+        drafted = partial(speculate, model, prompts[:1], N, exit=exit, draft=draft)
+        yield Case(name, lambda drafted=drafted: drafted()[0], "in full", partial(write, 1), 0.0, None)

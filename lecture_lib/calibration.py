@@ -5,6 +5,7 @@ no such promise: among many thresholds, the measurement that looks good is often
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -40,7 +41,45 @@ def hoeffding_bentkus_p_value(risk: float, n: int, tolerance: float) -> float:
     return _p_value(total, n, tolerance)
 
 
-def learn_then_test(losses: ArrayLike, tolerance: float, error: float) -> int | None:
+def betting_p_value(losses: ArrayLike, tolerance: float, error: float) -> float:
+    """A p-value for "the true risk is above δ", from independent losses x_i in [0, 1] in the order they came:
+
+        p = 1 / max_i K_i,    K_i = Π_{j <= i} (1 - stake_j · (x_j - δ)),    K_0 = 1
+
+    K is the money of somebody who bets that losses are below δ. If the risk is at least δ, no rule for the stakes
+    that looks at earlier losses alone makes money on average, and K ever reaches 1/u with probability at most u
+    (Ville's inequality). So p is below any u with probability at most u, as in `hoeffding_bentkus_p_value`. Where
+    losses spread little the stakes are high, and it is much smaller than that.
+
+    Args:
+        losses: (n,) in [0, 1]; with none, p is 1. Their order must not depend on their values.
+        tolerance: δ in (0, 1).
+        error: ε in (0, 1), at which the test will be made. The promise holds for any; it only sets the stakes,
+            min(1, sqrt(2 log(1/ε) / (n σ²_{j-1}))), σ²_j = (1/4 + Σ_{i <= j} (x_i - μ_i)²) / (1 + j),
+            μ_j = (1/2 + Σ_{i <= j} x_i) / (1 + j).
+
+    Source: Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting; with these stakes
+    Bates et al. 2021, Distribution-free, risk-controlling prediction sets, proposition 5.
+    """
+    losses = _as_losses(losses, "(n,)")
+    tolerance, error = _as_open_share("tolerance", tolerance), _as_open_share("error", error)
+    if not len(losses):
+        return 1.0
+    seen = np.arange(len(losses)) + 1
+    mean = (0.5 + losses.cumsum()) / (seen + 1)
+    variance = (0.25 + ((losses - mean) ** 2).cumsum()) / (seen + 1)
+    before = np.concatenate([[0.25], variance[:-1]])
+    stakes = np.minimum(1, np.sqrt(2 * math.log(1 / error) / (len(losses) * before)))
+    return float(np.exp(-max(0.0, np.log1p(-stakes * (losses - tolerance)).cumsum().max())))
+
+
+def learn_then_test(
+    losses: ArrayLike,
+    tolerance: float,
+    error: float,
+    *,
+    p_value: Callable[[np.ndarray, float, float], float] | None = None,
+) -> int | None:
     """The boldest threshold whose risk is proved to be at most `tolerance`, except with probability `error`.
 
     Fixed-sequence testing: from the safest threshold on, reject "the risk is above the tolerance" while the p-value is
@@ -52,28 +91,24 @@ def learn_then_test(losses: ArrayLike, tolerance: float, error: float) -> int | 
             boldest: an order fixed before looking at these losses.
         tolerance: δ in (0, 1).
         error: ε in (0, 1).
+        p_value: of the losses (n,) at a threshold, δ and ε, such as `betting_p_value`; None: Hoeffding-Bentkus.
 
     Returns: the index of the threshold, or None if not even the first passes: then use the full model.
 
     Source: Angelopoulos et al. 2021, Learn then test; for exits: Schuster et al. 2022 (CALM).
     """
-    losses = losses.detach().cpu().double() if isinstance(losses, Tensor) else losses
-    try:
-        losses = np.asarray(losses, dtype=float)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"losses must have shape (n, thresholds): {error}") from None
-    if losses.ndim != 2:
-        raise ValueError(f"losses must have shape (n, thresholds), got {losses.shape}")
-    if not ((losses >= 0) & (losses <= 1)).all():
-        raise ValueError(f"losses must be from 0 to 1, got {losses.min()} to {losses.max()}")
+    losses = _as_losses(losses, "(n, thresholds)")
     tolerance, error = _as_open_share("tolerance", tolerance), _as_open_share("error", error)
     passed = None
     for index in range(losses.shape[1]):
-        total = math.fsum(losses[:, index])  # exact for losses of 0 and 1
-        if _p_value(total, len(losses), tolerance) > error:
+        if (p_value or _hoeffding_bentkus)(losses[:, index], tolerance, error) > error:
             break
         passed = index
     return passed
+
+
+def _hoeffding_bentkus(losses: np.ndarray, tolerance: float, _error: float) -> float:
+    return _p_value(math.fsum(losses), len(losses), tolerance)  # a sum that is exact for losses of 0 and 1
 
 
 def _p_value(total: float, n: int, tolerance: float) -> float:
@@ -89,3 +124,17 @@ def _p_value(total: float, n: int, tolerance: float) -> float:
 
 def _as_open_share(name: str, value: float) -> float:
     return as_number(name, value, "between 0 and 1, both excluded", lambda x: 0 < x < 1)
+
+
+def _as_losses(losses: ArrayLike, shape: str) -> np.ndarray:
+    """The losses as floats, of as many dimensions as the shape says."""
+    losses = losses.detach().cpu().double() if isinstance(losses, Tensor) else losses
+    try:
+        losses = np.asarray(losses, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"losses must have shape {shape}: {error}") from None
+    if losses.ndim != shape.count(",") + (shape != "(n,)"):
+        raise ValueError(f"losses must have shape {shape}, got {losses.shape}")
+    if not ((losses >= 0) & (losses <= 1)).all():
+        raise ValueError(f"losses must be from 0 to 1, got {losses.min()} to {losses.max()}")
+    return losses

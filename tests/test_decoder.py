@@ -16,6 +16,7 @@ from lecture_lib.pretrained.decoder import (
     exit_while_reading,
     generate,
     softmax_margin,
+    speculate,
     state_similarity,
     token_losses,
 )
@@ -192,6 +193,83 @@ def test_token_losses_equal_a_loop_over_tokens(model):
         torch.testing.assert_close(losses[:, place - 1], -logits.log_softmax(-1)[:, tokens[place]])
     for length in (2, 16, 17, 18, 24, 25, 26):
         assert token_losses(model, tokens[:length], context=16).shape == (L, length - 1)
+
+
+@pytest.mark.parametrize("exit", range(L - 1))
+@pytest.mark.parametrize("draft", [1, 2, 3, 7])
+def test_what_is_drafted_and_checked_is_what_the_full_model_writes(model, exit, draft):
+    for prompt in (text(1, 1), text(1, 6), text(3, 9)[2:]):
+        for n in (0, 1, 2, 3, 10, 23):
+            wanted, _ = generate(model, prompt, n)
+            written, kept = speculate(model, prompt, n, exit=exit, draft=draft)
+            assert torch.equal(written, wanted)
+            assert all(0 <= some <= draft for some in kept)
+
+
+def by_rule(full, drafts, draft, n):
+    """How many drafts of each round are kept, from a text and what an exit would draft after each part of it."""
+    kept, done = [], 0
+    while done < n:
+        size = min(draft, n - done)
+        some = 0
+        while some < size and drafts(full[:done + some]) == full[done + some]:  # fmt: skip
+            some += 1
+        kept.append(some)
+        done += min(some + 1, size)
+    return kept
+
+
+@pytest.mark.parametrize("exit", [0, 2])
+def test_a_round_keeps_what_agrees_and_goes_on_from_the_first_that_does_not(model, exit):
+    prompt, n = text(1, 5), 40
+    full = generate(model, prompt, n)[0][0].tolist()
+
+    def drafts(before):  # by the exit alone, from the whole text
+        return int(model(torch.tensor([prompt[0].tolist() + before]))[exit, 0, -1].argmax())
+
+    kept = speculate(model, prompt, n, exit=exit, draft=4)[1]
+    assert kept == by_rule(full, drafts, 4, n)
+    assert len(set(kept)) > 2  # it is a mixture of good and bad rounds
+
+
+def test_layers_before_the_exit_run_once_for_each_draft_and_the_head_twice(model):
+    prompt, n, calls = text(1, 5), 12, {}
+
+    def count(name):
+        return lambda module, args, result: calls.update({name: calls.get(name, 0) + result.shape[:-1].numel()})
+
+    hooks = [layer.up.register_forward_hook(count(k)) for k, layer in enumerate(model.layers)]
+    hooks.append(model.head.register_forward_hook(count("head")))
+    kept = speculate(model, prompt, n, exit=1, draft=4)[1]
+    for hook in hooks:
+        hook.remove()
+    sizes, done = [], 0
+    for some in kept:
+        sizes.append(min(4, n - done))
+        done += min(some + 1, sizes[-1])
+    read = len(prompt[0]) - 1
+    # each drafted token: the layers once, the head twice; the prompt all layers but the last
+    assert calls == {
+        0: read + sum(sizes),
+        1: read + sum(sizes),
+        2: read + sum(sizes),
+        3: sum(sizes),
+        "head": 2 * sum(sizes),
+    }
+
+
+def test_one_text_and_a_draft_of_an_exit(model):
+    with pytest.raises(ValueError, match="prompt must hold one text, got 2: texts keep drafts of different lengths"):
+        speculate(model, text(2, 3), 4, exit=1, draft=2)
+    with pytest.raises(ValueError, match="prompt must hold at least one token"):
+        speculate(model, text(1, 0), 4, exit=1, draft=2)
+    for exit in (-1, L - 1, 1.5):
+        with pytest.raises(ValueError, match=f"exit must be an integer from 0 to {L - 2}, got {exit}"):
+            speculate(model, text(1, 3), 4, exit=exit, draft=2)
+    with pytest.raises(ValueError, match="draft must be an integer >= 1, got 0"):
+        speculate(model, text(1, 3), 4, exit=1, draft=0)
+    with pytest.raises(ValueError, match="n must be an integer >= 0, got -1"):
+        speculate(model, text(1, 3), -1, exit=1, draft=2)
 
 
 def test_empty_and_wrong_input(model):

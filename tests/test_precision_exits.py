@@ -484,6 +484,7 @@ def test_decoding_and_leaving_early_stay_beside_the_model():
         "generate, all layers": lambda: decoder.generate(model, batch, 6),
         "generate, nothing": lambda: decoder.generate(model, batch, 0),
         "generate, padded": lambda: decoder.generate(model, batch, 6, decoder.softmax_margin, 0.15, mask=mask),
+        "speculate": lambda: decoder.speculate(model, batch[:1], 6, exit=1, draft=3)[0],
         "exit_while_reading": read,
         "exit_while_reading, padded": partial(read, mask=mask),
         "token_losses": lambda: decoder.token_losses(model, batch.flatten(), context=6),

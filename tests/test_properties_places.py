@@ -197,6 +197,21 @@ def test_p_values_are_the_two_bounds(n, risk, tolerance):
         refuses("tolerance", calibration.hoeffding_bentkus_p_value, 0.5, 5, bad)
 
 
+@given(st.integers(0, 40), SEEDS, st.floats(0.01, 0.99), st.floats(0.01, 0.99))
+def test_a_bet_looks_at_losses_alone(n, seed, tolerance, error):
+    losses = np.random.default_rng(seed).random(n)
+    p = calibration.betting_p_value(losses, tolerance, error)
+    assert 0 < p <= 1 and (n or p == 1)
+    assert calibration.betting_p_value(torch.tensor(losses), tolerance, error) == p
+    more = min(0.999, tolerance + 0.1)  # a weaker claim is easier to prove
+    assert calibration.betting_p_value(losses, more, error) <= p + 1e-12
+    same = np.full(n, tolerance)  # nobody wins, nobody loses
+    assert math.isclose(calibration.betting_p_value(same, tolerance, error), 1)
+    refuses("losses", calibration.betting_p_value, [*losses, math.nan], tolerance, error)
+    refuses("tolerance", calibration.betting_p_value, losses, 1.0, error)
+    refuses("error", calibration.betting_p_value, losses, tolerance, 0)
+
+
 @given(st.integers(0, 40), st.integers(0, 5), SEEDS, st.sampled_from([0.05, 0.3, 0.9]))
 def test_the_tests_stop_at_the_first_that_fails(n, thresholds, seed, tolerance):
     losses = np.random.default_rng(seed).random((n, thresholds)) < np.linspace(0, 1, thresholds)

@@ -45,6 +45,11 @@ def test_a_decoder_reads_what_it_writes(n_layers, batch, t, n, seed, threshold):
     refuses("n", decoder.generate, model, prompt, -1)
     refuses("threshold", decoder.generate, model, prompt, 1, learned, 1.5)
     refuses("threshold", decoder.exit_while_reading, model, prompt, learned, math.nan)
+    double = model.double()  # where rounding decides between no two tokens
+    for one in prompt[:, None] if n_layers > 1 else []:
+        drafted, kept = decoder.speculate(double, one, n, exit=n_layers - 2, draft=2)
+        assert torch.equal(drafted, decoder.generate(double, one, n)[0]) and set(kept) <= {0, 1, 2}
+    refuses("exit", decoder.speculate, model, prompt[:1], n, exit=n_layers - 1, draft=2)
     level = decoder.decaying_threshold(threshold, max(n, 1))
     assert all(0 <= level(step + 1) <= level(step) <= 1 for step in range(n))
     for option in ({"threshold": -1}, {"n_steps": 0}, {"tau": math.nan}, {"tau": math.inf}, {"amplitude": -1}):

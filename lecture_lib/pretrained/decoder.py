@@ -301,6 +301,54 @@ def generate(
     return tokens, Exited(logits, exit_index)
 
 
+@torch.no_grad()
+def speculate(model: Decoder, prompt: Tensor, n: int, *, exit: int, draft: int) -> tuple[Tensor, list[int]]:
+    """Continue a text by the full model's likeliest tokens: an exit drafts them, the layers behind it check a draft.
+
+    A round drafts `draft` tokens one by one, each from the state at the exit. Then the layers behind it read these
+    states at once, and say what the full model would have written after each. What agrees is kept, and the first that
+    does not is replaced by what the full model says. So every round gives at least one token, and a wrong draft costs
+    work, never the result (up to rounding: where two tokens are as likely, sums in another order may choose the other).
+
+    No layer runs twice for a token that is kept: checking goes on from the states and the cache of drafting. The head
+    is asked twice for each drafted token.
+
+    Args:
+        prompt: (1, T) tokens. n: how many to write.
+        exit: 0 ... L - 2, after whose layer drafts are read. draft: how many tokens at most are drafted in a round.
+
+    Returns: the continuation (1, n), and of each round how many drafts were kept.
+
+    Source: Zhang et al. 2024 (Draft & Verify), who leave out layers to draft; Elhoushi et al. 2024 (LayerSkip), who
+    draft at an exit and go on from its states.
+    """
+    n = as_integer("n", n, "an integer >= 0", 0)
+    behind = len(model.layers) - 2
+    exit = as_integer("exit", exit, f"an integer from 0 to {behind}", 0, behind)
+    draft = as_integer("draft", draft, "an integer >= 1", 1)
+    prompt, _ = model._check(prompt, None)
+    if len(prompt) != 1:
+        raise ValueError(f"prompt must hold one text, got {len(prompt)}: texts keep drafts of different lengths")
+    if prompt.shape[1] < 1:
+        raise ValueError(f"prompt must hold at least one token, got {tuple(prompt.shape)}")
+    cache, kept, written = _Cache(model, 1, prompt.shape[1] + n, None), [], prompt[:, :0]
+    cache.fill(prompt[:, :-1])
+    token = prompt[:, -1]
+    with torch.inference_mode():
+        while (done := written.shape[1]) < n:
+            drafts, start = [], cache.now
+            for _ in range(min(draft, n - done)):
+                logits, _ = cache.step(token, None, 1.0, exit)
+                drafts.append(token := logits.argmax(-1))
+            drafts = torch.cat(drafts)
+            said = cache.check(start, exit).argmax(-1)
+            kept.append(int((drafts == said).cumprod(0).sum()))
+            taken = said[: kept[-1] + 1]
+            cache.back(start + len(taken))
+            written, token = torch.cat([written, taken[None]], 1), taken[-1:]
+    return written, kept
+
+
 class _Cache:
     """Keys and values of the tokens so far, layer by layer, and the states with which tokens left."""
 
@@ -333,9 +381,12 @@ class _Cache:
             if exit < len(self.model.layers) - 1:
                 x = layer.finish(x, h, key, value, turns, seen)
 
-    def step(self, token: Tensor, confidence: Confidence | None, threshold: float) -> tuple[Tensor, Tensor]:
-        """Read one more token (B,): the logits (B, V) at the exit of each sequence, and the exits (B,)."""
-        model, last, here = self.model, len(self.model.layers) - 1, self.now
+    def step(
+        self, token: Tensor, confidence: Confidence | None, threshold: float, until: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Read one more token (B,): the logits (B, V) at each sequence's exit, and the exits (B,), at most `until`."""
+        model, here = self.model, self.now
+        last = len(model.layers) - 1 if until is None else until
         rows = torch.arange(len(token), device=token.device)  # the sequences still undecided
         exit_index, found, x = torch.full_like(rows, last), [], model.embedding(token)
         turns = self.turns[..., here : here + 1, :].unbind()
@@ -368,13 +419,28 @@ class _Cache:
                 found.append((rows[leaving], at.logits[leaving]))
                 exit_index[found[-1][0]], rows = exit, rows[~sure]
         self.now += 1
-        if exit < last:
-            exit_index[rows] = exit
+        exit_index[rows] = exit
+        if exit < len(model.layers) - 1:
             self.state[:, here] = x
         if not found:
             return at.logits, exit_index
         places, logits = map(torch.cat, zip(*found, (rows, at.logits), strict=True))
         return logits[places.argsort()], exit_index
+
+    def check(self, start: int, exit: int) -> Tensor:
+        """The full model's logits (T, V) for one text's tokens from `start` on, which have left after `exit`."""
+        model, now, x = self.model, self.now, self.state[:, start : self.now]
+        turns = self.turns[:, 0, 0, ..., start:now, :]
+        seen = torch.ones(now - start, now, dtype=torch.bool, device=x.device).tril(start)
+        for behind in range(exit + 1, len(model.layers)):
+            layer = model.layers[behind]
+            h = layer.norm_1(x)
+            x = layer.finish(x, h, *self._add(behind, h, turns), turns, seen)
+        return model.read(len(model.layers) - 1, x[0])
+
+    def back(self, now: int) -> None:
+        """Forget the tokens from `now` on."""
+        self.now, self.known = now, [min(known, now) for known in self.known]
 
     def _add(self, exit: int, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values in one layer of all tokens read, the new ones made of their states h."""
