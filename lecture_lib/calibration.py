@@ -55,8 +55,8 @@ def betting_p_value(losses: ArrayLike, tolerance: float, error: float) -> float:
         losses: (n,) in [0, 1]; with none, p is 1. Their order must not depend on their values.
         tolerance: δ in (0, 1).
         error: ε in (0, 1), at which the test will be made. The promise holds for any; it only sets the stakes,
-            min(1, sqrt(2 log(1/ε) / (n σ²_{j-1}))), σ²_j = (1/4 + Σ_{i <= j} (x_i - μ_i)²) / (1 + j),
-            μ_j = (1/2 + Σ_{i <= j} x_i) / (1 + j).
+            min(1, sqrt(2 log(1/ε) / (n v_{j-1}))), v_j = (1/4 + Σ_{i <= j} (x_i - m_i)²) / (1 + j),
+            m_j = (1/2 + Σ_{i <= j} x_i) / (1 + j).
 
     Source: Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting; with these stakes
     Bates et al. 2021, Distribution-free, risk-controlling prediction sets, proposition 5.
