@@ -23,7 +23,6 @@ STEPS, STRENGTH = 150, 20
 TARGETS = {  # of patches, heads and blocks; or of the FLOPs
     "targets .75, .75, .9": (0.75, 0.75, 0.9),
     "targets .5, .5, .75": (0.5, 0.5, 0.75),
-    "targets .3, .5, 1": (0.3, 0.5, 1.0),
     "FLOPs .5": (0.5,),
     "FLOPs .3": (0.3,),
 }

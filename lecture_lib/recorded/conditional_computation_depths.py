@@ -1,7 +1,7 @@
 """A mixture of depths between two full blocks, notebook 05: bytes of Python source, and layers of equal FLOPs.
 
 The criterion: of each middle layer, the learning rate with the fewest bits per byte on validation text (a part of the
-training files that is not trained on), one seed of its own; then three others, on test files. 300 steps, rate falling
+training files that is not trained on), one seed of its own; then three others, on test files. 160 steps, rate falling
 linearly to 0. At test time the mixture is also asked in ways that a model which writes could use: by its predictor, and
 by its router's score against a fixed threshold, the median on validation text.
 """
@@ -20,7 +20,7 @@ from lecture_lib.patches import packed
 from lecture_lib.simplex import score
 from lecture_lib.skipping import MixtureOfDepths, predictor_loss
 
-WIDTH, LENGTH, BATCH, STEPS = 48, 64, 16, 300
+WIDTH, LENGTH, BATCH, STEPS = 48, 64, 16, 160
 RATES, SEEDS, SEARCH = (3e-3, 6e-3), (0, 1, 2), 100
 
 
