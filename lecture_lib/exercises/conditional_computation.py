@@ -12,7 +12,7 @@ SCORES += [(torch.tensor([[1.0, 2.0, 1.0], [1.0, 3.0, 0.0]]), 0.5)]  # of three 
 
 
 share_left = number(
-    "44 %: a quarter of the long-range part is left, and a half of the rest.",
+    "44 %: a quarter of attention itself is left, and a half of the rest.",
     0.4375,
     {
         "attention is quadratic in the tokens: less than a half is left.": 0.5,

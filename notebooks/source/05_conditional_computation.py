@@ -283,7 +283,7 @@ with torch.no_grad():
 at_zero = (scores > 0).float().mean().item()
 has_ink = cut(test_x).sum(-1) > 0
 print(f"target 0.30;  kept with noise {noisy:.3f};  without, at s > 0: {at_zero:.3f}")
-claim("With noise, too, more than the target is kept", noisy > 0.33, kept=noisy)
+claim("With noise, too, more than the target is kept", noisy > 0.3, kept=noisy)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A promise needs a threshold
@@ -362,9 +362,10 @@ for budget, (right, keep, cost) in seen.items():
 gap = max(abs(keep.mean().item() - budget) for budget, (_, keep, _) in seen.items())
 claim("Each budget is met on new images to within 0.08", gap < 0.08, largest_difference=gap)
 found = (seen[0.3][1] * has_ink).sum() / has_ink.sum()
-claim("At 30 % more than 0.9 of the patches with ink are kept", found > 0.9, kept=found)
-lost = seen[1.0][0] - seen[0.3][0]
-claim("30 % of the patches lose less than 0.03 of accuracy against all", lost < 0.03, lost=lost)
+claim("At 30 % more than 0.8 of the patches with ink are kept", found > 0.8, kept=found)
+lost = seen[1.0][0] - seen[0.5][0]
+claim("Half of the patches lose less than 0.03 of accuracy against all", lost < 0.03, lost=lost)
+claim("At 20 % accuracy is lower than at 50 %", seen[0.2][0] < seen[0.5][0], at_20=seen[0.2][0], at_50=seen[0.5][0])
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Which patches does it keep?
@@ -402,7 +403,7 @@ show(
 #
 # </details>
 #
-# <details><summary>B. About as well</summary>
+# <details><summary>B. As well, or better</summary>
 #
 # **Yes.** A linear score of the pixels can hardly learn more than such a rule. The network around it learns as before.
 #
@@ -438,11 +439,12 @@ for name, values in ({"all patches": full} | ways).items():
     print(f"{name:18}{values.mean():.3f}  ({values.min():.3f} to {values.max():.3f})")
 means = {name: values.mean() for name, values in ways.items()}
 learned, ink = means["straight-through"], means["most ink"]
-claim("The learned selector is within 0.02 of all patches", abs(full.mean() - learned) < 0.02, all=full.mean())
-claim("The rule of most ink is at least as good as the learned one", ink >= learned, ink=ink, learned=learned)
-close = abs(means["REINFORCE"] - learned)
-claim("REINFORCE and straight-through are within 0.02 of each other", close < 0.02, difference=close)
-claim("Relaxed is behind by more than 0.1", learned - means["relaxed"] > 0.1, relaxed=means["relaxed"])
+behind = full.mean() - learned
+claim("Straight-through is behind all patches by less than 0.05", 0 < behind < 0.05, all=full.mean(), learned=learned)
+others = max(means[way] for way in ("straight-through", "REINFORCE", "relaxed"))
+claim("The rule of most ink is ahead of all three learners", ink > others, ink=ink, best_learner=others)
+claim("REINFORCE is ahead of straight-through", means["REINFORCE"] > learned, reinforce=means["REINFORCE"])
+claim("Relaxed is the last of the learners", means["relaxed"] < min(learned, means["REINFORCE"]))
 order = learned > means["fixed places"] + 0.1 and means["fixed places"] > means["at random"] + 0.1
 claim("Fixed places are behind by more than 0.1, chance by more than 0.1 again", order)
 claim("The crop is the best of all", means["cropped"] > max(ink, learned, full.mean()), cropped=means["cropped"])
@@ -462,17 +464,19 @@ ax.legend(handles=[line], frameon=False, loc="center left", bbox_to_anchor=(1, 0
 ax.set_title(f"lines: lowest to highest seed; {record['label']}", fontsize="small", color="0.3")
 show(
     fig,
-    "Test accuracy at 30 per cent of the patches: straight-through, REINFORCE and the rule of most ink are close to "
-    "all patches. The relaxed choice and five fixed places are far behind, chance is last. A crop to the ink is best.",
+    "Test accuracy at 30 per cent of the patches: "
+    + ", ".join(f"{n} {v:.2f}" for n, v in means.items())
+    + f"; all patches {full.mean():.2f}.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Choosing *by input* is worth a lot here: compare with fixed places, and with chance. *Learning* to choose is worth
-# nothing: the rule is as good, and needs no gate, no noise and no second loss. And whoever knows that the ink is the
-# digit can cut it out before the network: then the digit does not wander any more, and the task is easier than before.
+# Choosing *by input* is worth a lot here: compare with fixed places, and with chance. *Learning* to choose gains nothing
+# over the rule, which needs no gate, no noise and no second loss. And whoever knows that the ink is the digit can cut
+# it out before the network: then the digit does not wander any more, and the task is easier than before.
 #
-# The relaxed choice is trained on patches that are half there, and tested on patches that are not (150 steps; we did
-# not tune its temperature).
+# Among the learners REINFORCE is ahead of straight-through after these 150 steps; the ranges of their seeds overlap.
+# The relaxed choice is trained on patches that are half there, and tested on patches that are not. It picked the
+# highest rate of the grid, so more may be in it.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### And where ink is not the key? · optional
@@ -492,6 +496,8 @@ small_net, chosen = striped["16, 2 layers"][0].mean(), striped["straight-through
 print(f"width 16, all patches, 27 % of the FLOPs: {small_net:.3f} (three seeds)")
 claim("At 30 % the learned selector is ahead of the rule", chosen > striped["most ink"][0][:, at_30].mean())
 claim("It is more than 0.1 behind a static network of fewer FLOPs", chosen < small_net - 0.1, static=small_net)
+half = striped["straight-through"][0][:, wandering.BUDGETS.index(0.5)].mean()
+claim("At 50 % of the patches, too, it is behind", half < small_net, at_50=half)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # It learns more than the rule knows, and far too little: one linear score of single patches, 150 steps. A static
@@ -551,6 +557,7 @@ ms = turns([lambda budget=budget: net.meet(budget, train_x[:50])(images) for bud
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
 # @title Print: static networks and selectors, and the claims
 curve_a, _, curve_f = table("straight-through")
+ink_a, _, ink_f = table("most ink")
 print("network             FLOPs  time   accuracy, 550 steps      equal training FLOPs")
 share_of, points = {}, {}
 for name, t in zip(static, static_ms, strict=True):
@@ -566,19 +573,28 @@ for i, budget in enumerate(wandering.BUDGETS):
     a = curve_a[:, i]
     print(f"patches, {budget:4.0%}    {chosen_share[i]:6.0%}{ms[i] / static_ms[0]:6.0%}", end="   ")
     print(f"{a.mean():.3f} ({a.min():.3f} to {a.max():.3f})")
+r, longer = table("REINFORCE")[0][:, at_30].mean(), table("16, 2 layers, longer")[0][:, 0]
+s16, i16 = points["16, 2 layers"].mean(), static.index("16, 2 layers")
+less = share_of["16, 2 layers"] < min(chosen_share[at_30], ink_f.mean(0)[at_30] / dense_flops)
+claim("Width 16 has fewer FLOPs than the selectors and the rule at 30 %", less, width_16=share_of["16, 2 layers"])
+claim("After as many steps it is ahead of straight-through, not of REINFORCE", learned < s16 < r, width_16=s16)
+ahead = longer.mean() - max(learned, r)
+claim("After as many training FLOPs it is ahead of both", ahead > 0, width_16=longer.mean(), ahead_by=ahead)
+near = abs(longer.mean() - ink_a.mean(0)[at_30])
+claim("The rule of most ink is level with that, to within 0.01", near < 0.01, difference=near)
+claim("By the clock width 16 is faster than the selector at 30 %", static_ms[i16] < ms[at_30], clock=True)
 ends = f"{chosen_share[0]:.0%} to {chosen_share[-1]:.0%}"
 print(f"the curve of the selector runs from {ends} of the dense FLOPs")
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 # @title Draw: accuracy against FLOPs and against milliseconds
 fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
-ink_a, _, ink_f = table("most ink")
+other_a, _, other_f = table("REINFORCE")
 crop_a, _, crop_f = table("cropped to the ink")
 names = [name for name in static if name != "half the pixels"]
-longer = table("16, 2 layers, longer")[0][:, 0]
 here = [i for i, b in enumerate(wandering.BUDGETS) if 0.25 <= b <= 0.3]  # beyond, no patch with ink is left to add
 for ax, costs, times in zip(axes, (chosen_share, np.array(ms) / static_ms[0]), (False, True), strict=True):
-    line = dict(color="C0", marker="o", lw=2.2, label="learned selector")
+    line = dict(color="C0", marker="o", lw=2.2, label="straight-through")
     ax.fill_between(costs, curve_a.min(0), curve_a.max(0), color="C0", alpha=0.15, lw=0)
     ax.plot(costs, curve_a.mean(0), **line)
     at = [static_ms[static.index(n)] / static_ms[0] if times else share_of[n] for n in names]
@@ -589,21 +605,28 @@ for ax, costs, times in zip(axes, (chosen_share, np.array(ms) / static_ms[0]), (
     ax.errorbar([place], [longer.mean()], [[longer.mean() - longer.min()], [longer.max() - longer.mean()]],
                 fmt="D", color="C3", ms=8, mfc="white", label="static, equal training FLOPs")  # fmt: skip
     if not times:
+        ax.plot(other_f.mean(0) / dense_flops, other_a.mean(0), "P--", color="C5", lw=1.5, label="REINFORCE")
         ax.plot(ink_f.mean(0)[here[0]] / dense_flops, ink_a.mean(0)[here[0]], "^", color="C2", ms=11, label="most ink")
         ax.plot(crop_f.mean() / dense_flops, crop_a.mean(), "v", color="C4", ms=11, label="cropped to the ink")
-    ax.set(xlim=(0, None), ylim=(0.85, 0.99), xlabel="time / dense" if times else "FLOPs / dense")
-axes[0].set_ylabel("test accuracy (axis from 0.85)")
+    ax.set(xlim=(0, None), ylim=(0.84, 0.99), xlabel="time / dense" if times else "FLOPs / dense")
+axes[0].set_ylabel("test accuracy (axis from 0.84)")
 fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3, fontsize="small")
 fig.suptitle(f"accuracy and FLOPs {record['label']}; times of this run", fontsize="small", color="0.3")
 show(
     fig,
-    "Two panels, accuracy against FLOPs and against time, as shares of the dense network. The learned selector keeps "
-    "its accuracy down to about 30 per cent of the FLOPs and falls steeply below. Static networks lie below it at "
-    "equal steps and near it at equal training FLOPs. By the clock the selector moves to the right.",
+    "Two panels, accuracy against FLOPs and against time, as shares of the dense network. Straight-through falls below "
+    "half of the FLOPs, REINFORCE below 30 per cent. Static networks lie at or above both curves; one with equal "
+    "training FLOPs, at 27 per cent, is as good as the rule of most ink. By the clock the selector moves to the right.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# VERDICT
+# **The verdict.** Equal in test FLOPs and in training FLOPs, the smaller network is ahead of both learned selectors,
+# and level with the rule. After equal *steps*, which cost it a quarter, it lies between the two. By the clock the
+# selectors lose more: their widths are small. Many papers compare with the dense network alone, and there skipping
+# looks good: ask for the second curve, and for its training bill.
+#
+# What the selector has is a **dial**: one set of weights for many budgets, as long as the budget leaves room for the
+# ink. And all this is 550 steps on small digits, each at the best of three rates (several picked the highest one).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## One network, a slider for its budget
