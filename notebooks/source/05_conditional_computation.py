@@ -57,8 +57,7 @@ record, ada_record, text_record = (
 # Keep or discard: $\; y = x + z \, f(x), \quad z \in \{0, 1\}, \quad z = \text{choice}(\text{score}(x))$
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# This is the equation of notebook 00 with two options, *run $f$* and *do nothing*: keep if the score $s$ is above 0.
-# With noise (Gumbel-Softmax, straight-through) it has a gradient, as in notebook 02.
+# The equation of notebook 00 with two options, *run $f$* and *do nothing*: keep if the score $s$ is above 0.
 #
 # The name **conditional computation** was in use by 2013: Bengio, Léonard and Courville asked how to get a gradient
 # through units that switch large parts of a network off, and compared four estimators, REINFORCE and straight-through
@@ -544,6 +543,8 @@ def turns(functions, n=3, seconds=0.06):
     return np.min(rounds, axis=0).tolist()
 
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Measure: milliseconds of static networks and of the selector at each budget
 static = ["dense", "24, 2 layers", "20, 2 layers", "16, 2 layers", "32, 1 layer", "24, 1 layer", "half the pixels"]
 images = test_x[:256]
 nets = [ViT(*wandering.STATIC[name]).eval() for name in static]
@@ -551,8 +552,7 @@ static_ms = turns([partial(one, images) for one in nets])
 ms = turns([lambda budget=budget: net.meet(budget, train_x[:50])(images) for budget in wandering.BUDGETS])
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Read the figure like this: at one place on the horizontal axis, which mark is higher? No curve is drawn beyond its
-# first and last point.
+# Read the figure like this: at one place on the horizontal axis, which mark is higher?
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
 # @title Print: static networks and selectors, and the claims
@@ -623,11 +623,11 @@ show(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **The verdict.** With no more test FLOPs and equal training FLOPs, the smaller network is ahead of straight-through,
 # level with the rule, and not told apart from REINFORCE (a smaller gap than the spread of seeds). After equal *steps*,
-# which cost it a quarter, it lies between the two learners. By the clock the selectors lose more. Many papers compare with the dense network alone, and there skipping
-# looks good: ask for the second curve, and for its training bill.
+# which cost it a quarter, it lies between the two learners. By the clock the selectors lose more. Compared with the
+# dense network alone skipping looks good: ask for the second curve, and for its training bill.
 #
-# What the selector has is a **dial**: one set of weights for many budgets, as long as the budget leaves room for the
-# ink. And all this is 550 steps on small digits, each at the best of three rates (several picked the highest one).
+# What the selector has is a **dial**: one set of weights for many budgets, as long as there is room for the ink. And
+# all this is 550 steps on small digits, at the best of three rates (several picked the highest one).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## One network, a slider for its budget
@@ -667,8 +667,8 @@ by_hand[run] = block(x[run])
 torch.testing.assert_close(by_hand, layer(x)[0])
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# In training mode the layer runs for everyone and is weighted by $z_b$: straight-through has to know what it missed. If
-# no example of a batch wants the layer, it is not called at all. The idea is from Veit and Belongie (2018).
+# In training mode the layer runs for everyone and is weighted by $z_b$: straight-through has to know what it missed.
+# The idea is from Veit and Belongie (2018).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Skip heads, skip groups of units
@@ -932,9 +932,9 @@ check("three_losses", (0.6 - 0.5) ** 2 + (0.4 - 0.5) ** 2 + (0.75 - 0.75) ** 2)
 # t)^2$. `compute_share` says which share each image uses, and it has a gradient. Then the network may trade a patch
 # here for a head there. Both start from the dense network and train 150 steps, as the selector above; five seeds.
 #
-# Look at three things: are targets met with noise, and without? What does accuracy cost in FLOPs, against the selector
-# and the static networks? And does the network use *different* heads and blocks for different images? For the last,
-# *the same for all* takes the heads and blocks that most training images use, for every image, with no more training.
+# Look at three things. Are targets met with noise, and without? What does accuracy cost in FLOPs? And does the network
+# use *different* heads and blocks for different images? *The same for all* takes those that most training images use,
+# for every image.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: three targets, one budget, recorded, and the claims
@@ -961,9 +961,7 @@ claim("At test time, without noise, more than 0.9 of the heads are used for a ta
 one_layer, best = points["32, 1 layer"].mean(), max(mean_of(way, "accuracy") for way in ada)
 cheaper = share_of["32, 1 layer"] * dense_flops < min(mean_of(way, "FLOPs") for way in ada)
 claim("A static network of one layer has fewer FLOPs than each of the four", cheaper, share=share_of["32, 1 layer"])
-claim(
-    "And it is more accurate than each of them, after as many steps", one_layer > best, one_layer=one_layer, best=best
-)
+claim("It is more accurate than each of them, after as many steps", one_layer > best, one_layer=one_layer, best=best)
 change = max(abs(mean_of(way, "accuracy") - mean_of(way, "same for all", 0)) for way in ada)
 claim("The same heads and blocks for all images change accuracy by less than 0.01", change < 0.01, largest=change)
 spread = max(np.ptp([mean_of(way, "share of FLOPs, 5 % and 95 %", i) for i in (0, 1)]) for way in ada)
@@ -974,10 +972,10 @@ claim("From image to image (5 % to 95 %) the share of FLOPs differs by less than
 # used always, so 0.75 becomes nearly all. As with patches: measure at test time.
 #
 # The network found savings that suit *all* images: with the same heads and blocks for each, accuracy stays. That is
-# pruning, found by training. And a static network with one layer in place of two is better and cheaper than each of the
-# four. Three targets force a share of each kind; one budget for the FLOPs let the network keep its heads and drop
-# patches of the second block. All after 150 steps, with a factor of 20 that nobody tuned; AdaViT's networks are deeper,
-# and its images differ more. So this says how the losses work, and not how good AdaViT is.
+# pruning, found by training. And a static network of one layer is better and cheaper than each of the four. Three
+# targets force a share of each kind; one budget for the FLOPs let the network keep its heads, and drop patches of the
+# second block. All after 150 steps, with an untuned factor of 20; AdaViT's networks are deeper, its images differ more.
+# So this says how the losses work, and not how good AdaViT is.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Text: a layer with room for half of the tokens
@@ -1046,7 +1044,9 @@ show(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# DEPTH
+# First read the two ends: what a full layer brings over *none* is what there is to win. All of it is small here, after so
+# few steps: a layer that hardly anybody misses is easily skipped for half of the tokens. The paper reports gains in
+# much larger models. There, too, ask for the last bar, and for a plain layer of equal FLOPs.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Who gets in, and who can know?
@@ -1113,20 +1113,12 @@ show(fig, "Four lines of Python source, about half of the bytes in each framed: 
 # needs no predictor. Its shapes are ragged, too.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## Where it fails
-#
-# - **Small pieces**: gathering and putting back cost what was saved.
-# - **A rule**, or a **smaller network** of equal cost, may do as well.
-# - **A budget in training** is not a budget at test time: measure, then move the threshold.
-# - **A mean** budget is no bound for one image.
-# - **A comparison inside a sequence** sees the future.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
 # - Keep or discard: one question at every place: patch, layer, head, group, token.
 # - Train with everything computed and hidden; test with it gone. The answers agree, the costs do not.
-# - A saving counts if the work is not executed: FLOPs *and* milliseconds.
+# - A saving counts if the work is not executed: FLOPs *and* milliseconds. Small pieces save little time.
+# - A budget in training is not one at test time: measure, then move the threshold. A mean is no bound for one image.
 # - Compare with a smaller network of equal test cost *and* equal training cost, and with a rule.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
