@@ -1,9 +1,13 @@
-"""A mixture of depths between two full blocks, notebook 05: bytes of Python source, and layers of equal FLOPs.
+"""A mixture of depths as the one layer of a model, notebook 05: bytes of Python source, and layers of equal FLOPs.
 
-The criterion: of each middle layer, the learning rate with the fewest bits per byte on validation text (a part of the
-training files that is not trained on), one seed of its own; then three others, on test files. 160 steps, rate falling
-linearly to 0. At test time the mixture is also asked in ways that a model which writes could use: by its predictor, and
-by its router's score against a fixed threshold, the median on validation text.
+The criterion: of each layer, the learning rate with the fewest bits per byte on validation text (a part of the training
+files that is not trained on), one seed of its own; then three others, on test files. 400 steps, rate falling linearly
+to 0. At test time the mixture is also asked in ways that a model which writes could use: by its predictor, and by its
+router's score against a fixed threshold, the median on validation text.
+
+Two earlier records had the layer between two full blocks, as the paper has it: with 160 steps a full layer was 0.02
+bits per byte ahead of none, with 400 steps 0.002, less than the seeds' spread of 0.05. Nothing that lies between can be
+compared there. Here the layer stands alone.
 """
 
 from collections.abc import Callable, Iterator
@@ -20,8 +24,8 @@ from lecture_lib.patches import packed
 from lecture_lib.simplex import score
 from lecture_lib.skipping import MixtureOfDepths, predictor_loss
 
-WIDTH, LENGTH, BATCH, STEPS = 48, 64, 16, 160
-RATES, SEEDS, SEARCH = (3e-3, 6e-3), (0, 1, 2), 100
+WIDTH, LENGTH, BATCH, STEPS = 48, 64, 16, 400
+RATES, SEEDS, SEARCH = (3e-3, 6e-3, 1.2e-2), (0, 1, 2), 100
 
 
 class Half(nn.Module):
@@ -52,7 +56,7 @@ def mlp(hidden: int) -> nn.Module:
     return nn.Sequential(nn.Linear(WIDTH, hidden), nn.GELU(), nn.Linear(hidden, WIDTH))
 
 
-MIDDLE = {  # the last three have the FLOPs of a half
+LAYERS = {  # the last three have the FLOPs of a half
     "every token": lambda block: block,
     "none": lambda block: nn.Identity(),
     "top half": lambda block: MixtureOfDepths(WIDTH, block, capacity=0.5),
@@ -64,18 +68,17 @@ MIDDLE = {  # the last three have the FLOPs of a half
 
 
 class Bytes(nn.Module):
-    """A byte model: a full causal block, a layer of MIDDLE, a full block."""
+    """A byte model of one layer of LAYERS."""
 
     def __init__(self, middle: str):
         super().__init__()
         self.embed, self.position = nn.Embedding(256, WIDTH), nn.Parameter(0.02 * torch.randn(LENGTH, WIDTH))
-        first, between, last = (Block(WIDTH, 4, causal=True) for _ in range(3))
-        self.first, self.middle, self.last = first, MIDDLE[middle](between), last
+        self.middle = LAYERS[middle](Block(WIDTH, 4, causal=True))
         self.head = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 256))
 
     def before(self, text: Tensor) -> Tensor:
-        """What the middle layer gets."""
-        return self.first(self.embed(text) + self.position[: text.shape[1]])
+        """What the layer gets."""
+        return self.embed(text) + self.position[: text.shape[1]]
 
     def forward(self, text: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (B, T, 256), and the predictor's loss, or 0."""
@@ -84,7 +87,7 @@ class Bytes(nn.Module):
         if isinstance(self.middle, MixtureOfDepths):
             y, choice = y
             foresight = predictor_loss(self.middle.predict(x), choice)
-        return self.head(self.last(y)), foresight
+        return self.head(y), foresight
 
 
 @cache
@@ -149,7 +152,7 @@ def tried(middle: str, steps: int) -> list[list[float]]:
     return [[lr, bits(train(middle, SEARCH, lr, steps).train(), "validation")] for lr in RATES]
 
 
-GRID = {"middle": list(MIDDLE), "seed": list(SEEDS)}
+GRID = {"middle": list(LAYERS), "seed": list(SEEDS)}
 
 
 def run(seed: int, middle: str, short: int = 0) -> dict:
