@@ -100,6 +100,9 @@ z = torch.tensor([1.0, 1.0, 0.0, 1.0], requires_grad=True)
 y = hide(q, k, v, z)
 torch.testing.assert_close(y, attention(q[None, None], k[None, None], v[None, None], z[None])[0, 0])
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Does a hidden patch have a gradient?
+
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** Patch 2 has $z_2 = 0$. Does the class token's output have a gradient for $z_2$?
 #
@@ -120,7 +123,7 @@ torch.testing.assert_close(y, attention(q[None, None], k[None, None], v[None, No
 # Two things to look for in the output: are the kept tokens *exactly* as in a network without the patch? And is the
 # slope for $z_2$ different from 0?
 
-# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Print: with the patch hidden and with the patch gone
 there = [0, 1, 3]
 without = F.scaled_dot_product_attention(q[None, there], k[None, there], v[None, there])[0]
@@ -166,7 +169,7 @@ check("share_left", (24 * 32 * 32**2 + 4 * 32**2 * 32) / (24 * 64 * 32**2 + 4 * 
 # and runs the body once for each number that occurs. **Code.** First one image by hand, then 256 in the library. Look
 # at the FLOPs.
 
-# %% slideshow={"slide_type": "-"}
+# %% slideshow={"slide_type": "skip"}
 body = Transformer(d_model=32, n_heads=4, n_layers=2).eval()
 x = torch.randn(256, 17, 32)  # 256 images: a class token and 16 patches
 kept = (torch.rand(256, 17) < 0.5).float()  # each image keeps another number
@@ -175,13 +178,18 @@ kept[:, 0] = 1  # the class token always
 by_hand = x[0].clone()
 inside = kept[0] > 0
 by_hand[inside] = body(x[:1, inside])[0].detach()
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# 256 images, each keeps another half of its 16 patches:
+
+# %% slideshow={"slide_type": "-"}
 with torch.no_grad():
     hidden, gone = masked(body, x, kept), packed(body, x, kept)
     flops = [count_flops(f, body, x, kept) / 1e6 for f in (masked, packed)]
 torch.testing.assert_close(hidden, gone, rtol=0, atol=1e-5)
 torch.testing.assert_close(by_hand, gone[0], rtol=0, atol=1e-5)
 
-# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Print: FLOPs of both ways
 n = kept.sum(-1)
 formula = (2 * (24 * n * 32**2 + 4 * n**2 * 32)).sum().item() / 1e6
@@ -256,9 +264,12 @@ mine = loss_of(net, test_x[:64], test_y[:64])
 torch.manual_seed(1)
 torch.testing.assert_close(mine, net.loss(test_x[:64], test_y[:64]))
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## And without the noise?
+
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** At test time there is no noise: a patch is kept if its score is above 0, that is if
-# $\sigma(s) > 0.5$. With $\sigma$ the sigmoid. Does this keep the share that training had?
+# **Predict.** At test time there is no noise: a patch is kept if its score is above 0, that is if $\sigma(s) > 0.5$,
+# with $\sigma$ the sigmoid. Does this keep the share that training had?
 #
 # <details><summary>A. Yes: the noise has mean effect 0</summary>
 #
@@ -449,6 +460,9 @@ claim("Relaxed is the last of the learners", means["relaxed"] < min(learned, mea
 order = learned > means["fixed places"] + 0.1 and means["fixed places"] > means["at random"] + 0.1
 claim("Fixed places are behind by more than 0.1, chance by more than 0.1 again", order)
 claim("The crop is the best of all", means["cropped"] > max(ink, learned, full.mean()), cropped=means["cropped"])
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## At 30 % of the patches
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Draw: accuracy at 30 % of the patches
@@ -676,7 +690,7 @@ torch.testing.assert_close(by_hand, layer(x)[0])
 # In training mode the layer runs for everyone and is weighted by $z_b$: straight-through has to know what it missed.
 # The idea is from Veit and Belongie (2018).
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown] slideshow={"slide_type": "skip"}
 # ## Skip heads, skip groups of units
 #
 # A layer that is a sum of parts: $\; y = \sum_k z_k \, f_k(x), \quad z_k \in \{0, 1\}$
@@ -707,10 +721,10 @@ torch.testing.assert_close(by_hand, gated(x)[0])
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## By the clock: tokens, layers, heads, groups
 #
-# All four skip about half. FLOPs agree. Does the clock?
+# All four skip about half of the FLOPs. Does the clock agree?
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** Half of the FLOPs are skipped in four places. Which one gains least by the clock?
+# **Predict.** Which one gains least by the clock, in a narrow layer?
 #
 # <details><summary>A. Half of the examples skip the layer</summary>
 #
@@ -727,7 +741,7 @@ torch.testing.assert_close(by_hand, gated(x)[0])
 # <details><summary>C. Each token drops half of the groups of units</summary>
 #
 # **Yes.** It is the finest choice: a decision for each token and group, rows gathered for each group and added back for
-# each group. What is multiplied in between is thin. (If the layer is narrow; we also try a wide one.)
+# each group. What is multiplied in between is thin.
 #
 # </details>
 
@@ -941,8 +955,8 @@ check("three_losses", (0.6 - 0.5) ** 2 + (0.4 - 0.5) ** 2 + (0.75 - 0.75) ** 2)
 # use *different* heads and blocks for different images? *The same for all* takes those that most training images use,
 # for every image.
 
-# %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print: three targets, one budget, recorded, and the claims
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Print: three targets, one budget, recorded
 ada = {way: [e for e in ada_record["entries"] if e["way"] == way] for way in three_budgets.TARGETS}
 
 
@@ -950,19 +964,20 @@ def mean_of(way, key, i=None):
     return np.mean([e[key] if i is None else e[key][i] for e in ada[way]])
 
 
-print("                       used in training       used at test time      accuracy            FLOPs   same for all")
-for way, rows in ada.items():
+print(f"{'':20}  used, training    used, test       accuracy  FLOPs  same for all")
+for way in ada:
     used = ["  ".join(f"{mean_of(way, key, i):.2f}" for i in range(3)) for key in ("shares in training", "shares")]
-    a = [e["accuracy"] for e in rows]
-    print(f"{way:22} {used[0]}      {used[1]}     {np.mean(a):.3f} ({min(a):.2f} to {max(a):.2f})", end="")
-    print(f"{mean_of(way, 'FLOPs') / dense_flops:6.0%}   {mean_of(way, 'same for all', 0):.3f}", end=" ")
-    print(f"at {mean_of(way, 'same for all', 1) / dense_flops:.0%}")
+    print(f"{way:20}  {used[0]}  {used[1]}  {mean_of(way, 'accuracy'):.3f}", end="")
+    print(f"{mean_of(way, 'FLOPs') / dense_flops:9.0%}  {mean_of(way, 'same for all', 0):.3f}")
 print("used: patches, heads, blocks;", ada_record["label"])
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Print: the claims about them
 middle = [mean_of("targets .5, .5, .75", "shares in training", i) for i in range(3)]
 missed = max(abs(used - target) for used, target in zip(middle, (0.5, 0.5, 0.75), strict=True))
 claim("With noise the targets .5, .5, .75 are met to within 0.12", missed < 0.12, missed_by=missed)
 quiet = mean_of("targets .75, .75, .9", "shares", 1)
-claim("At test time, without noise, more than 0.9 of the heads are used for a target of 0.75", quiet > 0.9, used=quiet)
+claim("Without noise more than 0.9 of the heads are used for a target of 0.75", quiet > 0.9, used=quiet)
 best = max(mean_of(way, "accuracy") for way in ada)
 cheaper = share_of["32, 1 layer"] * dense_flops < min(mean_of(way, "FLOPs") for way in ada)
 claim("A static network of one layer has fewer FLOPs than each of the four", cheaper, share=share_of["32, 1 layer"])
@@ -1005,10 +1020,14 @@ def top_half(x, router, f):
     rows = torch.arange(len(x))[:, None]
     inside, z = x[rows, best], s[rows, best].sigmoid().unsqueeze(-1)
     y = x.clone()
-    y[rows, best] = inside + z * (f(inside) - inside)  # the block f has its residual inside
+    y[rows, best] = inside + z * (f(inside) - inside)  # f(x) = x + ...
     return y
 
 
+# %% [markdown] slideshow={"slide_type": "skip"}
+# A model is trained for 80 steps, and asked on 64 test texts.
+
+# %% slideshow={"slide_type": "skip"}
 bytes_net = depths.train("top half", seed, 1.2e-2, steps=80)
 x = bytes_net.before(next(depths.windows("test", 64, seed))[:, :-1]).detach()  # (64, 64, D)
 layer = bytes_net.middle.train()
@@ -1043,6 +1062,9 @@ lost = min(b["top half, predictor"], b["top half, threshold"]) - b["top half"]
 claim("Decided in a way that can write, it loses more than 0.02 bits", lost > 0.02, lost=lost)
 apart = max(abs(b[f"top half, {mode}"] - b["every second"]) for mode in ("predictor", "threshold"))
 claim("That leaves it within 0.02 of every second token", apart < 0.02, difference=apart)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## What a half of a layer is worth
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: bits per byte
