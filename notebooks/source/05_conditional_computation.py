@@ -216,9 +216,8 @@ for ax, image in zip(axes, test_x, strict=False):
 show(fig, "Six canvases of 4 by 4 patches, each with a handwritten digit that covers 2 by 2 of them, in other places.")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Digits of scikit-learn, 8 × 8 pixels, on a canvas of 16 × 16, in one of nine places. Four patches carry all of the
-# information, and *which* four changes from image to image. That is the best case for choosing by input, and we chose
-# it for that reason.
+# Digits of scikit-learn, 8 × 8 pixels, on a canvas of 16 × 16, in one of nine places. *Which* four patches matter
+# changes from image to image. That is the best case for choosing by input; we chose it for that reason.
 #
 # `ViT` is a small vision transformer: each patch (16 pixels) is embedded in a width of $D = 32$, a position is added,
 # two blocks follow, and the class token is classified. A **selector** stands right after the embedding: one linear
@@ -724,24 +723,24 @@ torch.testing.assert_close(by_hand, gated(x)[0])
 # All four skip about half of the FLOPs. Does the clock agree?
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** Which one gains least by the clock, in a narrow layer?
+# **Predict.** Which one gains most by the clock, in a narrow layer?
 #
 # <details><summary>A. Half of the examples skip the layer</summary>
 #
-# **No.** What is left is one batch, half as long, of the same large products.
+# **Yes.** What is left is one batch, half as long, of the same large products.
 #
 # </details>
 #
 # <details><summary>B. Each image drops half of its tokens</summary>
 #
-# **No.** Images with equal counts form a batch, so some products stay large. There are many such batches, though.
+# **No.** Images keep different numbers of tokens: one batch becomes many small ones.
 #
 # </details>
 #
 # <details><summary>C. Each token drops half of the groups of units</summary>
 #
-# **Yes.** It is the finest choice: a decision for each token and group, rows gathered for each group and added back for
-# each group. What is multiplied in between is thin.
+# **No.** It is the finest choice: rows are gathered for each group, and added back for each. The products between are
+# thin.
 #
 # </details>
 
@@ -838,9 +837,10 @@ shares = [row[0] for row in ratio.values()]
 claim("All four skip 35 to 65 % of the FLOPs", 0.35 < min(shares) and max(shares) < 0.65)
 wide = {place: ratio[place, 256] for place in ("tokens", "layers", "heads", "groups")}
 narrow = {place: ratio[place, 64] for place in wide}
-finest = max(narrow, key=lambda place: narrow[place][1])
-slow = narrow["groups"][1]
-claim("At width 64 groups of units gain least: they take longer than all", finest == "groups" and slow > 1, clock=True)
+slow, least = narrow["groups"][1], min(narrow, key=lambda place: narrow[place][1])
+claim("At width 64 layers gain most", least == "layers", clock=True, layers=narrow["layers"][1])
+both = min(narrow["heads"][1], slow)
+claim("There heads and groups take more than 0.9 of the time of all", both > 0.9, clock=True, smaller=both)
 claim("At width 256 tokens and layers take less than 0.85 of the time", wide["tokens"][1] < 0.85 > wide["layers"][1],
       clock=True, tokens=wide["tokens"][1], layers=wide["layers"][1])  # fmt: skip
 shrinks = wide["groups"][1] < 0.8 * slow
@@ -988,7 +988,7 @@ spread = max(np.ptp([mean_of(way, "share of FLOPs, 5 % and 95 %", i) for i in (0
 claim("From image to image (5 % to 95 %) the share of FLOPs differs by less than 0.15", spread < 0.15, spread=spread)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# With noise the three targets are nearly met. Without it they are not: heads whose probability is above one half are
+# With noise the three targets are nearly met. Without it they are not: heads with a probability above one half are
 # used always, so 0.75 becomes nearly all. As with patches: measure at test time.
 #
 # The network found savings that suit *all* images: with the same heads and blocks for each, accuracy stays. That is
