@@ -6,6 +6,7 @@ The targets were set before the run. "the same for all": heads and blocks that m
 all images, the others are removed, and nothing is trained again.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 
@@ -93,7 +94,7 @@ def tried(way: str, steps: tuple[int, int]) -> list[list[float]]:
 GRID = {"way": list(TARGETS), "seed": list(SEEDS)}
 
 
-def run(seed: int, way: str, steps: tuple[int, int] = (400, STEPS)) -> dict:
+def run(seed: int, way: str, steps: Sequence[int] = (400, STEPS)) -> dict:
     """Rate, those tried; on test images accuracy, FLOPs, shares used, also in training mode; "the same for all"."""
     rates = tried(way, tuple(steps))
     lr = max(rates, key=lambda row: row[1])[0]
@@ -116,4 +117,4 @@ def run(seed: int, way: str, steps: tuple[int, int] = (400, STEPS)) -> dict:
 
 
 def small() -> dict:
-    return {"seed": 0, "way": "targets .5, .5, .75", "steps": (4, 4)}
+    return {"seed": 0, "way": "targets .5, .5, .75", "steps": [4, 4]}

@@ -58,12 +58,9 @@ record, ada_record, text_record = (
 # Keep or discard: $\; y = x + z \, f(x), \quad z \in \{0, 1\}, \quad z = \text{choice}(\text{score}(x))$
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The equation of notebook 00 with two options, *run $f$* and *do nothing*: keep if the score $s$ is above 0.
-#
-# The name **conditional computation** was in use by 2013: Bengio, Léonard and Courville asked how to get a gradient
-# through units that switch large parts of a network off, and compared four estimators, REINFORCE and straight-through
-# among them. E. Bengio, Bacon, Pineau and Precup (2015) trained such switches, for blocks of units, with a policy
-# gradient, and measured the speed.
+# The equation of notebook 00 with two options, *run $f$* and *do nothing*: keep if the score $s$ is above 0. Bengio,
+# Léonard and Courville (2013) asked how a gradient gets through units that switch large parts of a network off;
+# E. Bengio, Bacon, Pineau and Precup (2015) trained such switches with a policy gradient, and measured the speed.
 #
 # **A saving counts only if the work is not executed.** A mask that multiplies by zero computes everything first. So
 # this notebook shows two numbers side by side: counted FLOPs, and measured milliseconds. And a saving is worth
@@ -78,7 +75,7 @@ record, ada_record, text_record = (
 # m_{ij} = z_j \text{ for } i \ne j, \quad m_{ii} = 1$$
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** How can a patch be "gone" for the network, and still tell us in training that it is missed?
+# **Question.** How can a patch be "gone" for the network, although it is computed?
 #
 # **Idea.** An image is cut into patches; each becomes a *token*, a vector of width $D$. A class token stands first. In
 # attention, $A = q k^\top / \sqrt{D}$ says how much token $i$ wants from token $j$; softmax makes weights of it. We
@@ -120,8 +117,7 @@ torch.testing.assert_close(y, attention(q[None, None], k[None, None], v[None, No
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Two things to look for in the output: are the kept tokens *exactly* as in a network without the patch? And is the
-# slope for $z_2$ different from 0?
+# Look in the output: are the kept tokens *exactly* as in a network without the patch? Is the slope for $z_2$ not 0?
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Print: with the patch hidden and with the patch gone
@@ -199,8 +195,8 @@ claim("Leaving half away saves 45 to 55 %", 0.45 < flops[1] / flops[0] < 0.55, l
 claim("What is counted is the formula", abs(flops[1] / formula - 1) < 1e-3, counted=flops[1], formula=formula)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The answers agree, the costs do not. Training by `masked` costs as much as the full network: **conditional
-# computation of this kind saves at test time only.** Keep this in mind for a fair comparison below.
+# The answers agree, the costs do not. Training by `masked` costs as much as the full network: **decisions that are
+# learned through a mask save at test time only.** A rule that learns nothing needs no mask, and can save in training.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The task: digits that wander
@@ -217,7 +213,7 @@ show(fig, "Six canvases of 4 by 4 patches, each with a handwritten digit that co
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Digits of scikit-learn, 8 × 8 pixels, on a canvas of 16 × 16, in one of nine places. *Which* four patches matter
-# changes from image to image. That is the best case for choosing by input; we chose it for that reason.
+# changes from image to image: the best case for choosing by input, chosen for that reason.
 #
 # `ViT` is a small vision transformer: each patch (16 pixels) is embedded in a width of $D = 32$, a position is added,
 # two blocks follow, and the class token is classified. A **selector** stands right after the embedding: one linear
@@ -234,12 +230,14 @@ show(fig, "Six canvases of 4 by 4 patches, each with a handwritten digit that co
 # **Question.** How does a selector learn to keep 30 % of the patches, and the right ones?
 #
 # **Idea.** The second term is the *usage loss*. The mean goes over all patches of all images in the batch: an image
-# may keep more, if another keeps less. Decisions are hard in the forward pass, so the mean is the share that is really
-# kept, and straight-through gives it a slope. The factor 20 was set by hand.
+# may keep more, if another keeps less. Without this term nothing in the loss speaks against keeping, so gates tend to
+# drift open. Decisions are hard in the forward pass: the mean is the share that is really kept. A hard step has slope 0
+# nearly everywhere, so the backward pass takes the slope of soft Gumbel-Softmax in its place. This gradient is
+# **biased** (notebook 02): it belongs to another function. The factor 20 was set by hand.
 #
-# **Code.** We train the network without a selector first (400 steps), and then go on with a selector (150 steps), as
-# AdaViT also starts from a trained network. `loss_of` is what is minimised in the second phase; `chooser` does both
-# phases. Its learning rate is the one that was picked on held-out images in the record.
+# **Code.** We train the network without a selector first (400 steps), and then go on with a selector (150 steps).
+# `loss_of` is what is minimised in the second phase; `chooser` does both phases. Its learning rate was picked on
+# held-out images in the record.
 
 
 # %% slideshow={"slide_type": "-"}
@@ -253,10 +251,8 @@ def loss_of(net, images, label, budget=0.3):
 rates = {(e["name"], e["task"]): e["lr"] for e in record["entries"] if e["rows"]}
 net = chooser("straight-through", seed, rates["straight-through", "digits"])
 
-# %% [markdown] slideshow={"slide_type": "skip"}
-# `loss_of` is `Chooser.loss` of the record; the same noise gives the same number.
-
-# %% slideshow={"slide_type": "skip"}
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Check: this is `Chooser.loss` of the record; the same noise gives the same number
 net.train()
 torch.manual_seed(1)
 mine = loss_of(net, test_x[:64], test_y[:64])
@@ -293,7 +289,36 @@ with torch.no_grad():
 at_zero = (scores > 0).float().mean().item()
 has_ink = cut(test_x).sum(-1) > 0
 print(f"target 0.30;  kept with noise {noisy:.3f};  without, at s > 0: {at_zero:.3f}")
-claim("With noise, too, more than the target is kept", noisy > 0.3, kept=noisy)
+claim("With noise, too, more than 0.35 is kept", noisy > 0.35, kept=noisy)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Even *with* noise the target is missed: the task's gradient outweighs the penalty, as the optional part shows.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Which term wins? · optional
+#
+# We train twice more: without the task's loss, and without the usage loss.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Measure: the share kept with noise, with one term alone
+alone, rate = {}, rates["straight-through", "digits"]
+for name, (task, usage) in {"usage loss alone": (0, 20), "task alone": (1, 0)}.items():
+    one = wandering.Chooser(deepcopy(wandering.base(seed, rate, False)), "straight-through")
+
+    def weighed(images, label, one=one, task=task, usage=usage):
+        z = one.gate(one.net.tokens(images)[:, 1:])[0]
+        return task * F.cross_entropy(one.net(images, z.squeeze(-1)), label) + usage * (z.mean() - 0.3) ** 2
+
+    wandering.descend(one, weighed, 1000 + seed, 150, rate)
+    with torch.no_grad():
+        alone[name] = one.train().gate(one.net.tokens(test_x)[:, 1:])[0].mean().item()
+print(";  ".join(f"{name}: {kept:.3f} kept" for name, kept in alone.items()))
+claim("The usage loss alone meets the target to within 0.05", abs(alone["usage loss alone"] - 0.3) < 0.05)
+claim("The task alone keeps more than 0.35", alone["task alone"] > 0.35, kept=alone["task alone"])
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# The usage loss alone meets its target; beside the task's gradient, at factor 20, it does not: the task pulls more. A
+# penalty is a wish.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A promise needs a threshold
@@ -353,8 +378,9 @@ check("batch_budget", batch_budget)
 # ## Any budget, from one network
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# For each budget: move the threshold, classify the test images, count FLOPs (the selector is counted, too). At which
-# budget does accuracy begin to fall?
+# For each budget: move the threshold, classify the test images, count FLOPs. These count the selector, too, the
+# embedding of every patch, and the class token: so 20 % of the patches is more than 20 % of the FLOPs. At which budget
+# does accuracy begin to fall?
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Measure: each budget on test images
@@ -391,13 +417,13 @@ for row, budget in zip(axes, (0.5, 0.3), strict=True):
 fig.supxlabel("hatched: left out", fontsize="medium")
 show(
     fig,
-    "Six digits on their canvases at a budget of 50 and of 30 per cent: discarded patches are hatched. The kept ones "
-    "lie on the digits' ink, wherever the digit stands.",
+    "Six digits on their canvases at a budget of 50 and of 30 per cent: discarded patches are hatched. Nearly all "
+    "patches with ink are kept, wherever the digit stands; at 50 per cent several empty ones are kept, too.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The label of the digit was all that training had; where the digit lies was in no label. The selector learned to find
-# ink. But a line of code can find ink as well. Is learning needed?
+# ink.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Who has to learn to choose?
@@ -430,8 +456,8 @@ show(
 # The rules: *most ink*; *fixed places*, the five places whose ink varies most; *at random*, anew each time. The
 # learners: straight-through; REINFORCE, with a moving average as its baseline (notebook 03); *relaxed*, which trains on
 # soft $z$ and is tested on hard ones. Each has its own learning rate of three, picked on held-out images; then five
-# seeds. The last bar is no selector: it cuts out the 8 × 8 pixels with the most ink, and trains a network on these
-# alone, for 550 steps.
+# seeds. *Cropped* is no selector: it cuts out the 8 × 8 pixels with the most ink, and trains a network on these alone,
+# for 550 steps. (Sums of ink are not counted as FLOPs.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
 # @title Print: accuracy at 30 % of the patches, recorded, and the claims
@@ -453,8 +479,8 @@ learned, ink = means["straight-through"], means["most ink"]
 behind = full.mean() - learned
 claim("Straight-through is behind all patches by less than 0.05", 0 < behind < 0.05, all=full.mean(), learned=learned)
 others = max(means[way] for way in ("straight-through", "REINFORCE", "relaxed"))
-claim("The rule of most ink is ahead of all three learners", ink > others, ink=ink, best_learner=others)
-claim("REINFORCE is ahead of straight-through", means["REINFORCE"] > learned, reinforce=means["REINFORCE"])
+claim("After 150 steps the rule of most ink is ahead of all three learners", ink > others, ink=ink, best_learner=others)
+claim("REINFORCE is ahead of straight-through in the mean", means["REINFORCE"] > learned, reinforce=means["REINFORCE"])
 claim("Relaxed is the last of the learners", means["relaxed"] < min(learned, means["REINFORCE"]))
 order = learned > means["fixed places"] + 0.1 and means["fixed places"] > means["at random"] + 0.1
 claim("Fixed places are behind by more than 0.1, chance by more than 0.1 again", order)
@@ -484,13 +510,11 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Choosing *by input* is worth a lot here: compare with fixed places, and with chance. *Learning* to choose is
-# behind the rule, which needs no gate, no noise and no second loss. And whoever knows that the ink is the digit can cut
-# it out before the network: then the digit does not wander any more, and the task is easier than before.
-#
-# Among the learners REINFORCE is ahead of straight-through after these 150 steps; the ranges of their seeds overlap.
-# The relaxed choice is trained on patches that are half there, and tested on patches that are not. It picked the
-# highest rate of the grid, so more may be in it.
+# Choosing *by input* is worth a lot here: compare with fixed places, and with chance. *Learning* to choose is behind
+# the rule **after these 150 steps**. (The rule trains at the 30 % at which it is tested, the learner at about a half.)
+# With 600 steps, in one seed, most of the gap closed: this is more about speed than about what can be learned. So is
+# the order of the learners; the seeds of the first two overlap. The relaxed choice is trained on patches that are half
+# there, and tested on whole ones. *Cropped* is an easier task: its digit does not wander any more.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### And where ink is not the key? · optional
@@ -506,6 +530,7 @@ for name in ("straight-through", "most ink"):
     for b, budget in enumerate(wandering.BUDGETS):
         print(f"{budget:5.0%}: {striped[name][0][:, b].mean():.3f}", end="")
     print()
+print("the seeds at 30 %:", striped["straight-through"][0][:, at_30])
 small_net, chosen = striped["16, 2 layers"][0].mean(), striped["straight-through"][0][:, at_30].mean()
 print(f"width 16, all patches, 27 % of the FLOPs: {small_net:.3f} (three seeds)")
 claim("At 30 % the learned selector is ahead of the rule", chosen > striped["most ink"][0][:, at_30].mean())
@@ -513,10 +538,47 @@ claim("It is more than 0.1 behind a static network of fewer FLOPs", chosen < sma
 half = striped["straight-through"][0][:, wandering.BUDGETS.index(0.5)].mean()
 claim("At 50 % of the patches, too, it is behind", half < small_net, at_50=half)
 
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Is one linear score of a single patch too little? We take that cause away: the *same* score is fitted to the answer,
+# "is this a patch of the digit?", which the selector never sees, and then frozen. The rest trains as before.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Measure: the same linear score, told which patches are the digit's, and the claims
+train_s, (test_s, label_s) = examples("train", True)[0], examples("test", True)
+stripe = torch.tensor([1.0, 0.0, 1.0, 0.0]).repeat(4)
+
+
+def of_digit(images):
+    patches = cut(images)
+    return ((patches.sum(-1) > 0) & ((patches - stripe).abs().sum(-1) > 1e-6)).float()
+
+
+fitted = wandering.Chooser(deepcopy(wandering.base(seed, 4e-3, True)), "straight-through")
+fitted.requires_grad_(False)
+with torch.no_grad():
+    tokens = fitted.net.tokens(train_s)[:, 1:]
+linear = fitted.gate.score.requires_grad_(True)
+optimizer = torch.optim.Adam(linear.parameters(), 0.05)
+for _ in range(300):
+    optimizer.zero_grad()
+    F.binary_cross_entropy_with_logits(linear(tokens).squeeze(-1), of_digit(train_s)).backward()
+    optimizer.step()
+fitted.meet(0.3, train_s)
+linear.requires_grad_(False)
+for part in (fitted.net.body, fitted.net.head):  # tokens stay as they are, so the score stays right
+    part.requires_grad_(True)
+wandering.descend(fitted, lambda a, b: F.cross_entropy(fitted.net(a, fitted.kept(a)), b), 1000 + seed, 150, 4e-3, True)
+digit = of_digit(test_s)
+found_s = ((fitted.kept(test_s) * digit).sum() / digit.sum()).item()
+fitted_right = wandering.accuracy(fitted, "test", True)
+print(f"at 30 %: {found_s:.3f} of the digits' patches kept, accuracy {fitted_right:.3f}")
+claim("The fitted linear score keeps more than 0.9 of the digits' patches", found_s > 0.9, kept=found_s)
+claim("With it accuracy is more than 0.1 above the learned selector", fitted_right > chosen + 0.1, it=fitted_right)
+
 # %% [markdown] slideshow={"slide_type": "notes"}
-# It learns more than the rule knows, and far too little: one linear score of single patches, 150 steps. A static
-# network of width 16 reads all patches and ignores the stripes. A selector before the first layer decides with the
-# least knowledge; a later one knows more and saves less. We did not try a better selector.
+# The selector learns more than the rule knows, and far too little; its seeds differ a lot. But a linear score *can*
+# do it. So what fails is the training, as it is here (150 steps, this gradient, the lowest rate of the grid), and not
+# the form of the score.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The honest comparison: a smaller network
@@ -525,8 +587,9 @@ claim("At 50 % of the patches, too, it is behind", half < small_net, at_50=half)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** Equal in what? A fair baseline has the same test cost, and the same *training* cost. The selector had
-# 400 + 150 steps, all at full cost. So each static network gets (a) as many steps, 550, and one also gets (b) as many
-# training *FLOPs*, which is more steps of a cheaper network. Its learning rate comes from the same grid.
+# 400 + 150 steps, all at full cost. So each static network gets (a) as many steps, 550; the one that is next below the
+# selector's FLOPs at 30 % also gets (b) as many training *FLOPs*: more steps of a cheaper network. Rates come from the
+# same grid. In the table "24, 2 layers" is of width 24; *half the pixels* averages 2 × 2 pixels: four patches.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: an equal bill ★☆☆ 3 min
@@ -546,11 +609,12 @@ check("equal_training", (400 + 150) / 0.25)  # masked training computes every pa
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # For milliseconds we measure all of them now, on 256 test images: the selector of this run at each budget, the static
-# networks untrained (time does not depend on the weights). Each is timed in turn, three times; the lowest counts, as
-# other programs only make it longer.
+# networks untrained. Each is timed in turn, three times; the lowest counts.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Helper: milliseconds of several functions, in turn
 
 
-# %% slideshow={"slide_type": "skip"}
 def turns(functions, n=3, seconds=0.06):
     """Milliseconds of each function, measured in turn n times: the lowest."""
     with torch.no_grad():
@@ -599,7 +663,7 @@ claim("It is then within 0.02 of REINFORCE, whose seeds spread as much", apart <
 near = abs(longer.mean() - ink_a.mean(0)[at_30])
 claim("The rule of most ink is level with that, to within 0.01", near < 0.01, difference=near)
 one_ms = static_ms[static.index("32, 1 layer")]
-claim("One layer of width 32 takes no longer than the selector at 30 %", one_ms < 1.05 * ms[at_30], clock=True)
+claim("One layer of width 32 takes at most 1.1 of the selector's time at 30 %", one_ms < 1.1 * ms[at_30], clock=True)
 claim("It is more accurate than both selectors there, after as many steps", one_layer > max(learned, r), it=one_layer)
 ends = f"{chosen_share[0]:.0%} to {chosen_share[-1]:.0%}"
 print(f"the curve of the selector runs from {ends} of the dense FLOPs")
@@ -640,10 +704,10 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **The verdict.** With no more test FLOPs and equal training FLOPs, the smaller network is ahead of straight-through,
-# level with the rule, and not told apart from REINFORCE (a smaller gap than the spread of seeds). After equal *steps*,
-# which cost it a quarter, it lies between the two learners. By the clock another shape is the rival: *one* layer, of
-# the full width, takes no longer than the selector at 30 %, and is more accurate. Compared with the dense network alone
-# skipping looks good: ask for the second curve, and for its training bill.
+# and not told apart from REINFORCE (the gap is smaller than the spread of seeds). After equal *steps* it lies between
+# the two. The rule is level with it, but was billed too much: it could leave patches out in training, too, and train
+# longer; in three seeds that we tried it was then ahead in the mean. By the clock *one* layer of full width is the
+# rival: it takes about as long as the selector at 30 %, and is more accurate. Ask for this second curve, and its bill.
 #
 # What the selector has is a **dial**: one set of weights for many budgets, as long as there is room for the ink. And
 # all this is 550 steps on small digits, at the best of three rates (several picked the highest one).
@@ -661,7 +725,7 @@ Savings(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The selector of this run: accuracy on test images, FLOPs of an image, milliseconds for 256. Move the slider down until
-# a digit loses ink. Static networks have no such dial: one set of weights, one cost.
+# a digit loses ink.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Skip a layer, by hand
@@ -671,8 +735,8 @@ Savings(
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Idea.** One score for each example, from its class token. **Code.** Three lines: who runs? Run the block on these.
-# Put the results back. `SkippableBlock` does the same (its `body` contains the residual $x + \ldots$). Its gate's bias
-# is set to 0, so that about half of the examples run.
+# Put the results back. `SkippableBlock` does the same; its `block` is $x + f(x)$ in one. `argmax` takes the larger of
+# the scores of *run*, $s$, and *skip*, 0. The gate's bias is set to 0, so that about half of the examples run.
 
 # %% slideshow={"slide_type": "-"}
 block = Block(32, 4)
@@ -700,7 +764,7 @@ torch.testing.assert_close(by_hand, layer(x)[0])
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Groups by hand · optional
 #
-# **Code.** Groups by hand: an MLP with 4 hidden units in 2 groups. $f_k$ uses rows of the first matrix and columns of
+# **Code.** An MLP with 4 hidden units in 2 groups. $f_k$ uses rows of the first matrix and columns of
 # the second. `mix_sparse` of notebook 00 runs each $f_k$ on the tokens that keep it. `GatedChannels` does this;
 # `GatedHeads` is alike for heads.
 
@@ -739,21 +803,19 @@ torch.testing.assert_close(by_hand, gated(x)[0])
 #
 # <details><summary>C. Each token drops half of the groups of units</summary>
 #
-# **No.** It is the finest choice: rows are gathered for each group, and added back for each. The products between are
-# thin.
+# **No.** It is the finest choice: rows are gathered for each group, and added back for each.
 #
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Why?** We suspect two causes: rows are *moved* (gathered before a product, put back after), and products become
-# *small* (one large product becomes several thin ones). So we take them away.
+# **Why?** What has to be explained is the *extra* time over a half that is **the same for all**: all inputs skip the
+# same tokens, examples, heads or groups. That is pruning: the part is cut out once, nothing is moved.
 #
-# - *The same half for all*: all inputs skip the same tokens, examples, heads or groups. That is pruning: the part is
-#   cut out once, FLOPs are equal, nothing is moved, products stay large.
 # - *Small products alone*: rows were gathered and matrices cut before the clock starts; nothing is put back.
 # - *Moves alone*: gather and put back, with no product between. *Deciding alone*: scores, and hard decisions.
+# - *Ragged numbers*: in **even tokens** each image drops tokens of its own, but keeps 9 of 17: one rectangle.
 #
-# Two widths, 64 and 256; 128 examples of 17 tokens; gates undecided, so each keeps about half.
+# Two widths, 64 and 256; 128 examples; gates undecided, so each keeps about half.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Helpers: undecided gates, moves alone, attention with some of its heads
@@ -784,13 +846,14 @@ def some_heads(width, k):
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title The four places themselves, and their measurement
+# @title The places themselves, and their measurement
 
 
 def four_places(width, n=128):
     """name -> (dense, by input, same half for all, small products, moves, deciding), without arguments."""
-    x, half = torch.randn(n, 17, width), (torch.rand(n, 17) < 0.5).float()
-    half[:, 0] = 1
+    x, order = torch.randn(n, 17, width), torch.rand(n, 17)
+    order[:, 0] = 0  # the class token always
+    half, even = (order < 0.5).float(), (order.argsort(-1).argsort(-1) < 9).float()
     block, heads, units = Block(width, 4).eval(), SelfAttention(width, 4), MLP(width, 4 * width, width)
     fewer, one = some_heads(width, 2), some_heads(width, 1)
     smaller, slice_of = MLP(width, 2 * width, width), MLP(width, width, width)
@@ -809,6 +872,8 @@ def four_places(width, n=128):
         "tokens": (lambda: block(x), lambda: (select(x), packed(block, x, half)), lambda: block(a),
                    lambda: [block(rows) for rows in ragged], lambda: packed(lambda rows, seen: rows, x, half),
                    lambda: select(x)),
+        "even tokens": (lambda: block(x), lambda: (select(x), packed(block, x, even)), lambda: block(a),
+                        lambda: block(a), lambda: packed(lambda rows, seen: rows, x, even), lambda: select(x)),
         "layers": (lambda: block(x), lambda: skip(x), lambda: block(b), lambda: block(c),
                    lambda: move_run(x.flatten(1)), lambda: skip.gate(x[:, 0])),
         "heads": (lambda: heads(x), lambda: some(x), lambda: fewer(x), lambda: [one(rows) for rows in for_heads],
@@ -821,7 +886,7 @@ def four_places(width, n=128):
 clock, counted = {}, {}
 for width in (64, 256):
     for place, functions in four_places(width).items():
-        clock[place, width] = turns(functions, n=2, seconds=0.05)
+        clock[place, width] = turns(functions, n=4, seconds=0.03)
         with torch.no_grad():
             counted[place, width] = [count_flops(f) for f in functions]
 
@@ -831,11 +896,11 @@ print("place, width   FLOPs | time: by input, same for all | alone: small produc
 ratio = {}
 for key, (whole, *rest) in clock.items():
     ratio[key] = row = np.array([counted[key][1] / counted[key][0], *(t / whole for t in rest)])
-    print(f"{key[0]:8}{key[1]:4}{row[0]:8.2f}{row[1]:17.2f}{row[2]:14.2f}", end="")
+    print(f"{key[0]:12}{key[1]:4}{row[0]:8.2f}{row[1]:13.2f}{row[2]:14.2f}", end="")
     print(f"{row[3]:24.2f}{row[4]:7.2f}{row[5]:10.2f}{whole:12.2f}")
 shares = [row[0] for row in ratio.values()]
-claim("All four skip 35 to 65 % of the FLOPs", 0.35 < min(shares) and max(shares) < 0.65)
-wide = {place: ratio[place, 256] for place in ("tokens", "layers", "heads", "groups")}
+claim("All skip 35 to 65 % of the FLOPs", 0.35 < min(shares) and max(shares) < 0.65)
+wide = {place: ratio[place, 256] for place in ("tokens", "even tokens", "layers", "heads", "groups")}
 narrow = {place: ratio[place, 64] for place in wide}
 slow, least = narrow["groups"][1], min(narrow, key=lambda place: narrow[place][1])
 claim("At width 64 layers gain most", least == "layers", clock=True, layers=narrow["layers"][1])
@@ -845,6 +910,9 @@ claim("At width 256 tokens and layers take less than 0.85 of the time", wide["to
       clock=True, tokens=wide["tokens"][1], layers=wide["layers"][1])  # fmt: skip
 shrinks = wide["groups"][1] < 0.8 * slow
 claim("Four times as wide, groups take less than 0.8 of that share", shrinks, clock=True, share=wide["groups"][1])
+extra, even = (narrow[place][1] - narrow[place][2] for place in ("tokens", "even tokens"))
+claim("With even numbers tokens lose less than 0.7 of the extra, width 64", even < 0.7 * extra, clock=True,
+      ragged=extra, even=even)  # fmt: skip
 regular = max(row[2] for row in wide.values())
 claim("With the same half for all, 0.75 or less at width 256", regular <= 0.75, clock=True, slowest=regular)
 
@@ -852,20 +920,20 @@ claim("With the same half for all, 0.75 or less at width 256", regular <= 0.75, 
 # ## Take the causes away
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess", "varies"]
-# @title Draw: FLOPs and time in four places, width 64
+# @title Draw: FLOPs and time by place, width 64
 
 
 def draw_clock(width):
     fig, ax = plt.subplots(figsize=(10, 3.6))
-    rows = np.array([ratio[place, width] for place in wide])[:, :4]
-    labels = ["FLOPs", "time, by input", "time, same half for all", "time, small products alone"]
+    rows = np.array([ratio[place, width] for place in wide])[:, :3]
+    labels = ["FLOPs", "time, by input", "time, same half for all"]
     plots.bars(ax, list(wide), dict(zip(labels, rows.T, strict=True)))
     ax.axhline(1, color="0.4", lw=1.5, ls=":", zorder=0, label="computing all")
     ax.set(ylabel="share of computing all", ylim=(0, 1.15 * max(1, rows.max())), title=f"width {width}")
-    ax.legend(frameon=False, loc="center left", bbox_to_anchor=(1, 0.5), fontsize="small")
-    numbers = "; ".join(f"{place} {row[0]:.2f}, {row[1]:.2f}, {row[2]:.2f}, {row[3]:.2f}" for place, row in zip(
-        wide, rows, strict=True))  # fmt: skip
-    show(fig, f"Shares of computing everything at width {width}: FLOPs, time by input, same for all, small: {numbers}.")
+    ax.get_legend().remove()
+    fig.legend(frameon=False, loc="outside lower center", ncols=4, fontsize="small")
+    numbers = "; ".join(f"{place} " + ", ".join(f"{v:.2f}" for v in row) for place, row in zip(wide, rows, strict=True))
+    show(fig, f"Shares of computing everything at width {width}: FLOPs, time by input, same for all: {numbers}.")
 
 
 draw_clock(64)
@@ -874,19 +942,20 @@ draw_clock(64)
 # ## The same, four times as wide
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess", "varies"]
-# @title Draw: FLOPs and time in four places, width 256
+# @title Draw: FLOPs and time by place, width 256
 draw_clock(256)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The counter sees a half in all four places; the clock sees *what is left, in which pieces*. With the same half for all
-# the time is near the FLOPs in each place: so it is the choice **by input** that makes the difference. Pruning keeps
-# its saving, and is no decision by input any more.
+# The counter sees a half in all places; the clock sees *what is left, in which pieces*. Pruning, the same half for all,
+# keeps its saving, and is no decision by input any more. A layer for half of the examples is one shorter batch: little
+# is lost.
 #
-# A layer for half of the examples is one shorter batch: little is lost. Tokens, heads and groups become several small
-# products, each with rows of its own, and of the parts timed alone these are the largest. In a narrow layer moving and
-# deciding count as well; for heads and groups the parts still do *not* add up to the whole: the rest is bookkeeping of
-# this implementation, which we did not separate. In a wide layer products are most of the work, and the clock comes
-# nearer to the FLOPs. So: choose large pieces, in large layers. (One thread of a processor; we measured no GPU.)
+# **Tokens**: with even numbers a good part of the extra is gone, and tokens are still chosen by input. So it is the
+# *ragged* numbers, many small batches, that cost, and much less the choice. **Heads and groups**: here the products
+# alone take only a little longer than the same half for all. Moving and deciding are a part of the extra; a large part
+# is none of these, and stays open.
+#
+# In the wide layer the clock comes nearer to the FLOPs. (One thread of a processor; no GPU.)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: when does skipping pay? ★☆☆ 3 min · optional
@@ -919,8 +988,9 @@ check("break_even", 2 / 10)  # 10 · (1 - share) + 2 < 10
 # mean goes over all blocks and all images of the batch. The class token is always kept and not counted. Three targets,
 # three losses: the paper fixes how much of *each kind* is used.
 #
-# The code that was released with the paper differs from its formula: it takes absolute differences for heads and
-# blocks, and counts heads only in blocks that run; and it decides on attention and MLP apart. We follow the formula.
+# (The released code takes absolute differences for heads and blocks; we follow the formula.) **FLOPs do not follow from
+# the three means:** an MLP's work is (blocks that run) × (patches kept), shares multiply, and an image that keeps much
+# of one kind may keep much of the other. So FLOPs are counted for each image.
 #
 # **Code.** By hand and in the library, for two images, one block, four patches.
 
@@ -948,12 +1018,11 @@ check("three_losses", (0.6 - 0.5) ** 2 + (0.4 - 0.5) ** 2 + (0.75 - 0.75) ** 2)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Our own variant has **one budget**, on the FLOPs that all decisions use together: $(\text{mean share of FLOPs} -
-# t)^2$. `compute_share` says which share each image uses, and it has a gradient. Then the network may trade a patch
-# here for a head there. Both start from the dense network and train 150 steps, as the selector above; five seeds.
+# t)^2$. `compute_share` has a gradient, so the network may trade a patch here for a head there. Both start from the
+# dense network and train 150 steps; five seeds.
 #
-# Look at three things. Are targets met with noise, and without? What does accuracy cost in FLOPs? And does the network
-# use *different* heads and blocks for different images? *The same for all* takes those that most training images use,
-# for every image.
+# Are targets met with noise, and without? What does accuracy cost in FLOPs? Does the network use *different* heads and
+# blocks for different images? *The same for all* takes those that most training images use, for every image.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Print: three targets, one budget, recorded
@@ -977,6 +1046,8 @@ middle = [mean_of("targets .5, .5, .75", "shares in training", i) for i in range
 missed = max(abs(used - target) for used, target in zip(middle, (0.5, 0.5, 0.75), strict=True))
 claim("With noise the targets .5, .5, .75 are met to within 0.12", missed < 0.12, missed_by=missed)
 quiet = mean_of("targets .75, .75, .9", "shares", 1)
+far = [mean_of(way, "FLOPs") / dense_flops - t for way, t in (("FLOPs .5", 0.5), ("FLOPs .3", 0.3))]
+claim("The FLOPs targets are missed at test time, by more than 0.1 and 0.2", far[0] > 0.1 and far[1] > 0.2, far=far[1])
 claim("Without noise more than 0.9 of the heads are used for a target of 0.75", quiet > 0.9, used=quiet)
 best = max(mean_of(way, "accuracy") for way in ada)
 cheaper = share_of["32, 1 layer"] * dense_flops < min(mean_of(way, "FLOPs") for way in ada)
@@ -988,14 +1059,14 @@ spread = max(np.ptp([mean_of(way, "share of FLOPs, 5 % and 95 %", i) for i in (0
 claim("From image to image (5 % to 95 %) the share of FLOPs differs by less than 0.15", spread < 0.15, spread=spread)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# With noise the three targets are nearly met. Without it they are not: heads with a probability above one half are
-# used always, so 0.75 becomes nearly all. As with patches: measure at test time.
+# With noise the three targets are nearly met. Without it heads with a probability above one half are used always, so
+# 0.75 becomes nearly all. **Both FLOPs targets are missed**, the lower one by far: a squared distance is a wish, and
+# here the other terms win. Measure at test time.
 #
-# The network found savings that suit *all* images: with the same heads and blocks for each, accuracy stays. That is
-# pruning, found by training. And a static network of one layer is better and cheaper than each of the four. Three
-# targets force a share of each kind; one budget for the FLOPs let the network keep its heads, and drop patches of the
-# second block. All after 150 steps, with an untuned factor of 20; AdaViT's networks are deeper, its images differ more.
-# So this says how the losses work, and not how good AdaViT is.
+# With the same heads and blocks for all images accuracy stays: for these two kinds it is pruning, found by training
+# (patches are still chosen by input). A static network of one layer is better and cheaper than each of the four. Three
+# targets force a share of each kind; with one budget for the FLOPs the network kept its heads. (150 steps, an untuned
+# factor of 20: this shows how the losses work, and not how good AdaViT is.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Text: a layer with room for half of the tokens
@@ -1014,18 +1085,18 @@ claim("From image to image (5 % to 95 %) the share of FLOPs differs by less than
 
 
 # %% slideshow={"slide_type": "-"}
-def top_half(x, router, f):
+def top_half(x, router, block):
     s = router(x).squeeze(-1)  # (B, T)
     best = s.topk(x.shape[1] // 2).indices.sort().values  # in the order of the text
     rows = torch.arange(len(x))[:, None]
     inside, z = x[rows, best], s[rows, best].sigmoid().unsqueeze(-1)
     y = x.clone()
-    y[rows, best] = inside + z * (f(inside) - inside)  # f(x) = x + ...
+    y[rows, best] = inside + z * (block(inside) - inside)  # block(x) = x + f(x)
     return y
 
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# A model is trained for 80 steps, and asked on 64 test texts.
+# Check: a model is trained for 80 steps, and asked on 64 test texts.
 
 # %% slideshow={"slide_type": "skip"}
 bytes_net = depths.train("top half", seed, 1.2e-2, steps=80)
@@ -1034,63 +1105,7 @@ layer = bytes_net.middle.train()
 torch.testing.assert_close(top_half(x, layer.router, layer.body), layer(x)[0])
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# This is `lecture_lib.skipping.MixtureOfDepths`. The model reads bytes of Python source; this is its only layer. Rivals
-# of the same FLOPs: *every second* token; *a random half*; *attention alone*, for all tokens, with no MLP; *an MLP
-# alone*, for all tokens, smaller. And two ends: a full layer (twice the FLOPs), and none. Each has the best of three
-# learning rates, and three seeds; bits are of test files.
-
-# %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print: bits per byte, recorded, and the claims
-text_rows = {name: [e for e in text_record["entries"] if e["middle"] == name] for name in depths.LAYERS}
-bits = {name: np.array([e["bits"] for e in rows]) for name, rows in text_rows.items()}
-for mode in ("predictor", "threshold"):
-    bits[f"top half, {mode}"] = np.array([e[mode][0] for e in text_rows["top half"]])
-for name, b in bits.items():
-    cost = text_rows[name][0]["FLOPs"] / text_rows["every token"][0]["FLOPs"] if name in text_rows else None
-    flops_of_it = "" if cost is None else f"{cost:.0%} of the layer"
-    print(f"{name:22}{b.mean():.3f}  ({b.min():.3f} to {b.max():.3f})  {flops_of_it}")
-b = {name: values.mean() for name, values in bits.items()}
-won = {name: (b["none"] - value) / (b["none"] - b["every token"]) for name, value in b.items()}
-share = text_rows["top half"][0]["FLOPs"] / text_rows["every token"][0]["FLOPs"]
-claim("The top half has 0.4 to 0.5 of the layer's FLOPs", 0.4 < share < 0.5, share=share)
-claim("It keeps less than 0.4 of what the full layer wins over none", won["top half"] < 0.4, kept=won["top half"])
-plain = won["attention alone"]
-claim("Attention alone, for all tokens at equal FLOPs, keeps more than 0.7", plain > 0.7, kept=plain)
-ahead = bits["top half"].max() < bits["every second"].min() and b["every second"] < b["random half"]
-claim("The top half is ahead of every second token in each seed, and that of a random half", ahead)
-lost = min(b["top half, predictor"], b["top half, threshold"]) - b["top half"]
-claim("Decided in a way that can write, it loses more than 0.02 bits", lost > 0.02, lost=lost)
-apart = max(abs(b[f"top half, {mode}"] - b["every second"]) for mode in ("predictor", "threshold"))
-claim("That leaves it within 0.02 of every second token", apart < 0.02, difference=apart)
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## What a half of a layer is worth
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-# @title Draw: bits per byte
-fig, ax = plt.subplots(figsize=(10, 3.5))
-shown = ["every token", "MLP alone, smaller", "attention alone", "top half", "top half, predictor",
-         "top half, threshold", "every second", "random half", "none"]  # fmt: skip
-plots.bars(ax, [name.replace(", ", "\n").replace(" ", "\n", 1) for name in shown],
-           {"bits": [bits[name].mean() for name in shown]})  # fmt: skip
-ax.set(ylabel="bits per byte\n(less is better)", ylim=(0, 1.25 * bits["none"].mean()))
-ax.tick_params(axis="x", labelsize="small")
-ax.set_title(f"after {depths.STEPS} steps; {text_record['label']}", fontsize="small", color="0.3")
-show(
-    fig,
-    "Bits per byte of held-out Python source for nine middle layers: " + ", ".join(
-        f"{name} {bits[name].mean():.2f}" for name in shown
-    ) + ".",
-)  # fmt: skip
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# First read the two ends: what a full layer wins over *none* is what there is to win. The top half keeps a third of it,
-# for 46 % of the FLOPs. It chooses better than a fixed or a random half. But a plain layer of the same FLOPs, attention
-# for everyone, keeps three quarters. And decided so that it could write, the mixture is no better than every second
-# token, for which nobody has to decide.
-#
-# The paper puts such layers between full ones, in much larger models, and reports gains. We tried that, too: after 400
-# steps our full middle layer was not better than none, so there was nothing to compare. Ask for the last bar.
+# This is `lecture_lib.skipping.MixtureOfDepths`. The model reads bytes of Python source; this is its only layer.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Who gets in, and who can know?
@@ -1113,7 +1128,12 @@ show(
 # %% [markdown] slideshow={"slide_type": "skip"}
 # A model that *writes* does not know the end of its text. So a second linear map, the **predictor**, learns to tell
 # from one token alone whether it will be among the top half (cross-entropy; its input has no gradient back into the
-# model). At test time it decides. The cell changes the end of 64 texts, and asks both.
+# model). At test time it decides. The gradient is stopped so that the model serves the text, and not a choice that is
+# easy to foresee. Or a **threshold** decides: the median of the router's own score on validation text, fixed
+# beforehand.
+#
+# The cell changes the end of 64 texts, and asks both: `train(True)` is the top half, `train(False)` the predictor. It
+# also takes the time of a full block, and of its attention alone, for all tokens.
 
 # %% slideshow={"slide_type": "skip"}
 text = next(depths.windows("test", 64, seed))[:, :-1]
@@ -1129,19 +1149,20 @@ print(f"largest change before the change: top half {moved[True]:.3f}, predictor 
 claim("With the top half earlier outputs change", moved[True] > 0.01, change=moved[True])
 claim("With the predictor they do not, to rounding", moved[False] < 1e-3, change=moved[False])
 agree = (top == foreseen).float().mean().item()
+text_rows = {name: [e for e in text_record["entries"] if e["middle"] == name] for name in depths.LAYERS}
 row = np.array([e["predictor"] for e in text_rows["top half"]])
-print(f"here the predictor agrees with the top half on {agree:.0%} of the tokens (80 steps)")
+print(f"here the predictor agrees with the top half on {agree:.0%} of the tokens; always yes would on 50% (80 steps)")
 print(f"recorded: it admits {row[:, 1].mean():.0f} of 64 tokens on average,", end=" ")
 print(f"from {row[:, 2].min():.0f} to {row[:, 3].max():.0f}, {row[:, 4].min():.0f} different numbers or more")
-small_mlp = depths.LAYERS["MLP alone, smaller"](None)
-times = turns([lambda: layer.body(x), lambda: layer.train()(x), lambda: layer.eval()(x), lambda: small_mlp(x)], n=2)
-for name, t in zip(["every token", "top half", "predictor", "MLP alone"], times, strict=True):
+plain = depths.LAYERS["attention alone"](layer.body)
+times = turns([lambda: layer.body(x), lambda: layer.train()(x), lambda: layer.eval()(x), lambda: plain(x)], n=2)
+for name, t in zip(["every token", "top half", "predictor", "attention"], times, strict=True):
     print(f"{name:12}{t:8.2f} ms   {t / times[0]:5.0%}")
 claim("The predictor admits many different numbers of tokens: more than 20", row[:, 4].min() > 20)
 claim("By the clock it is slower than the top half", times[2] > times[1], clock=True, ratio=times[2] / times[1])
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
-# @title Draw: bytes that the layer computes are framed
+# @title Draw: bytes that the layer computes are framed (top half)
 fig, axes = plt.subplots(4, 1, figsize=(10, 3.2))
 for ax, line, mask in zip(axes, text[20:], top[20:], strict=False):
     plots.characters(ax, line[:48].tolist(), mask[:48].tolist())
@@ -1151,17 +1172,78 @@ show(fig, "Four lines of Python source, about half of the bytes in each framed: 
 # "The top half of the sequence" depends on bytes that a writing model does not know: a number measured with it looks
 # into the future. **Fixed shapes hold for the top half only.** The predictor is causal and decides byte by byte, so
 # windows have different numbers of tokens, and `packed` runs many small batches, which takes longer. Its own FLOPs are
-# few ($2D$ for each token); what it costs is agreement, and shapes.
+# few ($2D$ for each token); what it costs is agreement, and shapes. The threshold is causal without a predictor, and
+# ragged, too. Where each window has a fixed time, either needs a hard cap on top.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **What is it worth?** Rivals of the same FLOPs (of this layer): *every second* token; *a random half*; *attention
+# alone*, for all tokens, with no MLP; *a smaller MLP alone*, for all tokens, so that nothing mixes tokens. Two ends: a
+# full layer (twice the FLOPs), and none. Each has the best of three learning rates; three seeds; bits of test files.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Print: bits per byte, recorded, and the claims
+bits = {name: np.array([e["bits"] for e in rows]) for name, rows in text_rows.items()}
+for mode in ("predictor", "threshold"):
+    bits[f"top half, {mode}"] = np.array([e[mode][0] for e in text_rows["top half"]])
+for name, b in bits.items():
+    cost = text_rows[name][0]["FLOPs"] / text_rows["every token"][0]["FLOPs"] if name in text_rows else None
+    flops_of_it = "" if cost is None else f"{cost:.0%} of the layer"
+    print(f"{name:22}{b.mean():.3f}  ({b.min():.3f} to {b.max():.3f})  {flops_of_it}")
+b = {name: values.mean() for name, values in bits.items()}
+won = {name: (b["none"] - value) / (b["none"] - b["every token"]) for name, value in b.items()}
+share = text_rows["top half"][0]["FLOPs"] / text_rows["every token"][0]["FLOPs"]
+claim("The top half has 0.4 to 0.5 of the layer's FLOPs", 0.4 < share < 0.5, share=share)
+claim("It keeps less than 0.4 of what the full layer wins over none", won["top half"] < 0.4, kept=won["top half"])
+claim("Attention alone, for all tokens, keeps more than 0.7", won["attention alone"] > 0.7, kept=won["attention alone"])
+ahead = bits["top half"].max() < bits["every second"].min() and b["every second"] < b["random half"]
+claim("After 400 steps the top half is ahead of every second token in each seed, and that of a random half", ahead)
+lost = min(b["top half, predictor"], b["top half, threshold"]) - b["top half"]
+claim("Decided in a way that can write, it loses more than 0.02 bits", lost > 0.02, lost=lost)
+apart = max(abs(b[f"top half, {mode}"] - b["every second"]) for mode in ("predictor", "threshold"))
+claim("That leaves it, after 400 steps, within 0.02 of every second token", apart < 0.02, difference=apart)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## What a half of a layer is worth
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: bits per byte won over no layer
+fig, ax = plt.subplots(figsize=(10, 3.5))
+shown = ["every token", "attention alone", "top half", "top half, predictor", "top half, threshold", "every second",
+         "random half", "MLP alone, smaller"]  # fmt: skip
+plots.bars(ax, [name.replace(", ", "\n").replace(" ", "\n", 1) for name in shown],
+           {"won": [b["none"] - b[name] for name in shown]})  # fmt: skip
+for i, name in enumerate(shown):
+    ax.plot([i, i], [b["none"] - bits[name].max(), b["none"] - bits[name].min()], color="0.2", lw=2)
+for value in ax.texts:
+    value.set_bbox({"fc": "white", "ec": "none", "pad": 1})
+ax.set(ylabel="bits per byte won\nover no layer", ylim=(0, 0.6))
+ax.tick_params(axis="x", labelsize="small")
+ax.set_title(f"after {depths.STEPS} steps; lines: seeds; {text_record['label']}", fontsize="small", color="0.3")
+show(
+    fig,
+    "Bits per byte of held-out Python source that eight layers win over no layer: " + ", ".join(
+        f"{name} {b['none'] - b[name]:.2f}" for name in shown
+    ) + ".",
+)  # fmt: skip
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# What a full layer wins over *none* is what there is to win. The top half keeps a third of it, for 46 % of the FLOPs; a
+# plain layer of the same FLOPs, attention for everyone, keeps three quarters.
 #
-# A *threshold* on the router's own score, fixed beforehand on validation text, is causal without a predictor. Its
-# shapes are ragged, too.
+# Among the halves the order is one of **speed**: after these 400 steps, at the highest rate of the grid, the top half
+# is ahead of every second token, and decided so that it could write it is level with it. One seed with four times as
+# many steps had the top half and every second token level (attention alone further ahead); with twice the rate, the
+# predictor was ahead of every second token. So we do not say which half is best in the end.
+#
+# The paper puts such layers between full ones, in much larger models, and reports gains. At our size that compares
+# nothing: after 400 steps even the full middle layer was not better than none.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
 # - Keep or discard: one question at every place: patch, layer, head, group, token.
 # - Train with everything computed and hidden; test with it gone. The answers agree, the costs do not.
-# - A saving counts if the work is not executed: FLOPs *and* milliseconds. Small pieces save little time.
+# - A saving counts if the work is not executed: FLOPs *and* milliseconds. Ragged batches save little time.
 # - A budget in training is not one at test time: measure, then move the threshold. A mean is no bound for one image.
 # - Compare with a smaller network of equal test cost *and* equal training cost, and with a rule.
 
@@ -1169,7 +1251,7 @@ show(fig, "Four lines of Python source, about half of the bytes in each framed: 
 # ## Sources
 #
 # - Y. Bengio, N. Léonard, A. Courville, *Estimating or Propagating Gradients Through Stochastic Neurons for Conditional
-#   Computation*, arXiv:1308.3432, 2013.
+#   Computation*, arXiv:1308.3432, 2013: four estimators compared, REINFORCE and straight-through among them.
 # - E. Bengio, P.-L. Bacon, J. Pineau, D. Precup, *Conditional Computation in Neural Networks for Faster Models*,
 #   arXiv:1511.06297, 2015: blocks of units, dropped by a policy.
 # - A. Veit, S. Belongie, *Convolutional Networks with Adaptive Inference Graphs*, ECCV 2018: layers that examples skip.
