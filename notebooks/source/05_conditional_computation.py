@@ -1060,8 +1060,8 @@ claim("From image to image (5 % to 95 %) the share of FLOPs differs by less than
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # With noise the three targets are nearly met. Without it heads with a probability above one half are used always, so
-# 0.75 becomes nearly all. **Both FLOPs targets are missed**, the lower one by far: a squared distance is a wish, and
-# here the other terms win. Measure at test time.
+# 0.75 becomes nearly all. **Both FLOPs targets are missed**, the lower one by far: a squared distance is a wish, and no
+# bound. Measure at test time.
 #
 # With the same heads and blocks for all images accuracy stays: for these two kinds it is pruning, found by training
 # (patches are still chosen by input). A static network of one layer is better and cheaper than each of the four. Three
@@ -1175,8 +1175,11 @@ show(fig, "Four lines of Python source, about half of the bytes in each framed: 
 # few ($2D$ for each token); what it costs is agreement, and shapes. The threshold is causal without a predictor, and
 # ragged, too. Where each window has a fixed time, either needs a hard cap on top.
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## What a half of a layer is worth
+
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **What is it worth?** Rivals of the same FLOPs (of this layer): *every second* token; *a random half*; *attention
+# Rivals of the same FLOPs (of this layer): *every second* token; *a random half*; *attention
 # alone*, for all tokens, with no MLP; *a smaller MLP alone*, for all tokens, so that nothing mixes tokens. Two ends: a
 # full layer (twice the FLOPs), and none. Each has the best of three learning rates; three seeds; bits of test files.
 
@@ -1201,9 +1204,6 @@ lost = min(b["top half, predictor"], b["top half, threshold"]) - b["top half"]
 claim("Decided in a way that can write, it loses more than 0.02 bits", lost > 0.02, lost=lost)
 apart = max(abs(b[f"top half, {mode}"] - b["every second"]) for mode in ("predictor", "threshold"))
 claim("That leaves it, after 400 steps, within 0.02 of every second token", apart < 0.02, difference=apart)
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## What a half of a layer is worth
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: bits per byte won over no layer
@@ -1251,7 +1251,7 @@ show(
 # ## Sources
 #
 # - Y. Bengio, N. Léonard, A. Courville, *Estimating or Propagating Gradients Through Stochastic Neurons for Conditional
-#   Computation*, arXiv:1308.3432, 2013: four estimators compared, REINFORCE and straight-through among them.
+#   Computation*, arXiv:1308.3432, 2013.
 # - E. Bengio, P.-L. Bacon, J. Pineau, D. Precup, *Conditional Computation in Neural Networks for Faster Models*,
 #   arXiv:1511.06297, 2015: blocks of units, dropped by a policy.
 # - A. Veit, S. Belongie, *Convolutional Networks with Adaptive Inference Graphs*, ECCV 2018: layers that examples skip.
