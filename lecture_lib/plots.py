@@ -297,3 +297,33 @@ def partial_network(ax: Axes, image: np.ndarray, patches: Sequence, blocks: Sequ
     ax.set(xlim=(-0.05, 3.55), ylim=(-0.35, 4.3), aspect="equal")
     ax.axis("off")
     return ax
+
+
+def patches_kept(ax: Axes, image, keep=None) -> Axes:
+    """An image (S, S) with its grid of patches; those whose `keep` (P,) is false are hatched out."""
+    image = np.asarray(image)
+    side = 4 if keep is None else math.isqrt(len(keep))
+    if keep is not None and side**2 != len(keep):
+        raise ValueError(f"keep must fill a square grid, got {len(keep)} values")
+    ax.imshow(image, cmap="gray_r", vmin=0, vmax=1, extent=(0, side, side, 0))
+    for line in range(side + 1):
+        ax.plot([0, side], [line, line], color="0.8", lw=0.6)
+        ax.plot([line, line], [0, side], color="0.8", lw=0.6)
+    for p in range(side**2 if keep is not None else 0):
+        if not keep[p]:
+            ax.add_patch(Rectangle((p % side, p // side), 1, 1, fc="0.93", ec="0.7", hatch="///", lw=0, alpha=0.75))
+    ax.set(xticks=[], yticks=[], xlim=(0, side), ylim=(side, 0))
+    ax.spines[:].set_visible(False)
+    return ax
+
+
+def characters(ax: Axes, text: Sequence[int], inside: Sequence) -> Axes:
+    """Bytes in a row, those that are `inside` framed; a space is a dot."""
+    for t, (byte, framed) in enumerate(zip(text, inside, strict=True)):
+        sign = {10: "↵", 32: "·"}.get(byte, chr(byte) if 32 < byte < 127 else "?")
+        if framed:
+            ax.add_patch(Rectangle((t - 0.5, 0), 1, 1, fc="#d6e8f2", ec="C0", lw=0.8))
+        ax.text(t, 0.46, sign, ha="center", va="center", family="monospace", fontsize=15)
+    ax.set(xlim=(-1, len(text)), ylim=(-0.1, 1.1))
+    ax.axis("off")
+    return ax

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lecture_lib.choice import Choice, argmax, keep_or_discard, quiet, softmax
 from lecture_lib.mixture import call, mix, mix_sparse
 from lecture_lib.models import Block, SelfAttention, attention
-from lecture_lib.patches import Choose, Gate, PatchSelector, check_tokens, masked, packed
+from lecture_lib.patches import Choose, Gate, PatchSelector, check_tokens, masked, packed, usage_loss
 from lecture_lib.simplex import as_integer, as_number, blank, check_mask, full, score
 
 
@@ -233,13 +233,14 @@ class AdaptiveTransformer(nn.Module):
 
     x + run · (block(x) - x), in which block sees the kept patches and uses the kept heads. All decisions are linear,
     patches from themselves, heads and the block from the class token; the next block decides anew. Built of
-    `PatchSelector`, the gated heads and the skipped block of this module. (B, T, D) -> (y, Decisions); put a bound on
-    `compute_share(decisions, d_model)` to train it.
+    `PatchSelector`, the gated heads and the skipped block of this module. (B, T, D) -> (y, Decisions). Train it with
+    `usage_losses`, as the paper does, or with a bound on `compute_share(decisions, d_model)`, which is ours.
 
     Args:
         choose, at_test: how to choose in training and in evaluation mode, see `patches.Gate`.
 
-    Source: Meng et al. 2022, AdaViT.
+    Source: Meng et al. 2022, AdaViT. Here a block runs or not as one; the code released with the paper decides on
+    attention and MLP apart.
     """
 
     def __init__(self, d_model: int, n_heads: int, n_layers: int, choose: Choose, *, at_test: Choose = argmax):
@@ -267,6 +268,27 @@ class AdaptiveTransformer(nn.Module):
             x = _run(body, run.squeeze(-1), x, kept, z, sparse=not self.training)
         *used, log_probs = (torch.stack(parts) for parts in zip(*decided, strict=True))
         return self.norm(x), Decisions(*used, log_probs.sum(0))
+
+
+def usage_losses(
+    decisions: Decisions, patches: float, heads: float, blocks: float, *, mask: Tensor | None = None
+) -> Tensor:
+    """(mean of the decisions - target)² for patches, heads and blocks (3,): add them to the loss of the task.
+
+    Means over blocks and examples of what was decided, so with hard decisions of hard ones: straight-through gives them
+    a gradient. The class token, which is always kept, is left out. `mask` (B, T): which tokens count.
+
+    Args:
+        patches, heads, blocks: the targets, each more than 0 and at most 1.
+
+    Source: Meng et al. 2022, AdaViT, usage loss. The code released with the paper differs: absolute differences for
+    heads and blocks, and heads counted in blocks that run only.
+    """
+    kept, z, run, _ = decisions
+    inside = None if mask is None else mask[:, 1:].expand(kept[..., 1:].shape)
+    some = None if mask is None else mask[:, 0].expand(run.shape)
+    by_patch = usage_loss(kept[..., 1:], patches, mask=inside)
+    return torch.stack([by_patch, usage_loss(z, heads, mask=some), usage_loss(run, blocks, mask=some)])
 
 
 def compute_share(decisions: Decisions, d_model: int, *, mask: Tensor | None = None) -> Tensor:

@@ -147,6 +147,8 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
     assert plots.partial_network(ax, np.zeros((8, 8)), 16 * on, 4 * on, 4 * [8 * on]) is ax
     assert plots.equation(ax, np.zeros((8, 8)), np.arange(k), np.eye(k)[0]) is ax
     assert plots.scene(ax, np.zeros((n * n, 8, 8)), np.zeros(n * n), n * n - 1, 0) is ax
+    assert plots.patches_kept(ax, np.zeros((8, 8)), n * n * on) is ax and plots.characters(ax, k * [32], k * on) is ax
+    refuses("keep", plots.patches_kept, ax, np.zeros((8, 8)), [True, False])
     three = figure.subplots(1, 3)
     assert plots.ingredients(three, np.zeros((8, 8))) is three and plots.patterns(three) is three
     refuses("patches", plots.scene, ax, np.zeros((n * n + 1, 8, 8)), np.zeros(n * n + 1), 0, 0)

@@ -63,6 +63,8 @@ def test_what_is_skipped_is_not_missed(n_tokens, batch, seed, capacity):
     assert isinstance(decided, skipping.Decisions) and decided.kept.shape == (2, batch, n_tokens)
     used = skipping.compute_share(decided, 4)
     assert used.shape == (batch,) and (used >= 0).all() and (used <= 1).all()
+    losses = skipping.usage_losses(decided, 1.0, 1.0, 1.0) if batch and n_tokens > 1 else torch.zeros(3)
+    assert losses.shape == (3,) and (losses >= 0).all() and (losses <= 1).all()
     everything = skipping.Decisions(*(torch.ones_like(part) for part in decided))
     torch.testing.assert_close(skipping.compute_share(everything, 4), torch.ones(batch))
     depths = skipping.MixtureOfDepths(4, models.Block(4, 2), capacity)

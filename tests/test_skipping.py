@@ -13,12 +13,14 @@ from lecture_lib.models import MLP, Block, SelfAttention
 from lecture_lib.patches import packed, usage_loss
 from lecture_lib.skipping import (
     AdaptiveTransformer,
+    Decisions,
     GatedChannels,
     GatedHeads,
     MixtureOfDepths,
     SkippableBlock,
     compute_share,
     predictor_loss,
+    usage_losses,
 )
 
 B, T, D, H = 6, 9, 16, 4
@@ -275,6 +277,34 @@ def test_compute_share_is_what_is_counted():
     kept, heads, run, _ = decisions
     everything = decisions._replace(kept=torch.ones_like(kept), heads=torch.ones_like(heads), run=torch.ones_like(run))
     torch.testing.assert_close(compute_share(everything, D), torch.ones(B))
+
+
+def test_usage_losses_are_those_of_hard_decisions():
+    kept = torch.tensor([[[1.0, 1, 0, 0, 0], [1, 1, 1, 1, 0]]])  # (L, B, T): four of eight patches
+    decisions = Decisions(kept, torch.tensor([[[1.0, 0], [1, 1]]]), torch.tensor([[1.0, 0]]), torch.zeros(2))
+    wanted = torch.tensor([0.5 - 0.25, 0.75 - 0.5, 0.5 - 1]).square()
+    torch.testing.assert_close(usage_losses(decisions, 0.25, 0.5, 1.0), wanted)
+    mask = torch.tensor([[1, 1, 1, 1, 1], [0, 0, 0, 0, 0]]).bool()  # the second example is padding
+    wanted = torch.tensor([0.25 - 0.25, 0.5 - 0.5, 1 - 1]).square()
+    torch.testing.assert_close(usage_losses(decisions, 0.25, 0.5, 1.0, mask=mask), wanted)
+    with pytest.raises(ValueError, match="target"):
+        usage_losses(decisions, 0.25, 0, 1.0)
+
+
+def test_three_budgets_reach_every_decision():
+    net = AdaptiveTransformer(D, H, 2, hard)
+    optimizer = torch.optim.Adam([p for name, p in net.named_parameters() if "score" in name], lr=0.05)
+    x = torch.randn(64, T, D)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(80):
+            losses = usage_losses(net(x)[1], 0.5, 0.25, 0.75)
+            optimizer.zero_grad()
+            losses.sum().backward()
+            optimizer.step()
+        kept, heads, run, _ = net(x)[1]
+    for used, target in ((kept[..., 1:], 0.5), (heads, 0.25), (run, 0.75)):
+        assert abs(used.mean() - target) < 0.1
 
 
 @pytest.mark.parametrize("choose", [softmax, partial(gumbel_softmax, temperature=0.5), entmax, hard, sample])

@@ -17,7 +17,13 @@ from lecture_lib.exercises.architecture_and_types import (
     scan,
     steps_of_the_fold,
 )
-from lecture_lib.exercises.conditional_computation import batch_budget, share_left
+from lecture_lib.exercises.conditional_computation import (
+    batch_budget,
+    break_even,
+    equal_training,
+    share_left,
+    three_losses,
+)
 from lecture_lib.exercises.discrete_decisions import (
     block_flops,
     boundary_slope,

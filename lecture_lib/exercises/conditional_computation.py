@@ -3,27 +3,26 @@
 import torch
 from torch import Tensor
 
-from lecture_lib.exercises.answers import close, exercise, normal
+from lecture_lib.exercises.answers import close, exercise, normal, number
 
-KEPT = [(0.5, 64, 32), (0.25, 1000, 8), (0.75, 16, 128), (0.125, 8, 1), (1.0, 10, 10)]
 ROWS = [3.0, 2.5, 2.0, 1.5, 1.0], [0.5, -1.0, -2.0, 0.2, -3.0], [2.2, 0.1, 0.8, -4.0, -1.5]
 SCORES = [(torch.tensor(ROWS), budget) for budget in (0.4, 0.1)]
 SCORES += zip(normal((1, 7), (4, 6), (2, 4), (2, 4)), (0.7, 0.55, 1.0, 0.05), strict=True)
 SCORES += [(torch.tensor([[1.0, 2.0, 1.0], [1.0, 3.0, 0.0]]), 0.5)]  # of three equals one is kept
 
 
-@exercise(KEPT, tolerance=1e-5)
-def share_left(kept: float, tokens: int, width: int) -> dict:
-    """Share of tokens kept, their number and width in; the share of a block's FLOPs left out."""
-    whole = 24 * tokens * width**2 + 4 * tokens**2 * width
-    left = 24 * kept * tokens * width**2 + 4 * (kept * tokens) ** 2 * width
-    return {
-        "Between kept and kept²: the longer the sequence, the nearer to the square.": left / whole,
-        "it is less than the share of tokens: attention is quadratic in their number.": kept,
-        "only attention itself is quadratic; matrix products are linear in the tokens.": kept**2,
-        "these are the FLOPs that remain; asked is their share.": left,
-        "this is the share that is saved, not the one that remains.": 1 - left / whole,
-    }
+share_left = number(
+    "44 %: a quarter of attention itself is left, and a half of the rest.",
+    0.4375,
+    {
+        "attention is quadratic in the tokens: less than a half is left.": 0.5,
+        "only attention itself is quadratic; the first part is linear in the tokens.": 0.25,
+        "that is the share that is saved, not the one that is left.": 0.5625,
+        "these are the FLOPs that are left; asked is their share.": 917504,
+        "the formula has n once in its first part, and n² in its second: put in n = 32 and n = 64, and divide.": 0.375,
+    },
+    tolerance=0.002,
+)
 
 
 def best_kept(mask: Tensor, best: Tensor, scores: Tensor, budget: float) -> str | None:
@@ -55,3 +54,44 @@ def batch_budget(scores: Tensor, budget: float) -> dict:
         "rounded down: 1.5 should become 2.": top(scores, int(size)),
         "of several that equal the threshold all are kept.": (scores >= last) & (n > 0),
     }
+
+
+equal_training = number(
+    "2,200: the same training bill buys the small network four times the steps.",
+    2200,
+    {
+        "equal steps are not equal FLOPs: a step of the small network costs a quarter.": 550,
+        "the steps after the 400 cost as much as the others: masked training computes every patch.": 1780,
+        "the 150 steps with a mask count as well.": 1600,
+        "the small network is cheaper a step, so it gets more steps, not fewer.": 137.5,
+        "that gives the 150 steps a bill of 30 %; the mask multiplies by zero, and saves nothing.": 1780.5,
+    },
+    tolerance=0.25,
+)
+
+three_losses = number(
+    "0.02, of two targets that are missed by 0.1. The blocks meet theirs in the mean, and nobody asks more.",
+    0.02,
+    {
+        "the distances are squared.": 0.2,
+        "the class token is always kept: it is left out of the mean.": 0.02526,
+        "only the patches: add the three.": 0.01,
+        "0.1 too many patches do not pay for 0.1 too few heads: square first, then add.": 0,
+        "that is the mean of the three; they are added.": 0.00667,
+        "that is the square of the sum of the distances, one budget for all.": 0.04,
+    },
+    tolerance=0.00005,
+)
+
+break_even = number(
+    "0.2: what is skipped has to pay for the moves first, and they do not shrink with the share.",
+    0.2,
+    {
+        "that is where skipping costs as much as the products that are left.": 0.8,
+        "the moves take 2 ms whatever is skipped: which share of 10 ms is that?": 2,
+        "any share saves FLOPs; asked is the clock, and the moves are on it.": 0,
+        "that is where the saving is one half of the time.": 0.5,
+        "that is where the clock shows 10 % less, not where it begins to.": 0.3,
+    },
+    tolerance=0.005,
+)

@@ -1,13 +1,7 @@
 """Wrong and right answers to the exercises of notebook 05."""
 
-from fractions import Fraction
-
 import numpy as np
 import torch
-
-
-def block(n, width):
-    return 24 * n * width**2 + 4 * n**2 * width
 
 
 def best(scores, n):
@@ -44,16 +38,40 @@ def in_lists(scores, budget):
 
 WRONG = {
     "share_left": {
-        "linear": (lambda k, t, d: k, "attention is quadratic"),
-        "quadratic": (lambda k, t, d: k**2, "only attention itself"),
-        "FLOPs": (lambda k, t, d: block(k * t, d), "asked is their share"),
-        "saved": (lambda k, t, d: 1 - block(k * t, d) / block(t, d), "share that is saved"),
-        "no width": (lambda k, t, d: (24 * k * t + 4 * (k * t) ** 2) / (24 * t + 4 * t**2), "should be 0.4375"),
-        "the width too": (lambda k, t, d: block(k * t, k * d) / block(t, d), "should be 0.4375"),
-        "one case": (lambda k, t, d: block(k * 64, d) / block(64, d), "but for kept = 0.25"),
-        "half": (lambda k, t, d: block(t / 2, d) / block(t, d), "but for kept = 0.25"),
-        "text": (lambda k, t, d: "half", "one number, it is str"),
-        "NaN": (lambda k, t, d: float("nan"), "there is a NaN"),
+        "linear": (0.5, "attention is quadratic"),
+        "quadratic": (0.25, "only attention itself"),
+        "saved": (0.5625, "share that is saved"),
+        "FLOPs": (917504, "asked is their share"),
+        "the mean of both": (0.375, "put in n = 32"),
+        "something else": (0.7, "should not be 0.7"),
+        "text": ("44 %", "it is str"),
+        "both": ([917504, 2097152], "of shape (2,)"),
+    },
+    "equal_training": {
+        "equal steps": (550, "equal steps are not"),
+        "masks are cheap": (1780, "every patch"),
+        "the first phase alone": (400 / 0.25, "150 steps with a mask"),
+        "upside down": (0.25 * 550, "more steps, not fewer"),
+        "something else": (600, "should not be 600"),
+        "a function": (np.array([400, 150]) * 4, "of shape (2,)"),
+    },
+    "three_losses": {
+        "absolute": (0.2, "are squared"),
+        "patches alone": (0.01, "only the patches"),
+        "the mean": (0.02 / 3, "they are added"),
+        "one budget": (0.2**2, "one budget for all"),
+        "one pays for the other": (0.0, "do not pay for"),
+        "with the class token": (((16 * 0.6 + 1) / 17 - 0.5) ** 2 + 0.01, "always kept"),
+        "three numbers": ([0.01, 0.01, 0.0], "of shape (3,)"),
+        "not a number": (float("nan"), "should not be nan"),
+    },
+    "break_even": {
+        "milliseconds": (2, "which share of 10 ms"),
+        "the rest": (0.8, "products that are left"),
+        "always": (0, "the moves are on it"),
+        "half": (1 / 2, "one half of the time"),
+        "ten per cent": (0.3, "10 % less"),
+        "something else": (0.9, "should not be 0.9"),
     },
     "batch_budget": {
         "per image": (
@@ -84,10 +102,9 @@ WRONG = {
     },
 }
 RIGHT = {
-    "share_left": [
-        lambda k, t, d: Fraction(k) * (6 * d + Fraction(k) * t) / (6 * d + t),
-        lambda k, t, d: np.polyval([4 * d, 24 * d**2, 0], k * t) / np.polyval([4 * d, 24 * d**2, 0], t),
-        lambda k, t, d: torch.lerp(torch.tensor(k), torch.tensor(k**2), t / (6 * d + t))[None],
-    ],
+    "share_left": [0.4375, np.float32(7 / 16), torch.tensor([0.4375])],
+    "equal_training": [2200, np.int64(550) * 4, torch.tensor(550 / 0.25)],
+    "three_losses": [0.02, torch.tensor([0.1, -0.1, 0.0]).square().sum(), np.array([0.02])],
+    "break_even": [0.2, torch.tensor(2 / 10), np.array([[0.2]])],
     "batch_budget": [rank, one_by_one, in_lists],
 }
