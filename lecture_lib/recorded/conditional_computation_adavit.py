@@ -117,4 +117,4 @@ def run(seed: int, way: str, steps: Sequence[int] = (400, STEPS)) -> dict:
 
 
 def small() -> dict:
-    return {"seed": 0, "way": "targets .5, .5, .75", "steps": [4, 4]}
+    return {"seed": 0, "way": "targets .5, .5, .75", "steps": [5, 4]}
