@@ -199,7 +199,7 @@ print(
 claim("The counter finds the FLOPs of the exits that were taken, to the last one", counted == spent.sum())
 claim("At the threshold 0.8, a quarter of the FLOPs or more is saved", saved > 0.25, saved=saved)
 
-# %% [markdown] slideshow={"slide_type": "skip"}
+# %% [markdown] slideshow={"slide_type": "-"}
 # That is a mean over images, and a saving beside *the same* network. Three questions follow. How do we **train** exits?
 # How do we **decide**? And would a **smaller network** have done?
 
@@ -240,9 +240,9 @@ claim(
 #
 # | | loss | what learns | a step costs |
 # |---|---|---|---|
-# | **joint** | $\sum_k L_k$ | everything, at once | all blocks, there and back |
-# | **layer-wise** | $L_0$, then $L_1$, … | block $k$ and head $k$, the others rest | forward to $k$, back through one |
-# | **separate** | the last $L$, then the others | the network without exits, then the heads | all; then all forward |
+# | **joint** | $\sum_k L_k$ | everything | all blocks, both ways |
+# | **layer-wise** | $L_0$, then $L_1$, … | block $k$, head $k$ | to block $k$, back one |
+# | **separate** | last $L$, then others | network, then heads | all; then forward |
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # $L_k$ is the cross-entropy of exit $k$. **Joint** (BranchyNet): the lower blocks serve all exits. **Layer-wise**:
@@ -700,12 +700,50 @@ show(
     + ".",
 )
 
+
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claims about smaller networks
-PLACEHOLDER_STATIC = 1
+def lead_of_exits(way, equal):
+    """Over each small network, at its cost, seed by seed."""
+    pairs = [(at(way, budget)[:, 0], per_exit(name + equal)[:, 0]) for name, budget in small.items()]
+    return [a[: len(b)] - b[: len(a)] for a, b in pairs]
+
+
+level, same_flops = lead_of_exits("joint", ""), lead_of_exits("joint", ", FLOPs")
+longer = lead_of_exits("joint, longer", ", FLOPs")
+claim(
+    "Equal steps, 600: within 0.01 of both small networks on average, and neither is ahead in all seeds",
+    all(abs(v.mean()) < 0.01 and v.min() < 0 < v.max() for v in level),
+    depth_2=level[0].mean(),
+    width_10=level[1].mean(),
+)
+claim(
+    "Equal FLOPs of training: both small networks are ahead of exits in all seeds, by 0.02 or more on average",
+    all(v.max() < 0 and v.mean() <= -0.02 for v in same_flops),
+    depth_2=same_flops[0].mean(),
+    width_10=same_flops[1].mean(),
+)
+claim(
+    "Exits, trained three times as long, are within 0.005 of these on average, and neither is ahead in all seeds",
+    all(abs(v.mean()) < 0.005 and v.min() < 0 < v.max() for v in longer),
+    depth_2=longer[0].mean(),
+    width_10=longer[1].mean(),
+)
+gained = np.mean([row[0].mean() for row in points["exits, 1,800 steps"]]) - np.mean(
+    [row[0].mean() for row in points["exits, 600 steps"]]
+)
+claim("Three times the steps raise exits by 0.015 or more: 600 steps are far from the end", gained > 0.015, gain=gained)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# STATIC READING
+# **Equal steps:** exits are level with both small networks. **Equal FLOPs of training:** the small networks are ahead,
+# in every seed, by two to three points: they are cheaper to train, and so see more images. **Three times the training**
+# brings exits level with them. So 600 steps compare *speed of learning*; how it ends, with everyone trained until
+# nothing changes, we did not measure.
+#
+# What do exits give, then? *One* network for all budgets. Two small networks serve two budgets, for two thirds of what
+# the training of the longer exits cost; for three budgets it would be the same. And the cost of exits is a mean; that
+# of a static network holds for each image. (In notebook 00 exits were ahead at equal steps at the smallest budget, by
+# 1.6 points, with another network. There, too, more steps for the small network turned that round.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Overthinking: wasteful, and destructive
@@ -825,7 +863,7 @@ show(
 # and the **99th percentile**, the time that one image in a hundred exceeds. In a batch, everyone waits for the last.
 
 
-# %% slideshow={"slide_type": "skip"}
+# %% slideshow={"slide_type": "-"}
 @torch.no_grad()
 def one_image(net, x, threshold):
     h = x
@@ -863,7 +901,7 @@ def replay(net, x, k):
         float(net.heads[i](h).softmax(-1).max())
 
 
-def each(jobs, rounds=4):
+def each(jobs, rounds=6):
     """Milliseconds of each job: the least of some rounds."""
     best = np.full(len(jobs), np.inf)
     with torch.no_grad():
@@ -944,7 +982,7 @@ claim(
     percentile=slowest,
 )
 claim("Small blocks, a batch of 32: exits are slower than the full network", batch_32 > 100, clock=True, share=batch_32)
-claim("Small blocks, 512 at once: exits take less than 0.7 of the time", batch_512 < 70, clock=True, share=batch_512)
+claim("Small blocks, 512 at once: exits are faster than the full network", batch_512 < 100, clock=True, share=batch_512)
 claim(
     "Blocks 64 times as large: exits save a third of the time or more, on average, and in both batches",
     max(large[0], *large[3:]) < 67,
@@ -958,9 +996,10 @@ claim(
 # With **small blocks** the clock does not follow the FLOPs: to ask takes about as long as to run a block. **One image
 # at a time**, part of the gain is left on average, and the slowest images take much longer than in the full network.
 # In a **batch of 32**, exits are even slower: at each exit rows have to be gathered, and a block takes hardly less
-# time for fewer rows. With **512 at once**, the gain is back. With **blocks 64 times as large**, time follows the
-# FLOPs in all columns. So the size of a block, beside the price of asking, decides; measure before you promise. And in
-# a batch, each image waits for the last one. (A server can let new images in where others have left.)
+# time for fewer rows. With **512 at once**, there is a gain again. With **blocks 64 times as large**, time comes close
+# to the FLOPs, on average and in both batches. So the size of a block, beside the price of asking, decides; measure
+# before you promise. And in a batch, each image waits for the last one. (A server can let new images in where others
+# have left.)
 #
 # **The tail**: an image that goes through all exits pays for all blocks and all heads. If a device has to answer within
 # a fixed time, a mean does not help. *Anytime* prediction (a bound for each image) and a *budgeted batch* (a mean over
@@ -994,8 +1033,7 @@ show(
 #
 # **One loss**: the cross-entropy of the mixture $\tilde f_0$, not a sum over exits; plus a price times the **expected
 # cost** $\sum_k z_k c_k$, with $c_k$ the cost of leaving at exit $k$, as a share of the full network. Training is
-# dense: all blocks run. At test time there are two uses: the mixture $\tilde f_0$ itself, which saves nothing; or
-# leave where $g_k \ge 1/2$, which skips what lies behind.
+# dense: all blocks run.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: a piece of the stick ★☆☆ 3 min
@@ -1029,6 +1067,12 @@ def recursion(f, g):  # f: (K, N, ...), g: (K - 1, N)
         out = stop * f[k] + (1 - stop) * out
     return out
 
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# At test time there are two uses:
+#
+# - the mixture $\tilde f_0$ itself: all blocks run, nothing is saved;
+# - leave where $g_k \ge 1/2$: what lies behind does not run.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Compare with DifferentiableBranching, expected_cost and the one equation
@@ -1160,7 +1204,12 @@ claim("From scratch, nine images of ten leave at one and the same exit", at_1 > 
 scratch = lead["from scratch", 0.1]
 claim("From scratch: within 0.01 of the threshold on average, not ahead in all seeds",
       abs(scratch.mean()) < 0.01 and scratch.min() < 0, lead=scratch.mean())  # fmt: skip
-claim("Agreement, at g >= 1/2: 0.02 or more behind in all three seeds", lead["agreement", 0].max() <= -0.02)
+agreement = max(lead["agreement", 0].max(), found["agreement", 0]["tuned"].max())
+claim(
+    "Agreement, at g >= 1/2 and at the best threshold within its cost: 0.02 or more behind in all three seeds",
+    agreement <= -0.02,
+    closest=agreement,
+)
 tells = found["doubt", 0.1]["area of entropy"].mean(0)
 best_gate = np.max([v["area"].mean(0) for (n, _), v in found.items() if n in ("features", "agreement")], 0)
 claim("At each exit, entropy tells right from wrong better than any gate of features", (tells > best_gate).all())
@@ -1227,7 +1276,7 @@ check("own_network", with_exits_solution)
 # - **Joint** training for few batches; **layer-wise** was level for equal FLOPs; **separate** for a frozen network.
 # - A threshold on entropy or confidence, tuned on held-out images, beat a cut, patience and votes.
 # - The saving is a **mean**, not a bound; small blocks save FLOPs, not seconds.
-# - **A small static network, trained longer, was ahead of all of it.** Compare with one.
+# - A **small static network** was ahead for equal FLOPs of training, level with exits trained three times as long.
 # - Gates that see the doubt do learn; here they end where a threshold is.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
