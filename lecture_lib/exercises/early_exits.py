@@ -1,15 +1,28 @@
 """Checks of the exercises on early exits."""
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
-from lecture_lib.exercises.answers import Wrong, exercise, normal, number
+from lecture_lib.exercises.answers import exercise, normal, number
 
 SAID = normal((6, 40), (6, 40), (6, 40), (2, 4), (4, 1), (3, 5), (1, 3))
 SAID = [((2 * s).abs().long(), p) for s, p in zip(SAID, (2, 1, 3, 1, 2, 5, 1), strict=True)]
-OWN = [(3, [5, 4, 6], 10), (2, [3], 2), (4, [4, 4, 4, 4], 3), (1, [2, 7], 5)]
+
+
+def _network(exits: int, width: int, classes: int, n: int, threshold: float) -> tuple:
+    """Blocks, heads, inputs and a threshold."""
+    with torch.random.fork_rng():
+        torch.manual_seed(exits)
+        blocks = [nn.Sequential(nn.Linear(width, width), nn.Tanh()) for _ in range(exits)]
+        heads = [nn.Linear(width, classes) for _ in range(exits)]
+        for module in (*blocks, *heads):
+            for parameter in module.parameters():
+                parameter.data.mul_(4)
+        return blocks, heads, torch.randn(n, width), threshold
+
+
+OWN = [_network(4, 5, 3, 30, 0.8), _network(3, 6, 2, 40, 0.95), _network(5, 3, 10, 25, 0.6), _network(2, 4, 7, 6, 1.0)]
+
 
 exit_cost = number(
     "18.7: an example pays for each block and each head that it passes.",
@@ -79,47 +92,31 @@ def patience_exit(said: Tensor, patience: int) -> dict:
     }
 
 
-def _chain(d_in: int, widths: list[int]) -> list[nn.Module]:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return [nn.Sequential(nn.Linear(a, b), nn.Tanh()) for a, b in pairwise([d_in, *widths])]
+@exercise(OWN)
+def own_network(blocks: list, heads: list, x: Tensor, threshold: float) -> dict:
+    """Blocks, heads, inputs (N, D) and a confidence threshold in, the exit of each input (N,) out."""
+    with torch.no_grad():
+        states = [x]
+        for block in blocks:
+            states.append(block(states[-1]))
+        logits = torch.stack([head(h) for head, h in zip(heads, states[1:], strict=True)])
+        before = torch.stack([head(h) for head, h in zip(heads, states, strict=False)])
+        alone = torch.stack([head(block(x)) for head, block in zip(heads, blocks, strict=True)])
 
+    def first(logits: Tensor, threshold: float = threshold) -> Tensor:
+        sure = logits.softmax(-1).amax(-1) >= threshold
+        return torch.cat([sure[:-1], torch.ones_like(sure[:1])]).long().argmax(0)
 
-def _behaviour(net: object, blocks: list[nn.Module], d_in: int, classes: int) -> Tensor:
-    """Of a network with exits: the shape of its logits, whether it runs these blocks, and what a gradient reaches."""
-    if net is None or net is ...:
-        return net
-    if not isinstance(net, nn.Module) or not hasattr(net, "states"):
-        raise Wrong(f"the result should be an EarlyExitNet, it is {type(net).__name__}.")
-    x = torch.ones(3, d_in)
-    try:
-        states, logits = net.states(x), net(x)
-    except RuntimeError as error:
-        raise Wrong(f"the network does not run: {error}. Which width does each head see?") from None
-    h = x
-    for block in blocks:
-        h = block(h)
-    same = len(states) == len(blocks) and states[-1].shape == h.shape and torch.allclose(states[-1], h)
-    heads = {id(p) for head in net.heads for p in head.parameters()}
-    own = len({id(head) for head in net.heads}) == len(net.heads) and all(list(h.parameters()) for h in net.heads)
-    registered = heads <= {id(p) for p in net.parameters()}
-    return torch.tensor([*logits.shape, same, own and registered]).double()
-
-
-def _ask(answer, d_in: int, widths: list[int], classes: int) -> object:
-    blocks = _chain(d_in, widths)
-    return _behaviour(answer(blocks, widths, classes), blocks, d_in, classes)
-
-
-@exercise(OWN, ask=_ask)
-def own_network(d_in: int, widths: list[int], classes: int) -> dict:
-    """Blocks, the width after each, and the number of classes in; an EarlyExitNet out."""
-    right = [len(widths), 3, classes]
+    best, second = logits.softmax(-1).topk(2).values.unbind(-1)
+    sure, last = best >= threshold, len(heads) - 1
+    lead = torch.cat([(best - second)[:-1] >= threshold, torch.ones_like(sure[:1])]).long().argmax(0)
     return {
-        "Your blocks, with exits: train it with train_jointly, run it with infer.": torch.tensor([*right, 1, 1]),
-        "the blocks are not those that were given: use them, in their order.": torch.tensor([*right, 0, 1]),
-        "each exit needs a head with parameters of its own.": torch.tensor([*right, 1, 0]),
-        "a head gives a logit for each class: how many outputs has it?": torch.tensor(
-            [len(widths), 3, widths[-1], 1, 1]
-        ),
+        "Any chain of blocks will do: train_jointly trains it, infer runs it.": first(logits),
+        "off by one: exits count from 0.": first(logits) + 1,
+        "who is never sure enough leaves at the last exit.": sure.long().argmax(0),
+        "leave at the first exit that is sure enough, not at the surest.": best.argmax(0),
+        "who left does not come back: look for the first.": last - sure.flip(0).long().argmax(0),
+        "that is the margin; the confidence is the largest probability.": lead,
+        "a head reads what its block gives, not what the block gets.": first(before),
+        "each block reads the state that the block before it gave, not x.": first(alone),
     }

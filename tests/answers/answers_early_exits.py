@@ -1,12 +1,12 @@
 """Wrong and right answers to the exercises of notebook 06."""
 
-from itertools import groupby, pairwise
+from itertools import groupby
 
 import numpy as np
 import torch
 from torch import nn
 
-from lecture_lib.exits import EarlyExitNet
+from lecture_lib.exits import EarlyExitNet, above_confidence, above_margin, infer
 
 
 def agreements(said, patience, count=lambda c, same: (c + 1) * same, never=None, pick=0):
@@ -57,19 +57,13 @@ def in_place(said, patience):
     return (said >= patience).int().argmax(0).float()
 
 
-def heads(widths, classes):
-    return [nn.Linear(width, classes) for width in widths]
+def by_library(blocks, heads, x, threshold):
+    return infer(EarlyExitNet(blocks, heads), x, above_confidence(threshold)).exit_index
 
 
-class Cut(nn.Module):
-    """The first numbers of a state, and zeros, as logits."""
-
-    def __init__(self, classes):
-        super().__init__()
-        self.classes = classes
-
-    def forward(self, h):
-        return nn.functional.pad(h, (0, self.classes))[..., : self.classes]
+@torch.no_grad()
+def confidences(blocks, heads, x):
+    return EarlyExitNet(blocks, heads)(x).softmax(-1).amax(-1)
 
 
 WRONG = {
@@ -116,23 +110,17 @@ WRONG = {
         "not a number": (float("nan"), "should not be nan"),
     },
     "own_network": {
-        "other blocks": (
-            lambda blocks, w, c: EarlyExitNet(
-                [nn.Linear(b[0].in_features, b[0].out_features) for b in blocks], heads(w, c)
-            ),
-            "in their order",
+        "from one": (lambda *case: by_library(*case) + 1, "exits count from 0"),
+        "argmax of nothing": (lambda b, h, x, t: (confidences(b, h, x) >= t).int().argmax(0), "never sure enough"),
+        "the surest": (lambda b, h, x, t: confidences(b, h, x).argmax(0), "not at the surest"),
+        "the margin": (lambda b, h, x, t: infer(EarlyExitNet(b, h), x, above_margin(t)).exit_index, "is the margin"),
+        "heads before their blocks": (
+            lambda b, h, x, t: by_library([nn.Identity(), *b[:-1]], h, x, t),
+            "not what the block gets",
         ),
-        "heads that have no parameters": (
-            lambda blocks, w, c: EarlyExitNet(blocks, [Cut(c) for _ in blocks]),
-            "parameters of its own",
-        ),
-        "the width of the first for all": (
-            lambda blocks, w, c: EarlyExitNet(blocks, heads([w[0]] * len(w), c)),
-            "Which width does each head see",
-        ),
-        "a list": (lambda blocks, w, c: [blocks, heads(w, c)], "should be an EarlyExitNet, it is list"),
-        "a sequence": (lambda blocks, w, c: nn.Sequential(*blocks, nn.Linear(w[-1], c)), "it is Sequential"),
-        "one block too few": (lambda blocks, w, c: EarlyExitNet(blocks[:-1] or blocks, heads(w[:-1] or w, c)), "entry"),
+        "always the last": (lambda b, h, x, t: torch.full((len(x),), len(b) - 1), "entry"),
+        "the answers": (lambda b, h, x, t: infer(EarlyExitNet(b, h), x, above_confidence(t)).logits, "of shape (30,)"),
+        "0.8 for all": (lambda b, h, x, t: by_library(b, h, x, 0.8), "right for"),
     },
 }
 RIGHT = {
@@ -141,13 +129,10 @@ RIGHT = {
     "equal_compute": [450, np.int64(450), 600 * 9 * 3 / 12 / 3],
     "stick_weight": [0.12, torch.tensor(0.12), 0.8 * 0.6 * 0.25],
     "own_network": [
-        lambda blocks, w, c: EarlyExitNet(blocks, heads(w, c)),
-        lambda blocks, w, c: EarlyExitNet(
-            nn.ModuleList(blocks), (nn.Sequential(nn.ReLU(), nn.Linear(d, c)) for d in w)
-        ),
-        lambda blocks, w, c: EarlyExitNet(blocks, [nn.LazyLinear(c) for _ in w]),
-        lambda blocks, w, c: EarlyExitNet(
-            iter(blocks), [nn.Sequential(*[nn.Linear(*p) for p in pairwise([d, 7, c])]) for d in w]
-        ),
+        by_library,
+        lambda b, h, x, t: [
+            next((k for k, c in enumerate(row) if c >= t), len(b) - 1) for row in confidences(b, h, x).T
+        ],
+        lambda b, h, x, t: (confidences(b, h, x)[:-1] < t).int().cumprod(0).sum(0).numpy(),
     ],
 }
