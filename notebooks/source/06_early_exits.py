@@ -529,8 +529,6 @@ check("patience_exit", patience_exit_solution)
 # *held-out* mean cost is within the budget. Then we report *test* accuracy. Patience is tuned too: $P$ is its setting.
 # But six exits allow only five values. So there is also an entropy rule with five settings; and patience gets budgets
 # that suit it, what its own $P = 1$ and $P = 2$ cost. (Held-out cost is not test cost: it may end a little above.)
-#
-# One record of the logits of all exits is enough to try every setting: no training, no new run.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Read the record: each rule within three budgets, and at the costs of patience
@@ -636,7 +634,7 @@ claim("A cut, one exit for all, is behind entropy within each budget, in all fiv
 # point at 41 and 61 %, hardly at 21 %. Learnt weights we did not try.
 #
 # **Calibration**: the first heads are not sure enough (temperatures below 1), the last are about right. Mending it
-# changed little: one threshold for six exits is blunt, but the budgets are met anyhow.
+# changed little.
 #
 # **How many settings** matters as much as the rule: with five, entropy loses three points at the smallest budget, as
 # no setting comes close to it. A rule that is tried with more settings than its rival looks better than it is.
@@ -669,8 +667,8 @@ Exits(thresholds, times, confidence.T, right.T, costs, full=full, setting=0.8)
 # **Question.** Would a smaller network without exits, a **static** one, do as well at the same cost?
 #
 # Two small ones: *depth 2*, our first two blocks and one head (21 % of the FLOPs); and *width 10*, all six blocks with
-# 10 channels (39 %). Each has its best rate. Exits get these budgets; rate and threshold are picked on held-out images.
-# The simplest use of exits is also there: *cut*, everybody leaves at the same exit.
+# 10 channels (39 %). Each has its best rate. Exits get these budgets; rate and threshold are picked on held-out
+# images. *Cut* is there, too.
 #
 # **Equal in what?** At *equal steps*, a small network pays far less for its training. So it is trained twice: for 600
 # steps, and for the FLOPs of 600 joint steps. Exits come from both trainings that were level there, joint and
@@ -772,8 +770,8 @@ claim("Three times the steps raise exits by 0.015 or more: 600 steps are far fro
 #
 # What do exits give, then? *One* network for all budgets. Two small networks serve two budgets, for two thirds of what
 # the training of the longer exits cost; a third would make it about the same. And the cost of exits is a mean; that
-# of a static network holds for each image. (In notebook 00 exits were ahead at equal steps at the smallest budget, by
-# 1.6 points, with another network. There, too, more steps for the small network turned that round.)
+# of a static network holds for each image. (In notebook 00, too, more steps for the small network turned a lead of the
+# exits round.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Overthinking: wasteful, and destructive
@@ -782,7 +780,7 @@ claim("Three times the steps raise exits by 0.015 or more: 600 steps are far fro
 # Kaya et al. (2019) call it **overthinking** when a network could be right before its last layer. It has two senses.
 # It is **wasteful** if the answer is right early, and the network runs on although it stays right at the end. It is
 # **destructive** if the answer is right early and *wrong at the end*. The cell reads both off the logits of our
-# network. Look also at the opposite, images that exit 0 gets wrong and the last exit right.
+# network.
 
 # %% slideshow={"slide_type": "-"}
 right = logits.argmax(-1) == digit  # (K, 540)
@@ -836,8 +834,8 @@ print(f"trained here, of our errors: right at one of exits 0 to 4: own {ours.ama
       f"another seed's {theirs[-1].mean():.3f}")  # fmt: skip
 claim("A fifth to a half of the errors were right at an earlier exit", 0.2 < own.min() and own.max() < 0.5)
 claim(
-    "With as many chances, another seed's exits 0 to 4 are right on more of these errors than our own, or on 0.05 fewer "
-    "at most",
+    "With as many chances, another seed's exits 0 to 4 are right on more of these errors than our own, or on "
+    "0.05 fewer at most",
     theirs.amax(0).mean() > ours.amax(0).mean() - 0.05,
     own=ours.amax(0).mean(),
     another_seed=theirs.amax(0).mean(),
@@ -881,8 +879,8 @@ show(
 # that knew where to stop would gain three points over the last exit.
 #
 # But look at the control. *Another seed's* network, with its single last answer, is right on just as many of these
-# errors; with as many chances, on about as many as our own or more. So they are close calls: a second opinion of any kind is
-# often right. That depth "destroyed" a good answer is not shown by such a share. And no rule above got hold of the
+# errors; with as many chances, on about as many as our own or more. So these are close calls, and any second opinion
+# is often right. That depth "destroyed" a good answer is not shown by such a share. And no rule above got hold of the
 # oracle's gain: none was clearly ahead of the last exit. Depth rescues more images than it loses.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -1048,11 +1046,10 @@ claim(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # With **small blocks** the clock does not follow the FLOPs: to ask takes about as long as to run a block. **One image
 # at a time**, little or nothing of the gain is left on average, and the slowest images take much longer than in the
-# full network. In a **batch of 32**, exits are slower than the full network (perhaps as rows have to be gathered, and
-# a small block takes hardly less time for fewer rows). With **512 at once**, there is a gain again. With **blocks
-# 64 times as large**, a good part of the FLOPs saved is saved in time, too; how much of it in a batch depends on the
-# machine. So the size of a block, beside the price of asking, decides; measure before you promise. And in a batch, each
-# image waits for the last one.
+# full network. In a **batch of 32**, exits are slower than the full network. With **512 at once**, there is a gain
+# again. With **blocks 64 times as large**, a good part of the FLOPs saved is saved in time, too; how much of it in a
+# batch depends on the machine. So the size of a block, beside the price of asking, decides; measure before you
+# promise. And in a batch, each image waits for the last one.
 #
 # **The tail**: an image that goes through all exits pays for all blocks and all heads. That is no rare case: here more
 # than one image in ten does so. If a device has to answer within
