@@ -656,9 +656,7 @@ Exits(thresholds, times, confidence.T, right.T, costs, full=full, setting=0.8)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The picture computes accuracy, FLOPs and exits of 540 test images at each confidence threshold $\theta$; milliseconds
-# are measured, for all images at once. From right to left, the work falls first, the accuracy later. That shows the
-# trade-off; it is no way to *pick* a threshold: whoever picks on test images reports luck, too. We picked on held-out
-# images above.
+# are measured, for all images at once. From right to left, the work falls first, the accuracy later. That shows the trade-off; a threshold is *picked* on held-out images, as above.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The honest comparison: a smaller network
@@ -1049,7 +1047,7 @@ claim(
 # full network. In a **batch of 32**, exits are slower than the full network. With **512 at once**, there is a gain
 # again. With **blocks 64 times as large**, a good part of the FLOPs saved is saved in time, too; how much of it in a
 # batch depends on the machine. So the size of a block, beside the price of asking, decides; measure before you
-# promise. And in a batch, each image waits for the last one.
+# promise.
 #
 # **The tail**: an image that goes through all exits pays for all blocks and all heads. That is no rare case: here more
 # than one image in ten does so. If a device has to answer within
@@ -1363,6 +1361,8 @@ check("own_network", leaving_solution)
 #   2019.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
+# On trainings, rules and gates:
+#
 # - S. Scardapane, M. Scarpiniti, E. Baccarelli, A. Uncini, *Why Should We Add Early Exits to Neural Networks?*,
 #   Cognitive Computation 2020: the three ways to train.
 # - S. Scardapane, D. Comminiello, M. Scarpiniti, E. Baccarelli, A. Uncini, *Differentiable Branching in Deep Networks
