@@ -813,12 +813,9 @@ print(f"wrong at exit 0, right at the end (rescued)       {spread(helped)}")
 print(f"of the errors, right at an earlier exit           {spread(own)}")
 print(f"of the errors, right in another seed's network    {spread(other)}")
 print(f"accuracy: the last exit {spread(last)}, an oracle that picks the exit {spread(oracle)}")
-claim("Most images are right early and at the end: running on is wasteful", wasted.min() > 0.8, lowest=wasted.min())
-claim(
-    "Depth rescues more than twice as many images as it destroys",
-    (helped / hurt).min() > 2,
-    lowest=(helped / hurt).min(),
-)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title As many chances for another seed's network, and the claims about overthinking
 torch.manual_seed(seed + 1)
 second = six.make()
 batches = six.stream(seed + 1)
@@ -830,6 +827,12 @@ ours, theirs = (one[:-1, ~ours[-1]].double() for one in (ours, theirs))  # on ou
 print(f"trained here, of our errors: right at one of exits 0 to 4: own {ours.amax(0).mean():.3f}, "
       f"another seed's {theirs.amax(0).mean():.3f}; at exit 4: own {ours[-1].mean():.3f}, "
       f"another seed's {theirs[-1].mean():.3f}")  # fmt: skip
+claim("Most images are right early and at the end: running on is wasteful", wasted.min() > 0.8, lowest=wasted.min())
+claim(
+    "Depth rescues more than twice as many images as it destroys",
+    (helped / hurt).min() > 2,
+    lowest=(helped / hurt).min(),
+)
 claim("A fifth to a half of the errors were right at an earlier exit", 0.2 < own.min() and own.max() < 0.5)
 claim(
     "With as many chances, another seed's exits 0 to 4 are right on more of these errors than our own, or on "
@@ -1259,6 +1262,9 @@ claim(
 )
 behind = [lead["features", price].max() for price in (0.1, 0.3)]
 claim("Gates of features, the two higher prices: behind in all three seeds", max(behind) < 0, closest=max(behind))
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The claims about the other arms
 behind = [lead["all", price].max() for price in (0.1, 0.3)]
 claim("All learn on, the two higher prices: behind in all three seeds", max(behind) < 0, closest=max(behind))
 at_1, last_one = found["from scratch", 0.1]["exits"].max(), found["from scratch", 0.1]["last"]
