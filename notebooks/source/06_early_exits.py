@@ -656,7 +656,8 @@ Exits(thresholds, times, confidence.T, right.T, costs, full=full, setting=0.8)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The picture computes accuracy, FLOPs and exits of 540 test images at each confidence threshold $\theta$; milliseconds
-# are measured, for all images at once. From right to left, the work falls first, the accuracy later. That shows the trade-off; a threshold is *picked* on held-out images, as above.
+# are measured, for all images at once. From right to left, the work falls first, the accuracy later. That shows the
+# trade-off; a threshold is *picked* on held-out images, as above.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The honest comparison: a smaller network
@@ -1339,7 +1340,7 @@ check("own_network", leaving)
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
 def leaving_solution(blocks, heads, x, threshold):
-    from lecture_lib.exits import above_confidence, infer
+    from lecture_lib.exits import EarlyExitNet, above_confidence, infer
 
     return infer(EarlyExitNet(blocks, heads), x, above_confidence(threshold)).exit_index
 
