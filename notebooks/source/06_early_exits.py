@@ -31,7 +31,7 @@ from lecture_lib import exits, plots, recorded
 from lecture_lib.choice import stick_breaking
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.data import digits
-from lecture_lib.exits import EarlyExitNet, expected_cost, infer, joint_loss
+from lecture_lib.exits import expected_cost, infer, joint_loss
 from lecture_lib.mixture import mix_sparse
 from lecture_lib.notebook import check, claim, setup, show
 from lecture_lib.recorded import early_exits as six
