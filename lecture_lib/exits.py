@@ -3,9 +3,9 @@
 A network with exits is the equation y = Σ_k z_k · f_k(x): f_k is the network cut after block k, z says where one stops.
 `infer` decides z by a rule, and runs no block behind the exit; `DifferentiableBranching` learns z by the loss.
 
-Shapes: K exits, B examples, n of them still undecided, C classes, h the state after a block, (B, ...) of any shape.
-What is made of logits is float32 where the network is in half precision. What does not count by a
-`mask` is gone before anything runs.
+Shapes: K exits, of which 0 is the first, B examples, n of them still undecided, C classes, h the state after a block,
+(B, ...) of any shape. What is made of logits is float32 where the network is in half precision. What does not count
+by a `mask` is gone before anything runs.
 """
 
 import math
@@ -31,7 +31,7 @@ class EarlyExitNet(nn.Module):
     """A chain of blocks with a head after each: x (B, ...) -> logits (K, B, C), one row an exit.
 
     Args:
-        blocks: h_1 = blocks[0](x), h_2 = blocks[1](h_1), ...; the first may hold an embedding.
+        blocks: h_0 = blocks[0](x), h_1 = blocks[1](h_0), ...; the first may hold an embedding.
         heads: as many; heads[k] maps h_k to (B, C), C >= 2. The cheaper, the more an exit saves.
 
     Source: auxiliary classifiers: Szegedy et al. 2015 (Inception); leaving by them: Teerapittayanon et al. 2016
@@ -138,8 +138,8 @@ def train_layerwise(net: EarlyExitNet, fit: Fit) -> list:
 
 
 def train_separately(net: EarlyExitNet, fit: Fit) -> list:
-    """First the network as if it had no exits: all blocks and the last head, on L_K. Then the other heads, with the
-    blocks frozen, in evaluation mode.
+    """First the network as if it had no exits: all blocks and the last head. Then the other heads, with the blocks
+    frozen, in evaluation mode.
 
     Returns what `fit` returned, for both stages. The last exit loses nothing; the early ones get features not made for
     them. They may share a head, but not with the last.
@@ -223,7 +223,7 @@ def above_margin(threshold: float) -> Rule:
 
 
 def patience(patience: int) -> Rule:
-    """Stop where `patience` exits in a row agreed with the one before them: at exit patience + 1 at the earliest.
+    """Stop where `patience` exits in a row agreed with the one before them: at exit number `patience` at the earliest.
 
     Source: Zhou et al. 2020, BERT loses patience (PABEE).
     """
@@ -328,12 +328,12 @@ def geometric_ensemble(exit_logits: Tensor) -> Tensor:
 
 
 class DifferentiableBranching(nn.Module):
-    """Exits with gates, trained by one loss: f̃_k = g_k · f_k + (1 - g_k) · f̃_{k+1}, and f̃_K = f_K.
+    """Exits with gates, trained by one loss: f̃_k = g_k · f_k + (1 - g_k) · f̃_{k+1}; the last is f_{K-1} alone.
 
     f_k are the exits' probabilities, g_k = σ(gates[k](h_k)). Unrolled, the recursion is the mixture Σ_k z_k · f_k with
-    the weights of `stick_breaking`: x (B, ...) -> (probabilities f̃_1 (B, C), choice among K exits).
+    the weights of `stick_breaking`: x (B, ...) -> (probabilities f̃_0 (B, C), choice among K exits).
 
-    Train on the cross-entropy of f̃_1 plus `expected_cost(choice, costs).mean()` times a price. This is dense, every
+    Train on the cross-entropy of f̃_0 plus `expected_cost(choice, costs).mean()` times a price. This is dense, every
     block runs. At test time either this, or the gates as a rule: `infer(net, x, learned_gate(gates))`; where the gates
     are hard, 0 or 1, both say the same.
 

@@ -327,3 +327,35 @@ def characters(ax: Axes, text: Sequence[int], inside: Sequence) -> Axes:
     ax.set(xlim=(-1, len(text)), ylim=(-0.1, 1.1))
     ax.axis("off")
     return ax
+
+
+def exits(ax: Axes, said: Sequence[str], leaves: int) -> Axes:
+    """A chain of blocks with a head above each, left at exit number `leaves`; said: what the heads say, if asked."""
+    for k in range(len(said)):
+        left, on = 0.5 + 2.2 * k, k <= leaves
+        arrow(ax, (left - (0.5 if k == 0 else 0.8), 0.5), (left, 0.5), colour="0.3" if on else "0.7")
+        box(ax, left, 0, 1.4, 1, f"block {k}", on=on)
+        box(ax, left + 0.3, 1.6, 0.8, 0.6, f"head {k}", on=on, colour="C1")
+        arrow(ax, (left + 0.7, 1), (left + 0.7, 1.6), colour="0.3" if on else "0.7")
+        ax.text(left + 0.7, 2.35, said[k], ha="center", weight="bold")
+    ax.text(-0.05, 0.5, "x", ha="right", va="center")
+    start = 1.75 + 2.2 * leaves
+    arrow(ax, (start, 1.9), (start + 0.75, 1.9), colour="C1")
+    ax.text(start + 0.8, 2.35, "sure enough: leave", va="bottom", color="0.3")
+    ax.text(0.3 + 2.2 * len(said), 0.5, "dashed:\nnot run", va="center", color="0.3", fontsize="small")
+    ax.set(xlim=(-0.4, 2.2 * len(said) + 1.2), ylim=(-0.2, 2.9), aspect="equal")
+    ax.axis("off")
+    return ax
+
+
+def stick(ax: Axes, z: Sequence[float], names: Sequence[str]) -> Axes:
+    """Weights with sum 1 as pieces of a stick, each with its name above and its size below."""
+    left = 0.0
+    for k, (width, name) in enumerate(zip(z, names, strict=True)):
+        ax.barh(0, width, left=left, color=f"C{k}", hatch=_HATCHES[k % 4], edgecolor="white", height=0.5)
+        ax.text(left + width / 2, 0.33, name, ha="center", va="bottom")
+        ax.text(left + width / 2, -0.33, f"{width:.2f}", ha="center", va="top")
+        left += width
+    ax.set(xlim=(0, 1.03), ylim=(-0.7, 0.75))
+    ax.axis("off")
+    return ax

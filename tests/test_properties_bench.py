@@ -143,6 +143,7 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
     assert plots.box(ax, 0, 0, n, k, "x", on=n > 1) is ax and plots.arrow(ax, (0, 0), (n, k), bend=0.1) is ax
     assert plots.dispatch(ax, values[:, :k]) is ax and plots.expert_block(ax, n, n - 1) is ax
     assert plots.decision(ax, np.zeros((8, 8)), [1.0, 0.2, 0.7]) is ax
+    assert plots.exits(ax, ["x"] * n, n - 1) is ax and plots.stick(ax, [1 / n] * n, ["z"] * n) is ax
     on = (values[0, :1] > 0).tolist()
     assert plots.partial_network(ax, np.zeros((8, 8)), 16 * on, 4 * on, 4 * [8 * on]) is ax
     assert plots.equation(ax, np.zeros((8, 8)), np.arange(k), np.eye(k)[0]) is ax

@@ -1013,7 +1013,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [01](01_discrete_decisions.ipynb) discrete decisions | anything | argmax | 35 min | 45 s |
 # | [02](02_gumbel_softmax.ipynb) Gumbel-Softmax | a patch | noise, temperature | 35 min | 30 s |
 # | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 40 s |
-# | [06](06_early_exits.ipynb) early exits | an exit | confidence | 41 min | 55 s |
+# | [06](06_early_exits.ipynb) early exits | an exit | confidence | 35 min | 40 s |
 # | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
 # | [10](10_adapters.ipynb) adapters and modalities | an adapter | by task, by token | 66 min | 40 s |
 # | [14](14_outlook.ipynb) outlook | all of them | all of them | 56 min | 50 s |

@@ -1,10 +1,12 @@
 """Wrong and right answers to the exercises of notebook 06."""
 
-from fractions import Fraction
 from itertools import groupby
 
 import numpy as np
 import torch
+from torch import nn
+
+from lecture_lib.exits import EarlyExitNet, above_confidence, above_margin, infer
 
 
 def agreements(said, patience, count=lambda c, same: (c + 1) * same, never=None, pick=0):
@@ -55,6 +57,15 @@ def in_place(said, patience):
     return (said >= patience).int().argmax(0).float()
 
 
+def by_library(blocks, heads, x, threshold):
+    return infer(EarlyExitNet(blocks, heads), x, above_confidence(threshold)).exit_index
+
+
+@torch.no_grad()
+def confidences(blocks, heads, x):
+    return EarlyExitNet(blocks, heads)(x).softmax(-1).amax(-1)
+
+
 WRONG = {
     "patience_exit": {
         "no reset": (lambda s, p: agreements(s, p, lambda c, same: c + same), "starts again at 0"),
@@ -70,29 +81,58 @@ WRONG = {
         "a short list": (lambda s, p: [2, 3, 4], "should be a tensor of shape (40,), not of (3,)"),
         "a ragged list": (lambda s, p: [[2], [3, 4]], "parts of different shapes"),
     },
-    "mean_flops": {
-        "no heads": (lambda k, b, h: (k + 1).float().mean() * b, "the heads are missing"),
-        "one head": (lambda k, b, h: (k + 1).float().mean() * b + h, "every head on the way"),
-        "heads before": (lambda k, b, h: ((k + 1) * b + k * h).float().mean(), "at which an example leaves"),
-        "off by one": (lambda k, b, h: k.float().mean() * (b + h), "one block and one head"),
-        "blocks off by one": (lambda k, b, h: (k * b + (k + 1) * h).float().mean(), "has run one block."),
-        "sum": (lambda k, b, h: (k + 1).sum() * (b + h), "not the mean"),
-        "slowest": (lambda k, b, h: (k.max() + 1) * (b + h), "the slowest example"),
-        "rounded down": (
-            lambda k, b, h: int(((k + 1) * (b + h)).sum()) // len(k),
-            "exit_index = [0, 0, 1], block = 3, head = 50",
+    "exit_cost": {
+        "no heads": (17, "heads are asked on the way"),
+        "one head": (18.0, "not only the last"),
+        "from one": (torch.tensor(7.7), "exits count from 0"),
+        "the slowest": (33, "slowest example"),
+        "unweighted": (np.float64(22), "by its share"),
+        "heads before": (17.7, "has run, too"),
+        "something else": (20, "should not be 20"),
+        "a list": ([11, 22, 33], "one number"),
+    },
+    "equal_compute": {
+        "equal batches": (200, "equal batches, not equal FLOPs"),
+        "all stages": (1350.0, "each stage has a third"),
+        "no prefix": (600, "still run forward"),
+        "frozen blocks learn": (300, "runs forward only"),
+        "one block": (torch.tensor(150), "trains three blocks"),
+        "something else": (420, "should not be 420"),
+        "a text": ("450 steps", "it is str"),
+    },
+    "stick_weight": {
+        "the gate": (0.25, "that is the gate"),
+        "passed by g": (0.02, "let pass 1 - g"),
+        "the last": (0.36, "left for the last"),
+        "from one": (torch.tensor(0.32), "weight of exit 1"),
+        "not taken": (0.48, "does the gate take"),
+        "one gate": (0.15, "both gates"),
+        "not a number": (float("nan"), "should not be nan"),
+    },
+    "own_network": {
+        "from one": (lambda *case: by_library(*case) + 1, "exits count from 0"),
+        "argmax of nothing": (lambda b, h, x, t: (confidences(b, h, x) >= t).int().argmax(0), "never sure enough"),
+        "the surest": (lambda b, h, x, t: confidences(b, h, x).argmax(0), "not at the surest"),
+        "the margin": (lambda b, h, x, t: infer(EarlyExitNet(b, h), x, above_margin(t)).exit_index, "is the margin"),
+        "heads before their blocks": (
+            lambda b, h, x, t: by_library([nn.Identity(), *b[:-1]], h, x, t),
+            "not what the block gets",
         ),
-        "six": (lambda k, b, h: (k + 1).sum() * (b + h) / 6, "should be 18, it is 12"),
-        "each": (lambda k, b, h: (k + 1) * (b + h), "should be one number, not of (6,)"),
-        "no mean": (lambda k, b, h: b + h, "should be 3030"),
+        "always the last": (lambda b, h, x, t: torch.full((len(x),), len(b) - 1), "entry"),
+        "the answers": (lambda b, h, x, t: infer(EarlyExitNet(b, h), x, above_confidence(t)).logits, "of shape (30,)"),
+        "0.8 for all": (lambda b, h, x, t: by_library(b, h, x, 0.8), "right for"),
     },
 }
 RIGHT = {
     "patience_exit": [by_windows, by_runs, in_place, lambda s, p: agreements(s, p).numpy().astype(np.uint8)],
-    "mean_flops": [
-        lambda k, b, h: Fraction(int((k + 1).sum()) * (b + h), len(k)),
-        lambda k, b, h: np.average(np.arange(1, 6) * (b + h), weights=np.bincount(k, minlength=5)),
-        lambda k, b, h: torch.tensor([sum(b + h for _ in range(i + 1)) for i in k.tolist()]).double().mean(0, True),
-        lambda k, b, h: k.add_(1).mul_(b + h).sum() / len(k),
+    "exit_cost": [18.7, torch.tensor([18.7]), 0.5 * 11 + 0.3 * 22 + 0.2 * 33],
+    "equal_compute": [450, np.int64(450), 600 * 9 * 3 / 12 / 3],
+    "stick_weight": [0.12, torch.tensor(0.12), 0.8 * 0.6 * 0.25],
+    "own_network": [
+        by_library,
+        lambda b, h, x, t: [
+            next((k for k, c in enumerate(row) if c >= t), len(b) - 1) for row in confidences(b, h, x).T
+        ],
+        lambda b, h, x, t: (confidences(b, h, x)[:-1] < t).int().cumprod(0).sum(0).numpy(),
     ],
 }
