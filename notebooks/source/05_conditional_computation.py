@@ -1236,7 +1236,7 @@ show(
 # predictor was ahead of every second token. So we do not say which half is best in the end.
 #
 # The paper puts such layers between full ones, in much larger models, and reports gains. At our size that compares
-# nothing: after 400 steps even the full middle layer was not better than none.
+# nothing: between two full layers even a third full one was, after 400 steps, not better than none.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
