@@ -418,17 +418,19 @@ claim("With 800 steps exit 0 is at most 0.02 behind that of the joint network", 
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Equal batches:** joint training is ahead at exit 0, by 8 points (separate) and 15 (layer-wise). Layer-wise training
-# is far behind everywhere: each of its stages saw 100 batches. **Equal FLOPs:** layer-wise training sees 4.4 times as
+# is far behind: each of its stages saw 100 batches. **Equal FLOPs:** layer-wise training sees 4.4 times as
 # many batches, and is *level* with joint: at no exit behind by more than half a point, at exits 1 and 2 ahead by almost
-# two. So which one is better depends on what is scarce, data or compute. (A part of the
-# gain may be its rate, which falls in each of six stages, and once in joint training.)
+# two. Which is better depends on what is scarce, data or compute.
 #
 # **Separate** training has the weakest early exits. Part of that is too few steps for its heads: with 800, exit 0
 # is as good as in the joint network, or better. So frozen features are not the whole reason. For a network that someone
 # else has trained, it is the only way.
 #
 # **The last exit** of joint training is level with *full*: the exits on the way neither helped nor hurt it here.
-# (After 600 steps. The best rate of all three trainings is the highest of our grid, so they may gain from more.)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# After 600 steps. The best rate of all three trainings is the highest of our grid: they may gain from more. Layer-wise
+# training may gain by its rate, too, which falls in each of six stages.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How to decide
