@@ -59,9 +59,9 @@ def betting_p_value(losses: ArrayLike, tolerance: float, error: float) -> float:
             m_j = (1/2 + Σ_{i <= j} x_i) / (1 + j).
 
     Source: Waudby-Smith and Ramdas 2023, Estimating means of bounded random variables by betting; with these stakes
-    Bates et al. 2021, Distribution-free, risk-controlling prediction sets, proposition 5.
+    Bates et al. 2021, Distribution-free, risk-controlling prediction sets.
     """
-    losses = _as_losses(losses, "(n,)")
+    losses = _as_losses(losses, 1, "(n,)")
     tolerance, error = _as_open_share("tolerance", tolerance), _as_open_share("error", error)
     if not len(losses):
         return 1.0
@@ -97,7 +97,7 @@ def learn_then_test(
 
     Source: Angelopoulos et al. 2021, Learn then test; for exits: Schuster et al. 2022 (CALM).
     """
-    losses = _as_losses(losses, "(n, thresholds)")
+    losses = _as_losses(losses, 2, "(n, thresholds)")
     tolerance, error = _as_open_share("tolerance", tolerance), _as_open_share("error", error)
     passed = None
     for index in range(losses.shape[1]):
@@ -126,14 +126,14 @@ def _as_open_share(name: str, value: float) -> float:
     return as_number(name, value, "between 0 and 1, both excluded", lambda x: 0 < x < 1)
 
 
-def _as_losses(losses: ArrayLike, shape: str) -> np.ndarray:
-    """The losses as floats, of as many dimensions as the shape says."""
+def _as_losses(losses: ArrayLike, ndim: int, shape: str) -> np.ndarray:
+    """The losses as floats, from 0 to 1."""
     losses = losses.detach().cpu().double() if isinstance(losses, Tensor) else losses
     try:
         losses = np.asarray(losses, dtype=float)
     except (TypeError, ValueError) as error:
         raise ValueError(f"losses must have shape {shape}: {error}") from None
-    if losses.ndim != shape.count(",") + (shape != "(n,)"):
+    if losses.ndim != ndim:
         raise ValueError(f"losses must have shape {shape}, got {losses.shape}")
     if not ((losses >= 0) & (losses <= 1)).all():
         raise ValueError(f"losses must be from 0 to 1, got {losses.min()} to {losses.max()}")
