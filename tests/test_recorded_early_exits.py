@@ -9,6 +9,8 @@ from lecture_lib.cost import count_flops
 from lecture_lib.exits import infer
 from lecture_lib.recorded import early_exits as six
 from lecture_lib.recorded import early_exits_branching as gated
+from lecture_lib.recorded import early_exits_controls as controls
+from lecture_lib.recorded import early_exits_longer as longer
 
 
 @pytest.mark.parametrize("way", ["layer-wise, FLOPs", "separate, FLOPs", "depth 2, FLOPs", "width 10, FLOPs"])
@@ -85,3 +87,21 @@ def test_area_is_that_of_the_roc_curve():
     generator = torch.Generator().manual_seed(0)
     sure, right = torch.randn(200, generator=generator), torch.rand(200, generator=generator) < 0.7
     assert gated.area(sure, right) == pytest.approx(roc_auc_score(right, sure))
+
+
+def test_what_leaving_pays_is_what_its_table_says():
+    net, (x, label) = six.make().eval(), six.examples("held out")
+    with torch.no_grad():
+        logits = net(x)
+    sure = -six.entropy(logits)
+    threshold, part = six.settings(sure)[6], (logits, sure, label)
+    units = [cost / six.full() for cost in six.flops()]
+    _, cost, accuracy = controls.paid(logits, six.leaves(sure.clone(), threshold), label, units)
+    assert six.table(part, part, [threshold], six.flops())[0][:2] == pytest.approx([accuracy, cost], abs=1e-4)
+
+
+def test_three_times_the_flops_are_three_times_the_steps(monkeypatch):
+    seen = []
+    monkeypatch.setattr(six, "stages", lambda batches, steps, lr: seen.extend(steps) or (lambda model, loss: None))
+    longer.run(0, "depth 2, FLOPs", 6e-3)
+    assert seen == [3 * n for n in six.plan("depth 2, FLOPs")[2]]

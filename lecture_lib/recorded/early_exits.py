@@ -4,10 +4,11 @@ Images, noise and held-out images are those of notebook 00 (`start_here_exits`);
 rate for four fifths of its steps, then a tenth of it.
 
 The criterion, written before the record. Each way of training, at equal batches and at equal training FLOPs, has the
-same three rates. What is reported has the rate with the best held-out value, mean over the seeds: for single exits the
-mean accuracy over exits, for a budget the accuracy within it. Each rule has twelve settings, at quantiles of its own
-held-out scores (patience has the five that six exits allow); within a budget, the setting is that of highest held-out
-accuracy among those whose held-out mean cost is not above it. Test images are used once, for what was picked.
+same three rates. What is reported has the rate with the best mean held-out accuracy over exits, mean over the seeds.
+(At first each budget had a rate of its own: then it is not one network that serves them all.) Each rule has twelve
+settings, at quantiles of its own held-out scores (patience has the five that six exits allow); within a budget, the
+setting is that of highest held-out accuracy among those whose held-out mean cost is not above it. Test images are used
+for what was picked alone.
 """
 
 from collections.abc import Callable, Iterable, Iterator
