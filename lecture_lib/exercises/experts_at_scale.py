@@ -106,10 +106,9 @@ bytes_away = number(
     "1,750 rows leave, and as many results: 7 of 8 pairs, however good the router is.",
     2 * 1750 * 2048,
     {
-        "that is one way. The results of others leave as well: as many rows again, in balance.": 1750 * 2048,
+        "half of it: results leave as well, as many rows again; and a bfloat16 has 2 bytes.": 1750 * 2048,
         "1 of 8 pairs stays at home, in balance.": 2 * 2000 * 2048,
         "each token has two experts, two rows, and that is one way: results leave as well.": 875 * 2048,
-        "a number in bfloat16 has 2 bytes.": 2 * 1750 * 1024,
         "a number in bfloat16 has 2 bytes, not 4.": 2 * 1750 * 4096,
         "only 1 of 8 pairs stays; 7 of 8 leave.": 2 * 250 * 2048,
         "bytes are asked, not rows.": 3500,

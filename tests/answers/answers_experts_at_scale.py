@@ -105,10 +105,10 @@ WRONG = {
         "a text": ("many", "it is str"),
     },
     "bytes_away": {
-        "one way": (1750 * 2048, "as many rows again"),
+        "one way": (1750 * 2048, "results leave as well"),
         "all": (2 * 2000 * 2048, "stays at home"),
         "one expert": (875 * 2048, "two experts, two rows"),
-        "bytes of 8 bits": (2 * 1750 * 1024, "has 2 bytes."),
+        "one byte a number": (2 * 1750 * 1024, "a bfloat16 has 2 bytes"),
         "float32": (torch.tensor(2 * 1750 * 4096), "has 2 bytes, not 4"),
         "what stays": (2 * 250 * 2048, "7 of 8 leave"),
         "rows": (3500, "bytes are asked"),
