@@ -863,8 +863,8 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Reading.** To run every expert, or to copy weights, is far slower here once there are tokens. (On a GPU and for small
-# inputs, transformers' documentation calls `batched_mm` the fastest.) Over unbound weights the plain loop is near the
+# **Reading.** To run every expert, or to copy weights, is far slower here once there are tokens. (For small inputs on a
+# GPU, transformers' documentation calls `batched_mm` the fastest.) Over unbound weights the plain loop is near the
 # layer: with 8 experts little is left to gain. With one token the four are near each other.
 #
 # The project's bench compares more carefully: pairs side by side, medians, with *transformers*' three implementations
