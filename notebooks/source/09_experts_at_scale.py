@@ -578,8 +578,8 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # A point above the slope is no mistake: some weights were in a cache, or were only read, while our copy also writes. A
-# point far below its roof says that something else takes time, which the model does not know: the router, the sorting,
-# the start of many small products.
+# point above the flat roof says that another program disturbed the measurement of the roof. A point far below says that
+# something else takes time, which the model does not know: the router, the sorting, the start of many small products.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The same FLOPs, from 1 to 32 experts
