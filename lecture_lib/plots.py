@@ -193,6 +193,59 @@ def expert_block(ax: Axes, n_experts: int = 4, chosen: int = 1) -> Axes:
     return ax
 
 
+def sorted_groups(ax: Axes, chosen: Sequence[int], n_experts: int) -> Axes:
+    """Tokens with the expert that each chose, the same sorted by expert, and one product for each group."""
+    order = np.argsort(chosen, kind="stable")
+    ends = np.bincount(chosen, minlength=n_experts).cumsum()
+    for place, token in enumerate(order):
+        e = chosen[token]
+        for x, y in ((0.62 * token, 3.6), (0.62 * place, 1.3)):
+            box(ax, x, y, 0.56, 0.7, f"{e}", colour=f"C{e}")
+        ax.plot([0.62 * token + 0.28, 0.62 * place + 0.28], [3.55, 2.05], color=f"C{e}", lw=1.2, alpha=0.7)
+    for e, (start, end) in enumerate(zip([0, *ends[:-1]], ends, strict=True)):
+        if end > start:
+            middle = 0.31 * (start + end) - 0.03
+            box(ax, middle - 0.8, -0.75, 1.6, 0.85, f"$\\times\\, W_{e}$", colour=f"C{e}")
+            arrow(ax, (middle, 1.25), (middle, 0.12), colour=f"C{e}")
+    right = 0.62 * len(chosen) + 0.26
+    idle = [e for e in range(n_experts) if e not in list(chosen)]
+    ax.text(right, 3.95, "tokens, each with its expert", va="center")
+    ax.text(right, 1.65, f"sorted; groups end at {ends.tolist()}", va="center")
+    ax.text(right, -0.3, f"one product for each group\n(none for expert {', '.join(map(str, idle))})", va="center")
+    ax.set(xlim=(-0.1, right + 4.7), ylim=(-0.85, 4.4))
+    ax.axis("off")
+    return ax
+
+
+def all_to_all(ax: Axes, wanted: Sequence[Sequence[int]], n_experts: int) -> Axes:
+    """Tokens of two ranks, by the expert that each wants: to the rank of that expert, through it, and back."""
+    half = n_experts // 2
+    for r, base in enumerate((3.2, 0.2)):
+        for left, width in ((0.0, 1.9), (4.0, 4.3), (10.4, 1.9)):
+            ax.add_patch(Rectangle((left, base - 0.1), width, 2.7, fc="0.95", ec="0.75", lw=1, zorder=0))
+        ax.text(-0.15, base + 1.25, f"rank {r}", ha="right", va="center", weight="bold")
+        rows = sorted((e, q, i) for q in range(2) for i, e in enumerate(wanted[q]) if e // half == r)
+        for place, (e, q, i) in enumerate(rows):
+            own, here = (3.2, 0.2)[q] + 2.0 - 0.62 * i, base + 2.0 - 0.62 * place
+            for x, y, text in ((0.3, own, f"{e}"), (4.2, here, f"{e}"), (10.7, own, f"$f_{e}$")):
+                box(ax, x, y, 1.3, 0.5, text, colour=f"C{e}")
+            style = {"lw": 2.2, "ls": "-"} if q != r else {"lw": 1.2, "ls": ":"}
+            ax.plot([1.65, 4.15], [own + 0.25, here + 0.25], color=f"C{e}", **style)
+            ax.plot([8.05, 10.65], [here + 0.25, own + 0.25], color=f"C{e}", **style)
+        for e in sorted({row[0] for row in rows}):
+            places = [base + 2.0 - 0.62 * p for p, row in enumerate(rows) if row[0] == e]
+            low, high = min(places), max(places) + 0.5
+            box(ax, 6.6, low, 1.4, high - low, f"expert {e}", colour=f"C{e}")
+            arrow(ax, (5.55, (low + high) / 2), (6.55, (low + high) / 2), colour=f"C{e}")
+    titles = {0.95: "its tokens", 2.9: "all to all", 6.15: "its experts", 9.35: "all to all", 11.35: "results"}
+    for x, text in titles.items():
+        ax.text(x, 6.05, text, ha="center")
+    ax.text(6.15, -0.45, "solid: to the other rank; dotted: stays", ha="center", color="0.3", fontsize="small")
+    ax.set(xlim=(-1.3, 12.4), ylim=(-0.6, 6.4))
+    ax.axis("off")
+    return ax
+
+
 def ingredients(axes: Sequence[Axes], image) -> Sequence[Axes]:
     """What a convolution with pooling is made of, on three axes: windows of an image (8, 8), sharing, pooling.
 

@@ -142,6 +142,7 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
     assert plots.triangle(ax, ["a", "b", "c"]) is ax
     assert plots.box(ax, 0, 0, n, k, "x", on=n > 1) is ax and plots.arrow(ax, (0, 0), (n, k), bend=0.1) is ax
     assert plots.dispatch(ax, values[:, :k]) is ax and plots.expert_block(ax, n, n - 1) is ax
+    assert plots.sorted_groups(ax, [n - 1] * k, n + 1) is ax and plots.all_to_all(ax, [[0] * k, [1] * n], 2) is ax
     assert plots.decision(ax, np.zeros((8, 8)), [1.0, 0.2, 0.7]) is ax
     assert plots.exits(ax, ["x"] * n, n - 1) is ax and plots.stick(ax, [1 / n] * n, ["z"] * n) is ax
     on = (values[0, :1] > 0).tolist()

@@ -58,7 +58,62 @@ def measured(n, e, d, h):
     return flops / read
 
 
+def one_against_two(n_groups, size):
+    s = torch.zeros(n_groups, size)
+    s[0, 0], s[1, :2] = 3.0, 2.0
+    return s.flatten()
+
+
+def level(n_groups, size):
+    s = torch.zeros(n_groups, size)
+    s[0, :2], s[1, 0] = torch.tensor([2.0, 1.0]), 3.0
+    return s.flatten()
+
+
+def by_list(n_groups, size):
+    weak = [0] * (n_groups * size - 3)
+    return [1, 1, *weak, 1.5] if size > 2 else [1, 1, *weak[:-1], 1.5, 0]
+
+
 WRONG = {
+    "lost_best": {
+        "all equal": (lambda g, n: torch.zeros(g * n), "two experts are best, with 0"),
+        "one alone": (lambda g, n: torch.eye(g * n)[0], "in the group that is kept: the best two of group 0 sum to 1"),
+        "rising": (lambda g, n: torch.arange(g * n), "in the group that is kept"),
+        "level": (level, "two groups are level, with 3"),
+        "a matrix": (lambda g, n: one_against_two(g, n).view(g, n), "shape (8,), not of (4, 2)"),
+        "always four": (lambda g, n: one_against_two(4, 2), "for 2 groups of 3 it should be"),
+        "infinite": (lambda g, n: one_against_two(g, n).log(), "not finite"),
+        "a number": (lambda g, n: 1.0, "a tensor of shape (8,)"),
+    },
+    "padding": {
+        "nothing dropped": (0.25, "did not take are empty, too"),
+        "less": (0.15, "more padding, not less"),
+        "of the places": (0.28, "a share of the places"),
+        "kept": (0.9, "so many places are taken"),
+        "places": (torch.tensor(1.25), "all places"),
+        "dropped": (0.1, "what is dropped"),
+        "per cent": (35, "give a share"),
+        "something else": (0.5, "should not be 0.5"),
+    },
+    "users": {
+        "pairs": (76800, "counts for 8"),
+        "one expert": (300, "what one expert needs"),
+        "divided": (9.375, "more, not less"),
+        "eight experts": (2400.0, "as if there were 8"),
+        "something else": (torch.tensor(1000), "should not be 1000"),
+        "a text": ("many", "it is str"),
+    },
+    "bytes_away": {
+        "one way": (1750 * 2048, "results leave as well"),
+        "all": (2 * 2000 * 2048, "stays at home"),
+        "one expert": (875 * 2048, "two experts, two rows"),
+        "one byte a number": (2 * 1750 * 1024, "a bfloat16 has 2 bytes"),
+        "float32": (torch.tensor(2 * 1750 * 4096), "has 2 bytes, not 4"),
+        "what stays": (2 * 250 * 2048, "7 of 8 leave"),
+        "rows": (3500, "bytes are asked"),
+        "something else": (0, "should not be 0"),
+    },
     "groups": {
         "sizes": (lambda c, e: (sorted_tokens(c), c.flatten().bincount(minlength=e)), "the sizes"),
         "starts": (lambda c, e: (sorted_tokens(c), starts(c, e)), "each group starts"),
@@ -101,6 +156,10 @@ WRONG = {
     },
 }
 RIGHT = {
+    "lost_best": [one_against_two, by_list, lambda g, n: (v for v in one_against_two(g, n).flip(0).numpy() - 9)],
+    "padding": [0.35, torch.tensor([0.35]), 1.25 - 0.9],
+    "users": [9600, np.int64(9600), 300 / (8 / 256)],
+    "bytes_away": [7168000, torch.tensor(7168000), 2 * 7 / 8 * 1000 * 2 * 1024 * 2],
     "groups": [expert_by_expert, by_columns, by_numpy],
     "intensity": [
         measured,
