@@ -84,7 +84,7 @@ three_losses = number(
 )
 
 break_even = number(
-    "0.2: what is skipped has to pay for the moves first, and they do not shrink with the share.",
+    "0.2: what is skipped has to pay for the moves first, 2 ms by assumption.",
     0.2,
     {
         "that is where skipping costs as much as the products that are left.": 0.8,

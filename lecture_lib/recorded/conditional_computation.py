@@ -191,8 +191,9 @@ def base(seed: int, lr: float, stripes: bool, steps: int = BASE) -> ViT:
 
 def chooser(way: str, seed: int, lr: float, stripes: bool = False, *, before: int = BASE, steps: int = MORE) -> Chooser:
     """One of WAYS, from a dense network."""
-    net = Chooser(deepcopy(base(seed, lr, stripes, before)), way)
+    dense = deepcopy(base(seed, lr, stripes, before))
     torch.manual_seed(1000 + seed)
+    net = Chooser(dense, way)
     net.meet(BUDGET, examples("train", stripes)[0])
     return descend(net, net.loss, 1000 + seed, steps, lr, stripes)
 

@@ -53,8 +53,9 @@ class AdaViT(nn.Module):
 
 
 def adaptive(way: str, seed: int, lr: float, *, before: int = 400, steps: int = STEPS) -> AdaViT:
-    net = AdaViT(deepcopy(base(seed, lr, False, before)))
+    dense = deepcopy(base(seed, lr, False, before))
     torch.manual_seed(2000 + seed)
+    net = AdaViT(dense)
     return descend(net, lambda x, y: net.loss(x, y, TARGETS[way]), 2000 + seed, steps, lr)
 
 

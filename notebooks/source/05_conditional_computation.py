@@ -16,7 +16,7 @@
 # with your own run. Results that take minutes are *recorded*: `python -m lecture_lib.recorded NAME` makes them anew.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Imports, the seed, three records
+# @title Imports, the seed, five records
 from copy import deepcopy
 from functools import partial
 
@@ -35,15 +35,22 @@ from lecture_lib.notebook import check, claim, setup, show
 from lecture_lib.patches import PatchSelector, masked, packed
 from lecture_lib.recorded import conditional_computation as wandering
 from lecture_lib.recorded import conditional_computation_adavit as three_budgets
+from lecture_lib.recorded import conditional_computation_below as below
 from lecture_lib.recorded import conditional_computation_depths as depths
 from lecture_lib.recorded.conditional_computation import ViT, chooser, cut, examples
 from lecture_lib.skipping import Decisions, GatedChannels, GatedHeads, SkippableBlock, usage_losses
 from lecture_lib.widgets import Savings
 
 seed = setup(0)
-record, ada_record, text_record = (
-    recorded.load(name) for name in [f"conditional_computation{end}" for end in ("", "_adavit", "_depths")]
+record, ada_record, text_record, controls, below_record = (
+    recorded.load(f"conditional_computation{end}") for end in ("", "_adavit", "_depths", "_controls", "_below")
 )
+
+
+def control(case, key="accuracy"):
+    """Of the record of controls, one number a seed."""
+    return np.array([e[key] for e in controls["entries"] if e["case"] == case and key in e])
+
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Many small questions with two answers
@@ -120,7 +127,7 @@ torch.testing.assert_close(y, attention(q[None, None], k[None, None], v[None, No
 # Look in the output: are the kept tokens *exactly* as in a network without the patch? Is the slope for $z_2$ not 0?
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
-# @title Print: with the patch hidden and with the patch gone
+# @title Open after your guess: with the patch hidden and with the patch gone
 there = [0, 1, 3]
 without = F.scaled_dot_product_attention(q[None, there], k[None, there], v[None, there])[0]
 torch.testing.assert_close(y[there], without)
@@ -134,8 +141,7 @@ claim("The usual mask, minus infinity, gives z no gradient", not usual.requires_
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # So a mask in training *equals* removal at test time: weights of the others are divided by the same sum. This needs
-# that the mask acts everywhere where tokens meet, and tokens meet in attention only. It would fail with, say, a mean
-# over all tokens, or a normalisation over the batch.
+# that the mask acts everywhere where tokens meet, and tokens meet in attention only.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: what is left ★☆☆ 3 min
@@ -195,8 +201,9 @@ claim("Leaving half away saves 45 to 55 %", 0.45 < flops[1] / flops[0] < 0.55, l
 claim("What is counted is the formula", abs(flops[1] / formula - 1) < 1e-3, counted=flops[1], formula=formula)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The answers agree, the costs do not. Training by `masked` costs as much as the full network: **decisions that are
-# learned through a mask save at test time only.** A rule that learns nothing needs no mask, and can save in training.
+# The answers agree, the costs do not. A training step by `masked` costs as much as one of the full network: **decisions
+# save nothing while they are learned through a mask.** A rule, or decisions that are learned and then frozen, can be
+# `packed` in training, too.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The task: digits that wander
@@ -280,7 +287,7 @@ torch.testing.assert_close(mine, net.loss(test_x[:64], test_y[:64]))
 # </details>
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
-# @title Print: share kept in training, and at a threshold of 0
+# @title Open after your guess: share kept in training, and at a threshold of 0
 train_x = examples("train")[0]
 with torch.no_grad():
     scores = net.scores(test_x)  # (N, 16)
@@ -292,12 +299,13 @@ print(f"target 0.30;  kept with noise {noisy:.3f};  without, at s > 0: {at_zero:
 claim("With noise, too, more than 0.35 is kept", noisy > 0.35, kept=noisy)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Even *with* noise the target is missed: the task's gradient outweighs the penalty, as the optional part shows.
+# Even *with* noise the target is missed: the task opens the gate, as the optional part shows. A penalty is a wish.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Which term wins? · optional
 #
-# We train twice more: without the task's loss, and without the usage loss.
+# We train twice more: without the task's loss, and without the usage loss. Recorded: both terms with larger factors,
+# and with the embedding, so each token, held fixed in the 150 steps.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Measure: the share kept with noise, with one term alone
@@ -313,12 +321,23 @@ for name, (task, usage) in {"usage loss alone": (0, 20), "task alone": (1, 0)}.i
     with torch.no_grad():
         alone[name] = one.train().gate(one.net.tokens(test_x)[:, 1:])[0].mean().item()
 print(";  ".join(f"{name}: {kept:.3f} kept" for name, kept in alone.items()))
+for case in ("20", "100", "500", "20, tokens fixed"):
+    kept_there, right = (control(f"penalty: {case}", key) for key in ("kept with noise", "accuracy"))
+    print(f"factor {case:18}{kept_there.mean():.3f} kept ({kept_there.min():.3f} to {kept_there.max():.3f})", end="")
+    print(f"   accuracy at 30 %: {right.mean():.3f}")
 claim("The usage loss alone meets the target to within 0.05", abs(alone["usage loss alone"] - 0.3) < 0.05)
 claim("The task alone keeps more than 0.35", alone["task alone"] > 0.35, kept=alone["task alone"])
+least = control("penalty: 500", "kept with noise").min()
+claim("With 25 times the factor, too, each seed keeps more than 0.45", least > 0.45, fewest=least)
+still = control("penalty: 20, tokens fixed", "kept with noise")
+claim("With fixed tokens each seed keeps less than 0.4", still.max() < 0.4, most=still.max())
+worse = control("penalty: 20").mean() - control("penalty: 20, tokens fixed").mean()
+claim("Accuracy is then lower by more than 0.1", worse > 0.1, lower_by=worse)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# The usage loss alone meets its target; beside the task's gradient, at factor 20, it does not: the task pulls more. A
-# penalty is a wish.
+# The usage loss alone meets its target; beside the task it does not, and 25 times the factor does not close the gate
+# within 150 steps. With fixed tokens most of the surplus is gone, so the tokens that the task moves are a part of it.
+# (The task is then learned far worse.) Why so large a factor does so little is open.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A promise needs a threshold
@@ -344,8 +363,7 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # A threshold can be moved *after* training, to any budget. It is set on training images, so the share on new images is
-# near the budget, not equal to it: a mean over images, and no bound for one image or one batch. (Empty patches differ
-# by their place only: sixteen scores, so the share moves in steps there.)
+# near the budget, not equal to it: a mean over images, and no bound for one image or one batch.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: a threshold for a batch ★★☆ 5 min
@@ -380,7 +398,7 @@ check("batch_budget", batch_budget)
 # %% [markdown] slideshow={"slide_type": "skip"}
 # For each budget: move the threshold, classify the test images, count FLOPs. These count the selector, too, the
 # embedding of every patch, and the class token: so 20 % of the patches is more than 20 % of the FLOPs. At which budget
-# does accuracy begin to fall?
+# does accuracy begin to fall? (At 30 % seed 0 is the best of the five recorded seeds: their means follow.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Measure: each budget on test images
@@ -460,7 +478,7 @@ show(
 # for 550 steps. (Sums of ink are not counted as FLOPs.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
-# @title Print: accuracy at 30 % of the patches, recorded, and the claims
+# @title Open after your guess: accuracy at 30 % of the patches, recorded, and the claims
 
 
 def table(name, task="digits"):
@@ -474,6 +492,9 @@ ways = {way: table(way)[0][:, at_30] for way in wandering.WAYS} | {"cropped": ta
 full = table("dense")[0][:, 0]
 for name, values in ({"all patches": full} | ways).items():
     print(f"{name:18}{values.mean():.3f}  ({values.min():.3f} to {values.max():.3f})")
+more = {way: control(f"600 steps: {way}") for way in ("straight-through", "REINFORCE", "most ink")}
+for name, values in more.items():
+    print(f"{name + ', 600 steps':28}{values.mean():.3f}  ({values.min():.3f} to {values.max():.3f})")
 means = {name: values.mean() for name, values in ways.items()}
 learned, ink = means["straight-through"], means["most ink"]
 behind = full.mean() - learned
@@ -481,6 +502,10 @@ claim("Straight-through is behind all patches by less than 0.05", 0 < behind < 0
 others = max(means[way] for way in ("straight-through", "REINFORCE", "relaxed"))
 claim("After 150 steps the rule of most ink is ahead of all three learners", ink > others, ink=ink, best_learner=others)
 claim("REINFORCE is ahead of straight-through in the mean", means["REINFORCE"] > learned, reinforce=means["REINFORCE"])
+claim("Seed 0 is straight-through's best of five", ways["straight-through"].argmax() == 0)
+*late, late_ink = (values.mean() for values in more.values())
+claim("With 600 steps two learners reach what the rule had after 150, to 0.005", min(late) > ink - 0.005, rule=ink)
+claim("The rule with 600 steps is ahead of both in the mean", late_ink > max(late), rule=late_ink, learner=max(late))
 claim("Relaxed is the last of the learners", means["relaxed"] < min(learned, means["REINFORCE"]))
 order = learned > means["fixed places"] + 0.1 and means["fixed places"] > means["at random"] + 0.1
 claim("Fixed places are behind by more than 0.1, chance by more than 0.1 again", order)
@@ -490,7 +515,7 @@ claim("The crop is the best of all", means["cropped"] > max(ink, learned, full.m
 # ## At 30 % of the patches
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
-# @title Draw: accuracy at 30 % of the patches
+# @title Open after your guess: accuracy at 30 % of the patches
 fig, ax = plt.subplots(figsize=(10, 3.3))
 names = [name.replace(" ", "\n").replace("-", "-\n") for name in ways]
 plots.bars(ax, names, {"accuracy": list(means.values())}, fmt="{:.3f}")
@@ -511,10 +536,9 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Choosing *by input* is worth a lot here: compare with fixed places, and with chance. *Learning* to choose is behind
-# the rule **after these 150 steps**. (The rule trains at the 30 % at which it is tested, the learner at about a half.)
-# With 600 steps, in one seed, most of the gap closed: this is more about speed than about what can be learned. So is
-# the order of the learners; the seeds of the first two overlap. The relaxed choice is trained on patches that are half
-# there, and tested on whole ones. *Cropped* is an easier task: its digit does not wander any more.
+# the rule **after these 150 steps**; with 600, straight-through and REINFORCE reach what it had then, and it is still a
+# little ahead. So much of this is speed. The relaxed choice is trained on patches that are half there, and tested on
+# whole ones. *Cropped* is an easier task: its digit does not wander any more.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### And where ink is not the key? · optional
@@ -537,6 +561,10 @@ claim("At 30 % the learned selector is ahead of the rule", chosen > striped["mos
 claim("It is more than 0.1 behind a static network of fewer FLOPs", chosen < small_net - 0.1, static=small_net)
 half = striped["straight-through"][0][:, wandering.BUDGETS.index(0.5)].mean()
 claim("At 50 % of the patches, too, it is behind", half < small_net, at_50=half)
+long = control("600 steps, stripes: straight-through")
+print(f"600 steps: {long.mean():.3f} at 30 % ({long.min():.3f} to {long.max():.3f})")
+claim("With 600 steps it gains more than 0.2 at 30 %", long.mean() > chosen + 0.2, then=long.mean(), before=chosen)
+claim("It is then ahead of that static network in the mean", long.mean() > small_net, then=long.mean())
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Is one linear score of a single patch too little? We take that cause away: the *same* score is fitted to the answer,
@@ -576,9 +604,9 @@ claim("The fitted linear score keeps more than 0.9 of the digits' patches", foun
 claim("With it accuracy is more than 0.1 above the learned selector", fitted_right > chosen + 0.1, it=fitted_right)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The selector learns more than the rule knows, and far too little; its seeds differ a lot. But a linear score *can*
-# do it. So what fails is the training, as it is here (150 steps, this gradient, the lowest rate of the grid), and not
-# the form of the score.
+# After 150 steps the selector knows more than the rule, and far too little; its seeds differ a lot. But a linear score
+# *can* do it, and with 600 steps it is learned: then it is ahead of the static network (which had 550 steps, each
+# cheaper). Steps were missing, and not another form of the score.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The honest comparison: a smaller network
@@ -588,8 +616,11 @@ claim("With it accuracy is more than 0.1 above the learned selector", fitted_rig
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** Equal in what? A fair baseline has the same test cost, and the same *training* cost. The selector had
 # 400 + 150 steps, all at full cost. So each static network gets (a) as many steps, 550; the one that is next below the
-# selector's FLOPs at 30 % also gets (b) as many training *FLOPs*: more steps of a cheaper network. Rates come from the
-# same grid. In the table "24, 2 layers" is of width 24; *half the pixels* averages 2 × 2 pixels: four patches.
+# selector's FLOPs at 30 % also gets (b) as many training *FLOPs*: more steps of a cheaper network. The selector's bill
+# can be spent in another way, too: *frozen*, it learns for 100 masked steps; then scores and tokens stay, the
+# threshold goes to 30 %, and the rest trains on kept patches, `packed`, for the FLOPs of 50 dense steps. *Most ink,
+# packed* has no masked step at all. Rates come from the same grid. "24, 2 layers" is of width 24; *half the pixels*
+# averages 2 × 2 pixels: four patches.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: an equal bill ★☆☆ 3 min
@@ -609,13 +640,13 @@ check("equal_training", (400 + 150) / 0.25)  # masked training computes every pa
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # For milliseconds we measure all of them now, on 256 test images: the selector of this run at each budget, the static
-# networks untrained. Each is timed in turn, three times; the lowest counts.
+# networks untrained. Each is timed in turn, five times; the lowest counts.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Helper: milliseconds of several functions, in turn
 
 
-def turns(functions, n=3, seconds=0.06):
+def turns(functions, n=5, seconds=0.04):
     """Milliseconds of each function, measured in turn n times: the lowest."""
     with torch.no_grad():
         rounds = [[1e3 * wall_time(f, min_seconds=seconds).low for f in functions] for _ in range(n)]
@@ -631,10 +662,10 @@ static_ms = turns([partial(one, images) for one in nets])
 ms = turns([partial(deepcopy(net).meet(budget, train_x), images) for budget in wandering.BUDGETS])
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Read the figure like this: at one place on the horizontal axis, which mark is higher?
+# In the figure: at equal cost, which mark is higher?
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
-# @title Print: static networks and selectors, and the claims
+# @title Print: static networks and selectors
 curve_a, _, curve_f = table("straight-through")
 ink_a, _, ink_f = table("most ink")
 print("network             FLOPs  time   accuracy, 550 steps      equal training FLOPs")
@@ -652,65 +683,101 @@ for i, budget in enumerate(wandering.BUDGETS):
     a = curve_a[:, i]
     print(f"patches, {budget:4.0%}    {chosen_share[i]:6.0%}{ms[i] / static_ms[0]:6.0%}", end="   ")
     print(f"{a.mean():.3f} ({a.min():.3f} to {a.max():.3f})")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
+# @title Print: the bill spent in another way, and the claims
+print("equal training FLOPs, 30 % of the patches:")
+spent = {"straight-through, frozen": "frozen: straight-through", "REINFORCE, frozen": "frozen: REINFORCE",
+         "most ink, packed": "packed: most ink"}  # fmt: skip
+for name, case in spent.items():
+    a, bill = control(case), control(case, "steps").mean()
+    print(f"{name:26}{control(case, 'FLOPs').mean() / dense_flops:4.0%}   {a.mean():.3f} ", end="")
+    print(f"({a.min():.3f} to {a.max():.3f}), {bill:.0f} packed steps")
+spent = {name: control(case) for name, case in spent.items()}
+top = [n for (n, task), lr in rates.items() if task == "digits" and lr == max(wandering.RATES)]
+print("at the highest rate of the grid:", "; ".join(top))
 r, longer = table("REINFORCE")[0][:, at_30].mean(), table("16, 2 layers, longer")[0][:, 0]
 s16, one_layer = points["16, 2 layers"].mean(), points["32, 1 layer"].mean()
 less = share_of["16, 2 layers"] < min(chosen_share[at_30], ink_f.mean(0)[at_30] / dense_flops)
 claim("Width 16 has fewer FLOPs than the selectors and the rule at 30 %", less, width_16=share_of["16, 2 layers"])
 claim("After as many steps it is ahead of straight-through, not of REINFORCE", learned < s16 < r, width_16=s16)
-ahead, apart = longer.mean() - learned, abs(longer.mean() - r)
+ahead = longer.mean() - learned
 claim("After as many training FLOPs it is more than 0.02 ahead of straight-through", ahead > 0.02, ahead_by=ahead)
-claim("It is then within 0.02 of REINFORCE, whose seeds spread as much", apart < 0.02, difference=apart)
-near = abs(longer.mean() - ink_a.mean(0)[at_30])
-claim("The rule of most ink is level with that, to within 0.01", near < 0.01, difference=near)
+done = [spent[f"{way}, frozen"].mean() for way in ("straight-through", "REINFORCE")]
+gain, apart = done[1] - r, abs(longer.mean() - done[1])
+claim("REINFORCE, frozen and finished on kept patches, gains more than 0.005", gain > 0.005, gain=gain)
+level = apart < 0.01 < np.ptp(longer)
+claim("It is then within 0.01 of the smaller network, whose seeds spread by more", level, difference=apart)
+late = longer.mean() - done[0]
+claim("Straight-through, frozen, is still more than 0.02 behind it", late > 0.02, behind_by=late)
+claim("So early frozen, it gains nothing in the mean", done[0] < learned, frozen=done[0], as_trained=learned)
+claim("Its seeds lie more than 0.05 apart", np.ptp(spent["straight-through, frozen"]) > 0.05)
+rule = spent["most ink, packed"].mean()
+claim("The rule that packs is ahead of all three in the mean", rule > max(longer.mean(), *done), rule=rule)
 one_ms = static_ms[static.index("32, 1 layer")]
 claim("One layer of width 32 takes at most 1.1 of the selector's time at 30 %", one_ms < 1.1 * ms[at_30], clock=True)
-claim("It is more accurate than both selectors there, after as many steps", one_layer > max(learned, r), it=one_layer)
+near = abs(one_layer - done[1])
+claim("It is more than 0.01 ahead of straight-through", one_layer > max(learned, done[0]) + 0.01, it=one_layer)
+claim("It is within 0.01 of REINFORCE, frozen", near < 0.01, difference=near)
 ends = f"{chosen_share[0]:.0%} to {chosen_share[-1]:.0%}"
 print(f"the curve of the selector runs from {ends} of the dense FLOPs")
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 # @title Draw: accuracy against FLOPs and against milliseconds
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.0), sharey=True, width_ratios=(1.7, 1))
 other_a, _, other_f = table("REINFORCE")
-crop_a, _, crop_f = table("cropped to the ink")
 names = [name for name in static if name != "half the pixels"]
-here = [i for i, b in enumerate(wandering.BUDGETS) if 0.25 <= b <= 0.3]  # beyond, no patch with ink is left to add
+here = wandering.BUDGETS.index(0.25)  # beyond, no patch with ink is left to add
+white = dict(ms=9, mfc="white", mew=2, capsize=0)
+
+
+def with_seeds(ax, x, values, marker, color, label, **style):
+    mean = values.mean()
+    ends = [[mean - values.min()], [values.max() - mean]]
+    ax.errorbar([x], [mean], ends, fmt=marker, color=color, label=label, lw=1.2, **style)
+
+
 for ax, costs, times in zip(axes, (chosen_share, np.array(ms) / static_ms[0]), (False, True), strict=True):
-    line = dict(color="C0", marker="o", lw=2.2, label="straight-through")
     ax.fill_between(costs, curve_a.min(0), curve_a.max(0), color="C0", alpha=0.15, lw=0)
-    ax.plot(costs, curve_a.mean(0), **line)
-    at = [static_ms[static.index(n)] / static_ms[0] if times else share_of[n] for n in names]
-    two = [points[n].mean() for n in names]
-    spread = [[m - points[n].min() for m, n in zip(two, names)], [points[n].max() - m for m, n in zip(two, names)]]  # noqa: B905
-    ax.errorbar(at, two, spread, fmt="s", color="C1", ms=8, label="static, 550 steps")
-    place = at[names.index("16, 2 layers")]
-    ax.errorbar([place], [longer.mean()], [[longer.mean() - longer.min()], [longer.max() - longer.mean()]],
-                fmt="D", color="C3", ms=8, mfc="white", label="static, equal training FLOPs")  # fmt: skip
+    ax.plot(costs, curve_a.mean(0), color="C0", marker="o", lw=2.2, label="straight-through")
+    at = {n: static_ms[static.index(n)] / static_ms[0] if times else share_of[n] for n in names}
+    for name in names:
+        with_seeds(ax, at[name], points[name], "s", "C1", "static", ms=8)
+    with_seeds(ax, at["16, 2 layers"], longer, "s", "C1", "static, equal FLOPs", **white)
     if not times:
         ax.plot(other_f.mean(0) / dense_flops, other_a.mean(0), "P--", color="C5", lw=1.5, label="REINFORCE")
-        ax.plot(ink_f.mean(0)[here[0]] / dense_flops, ink_a.mean(0)[here[0]], "^", color="C2", ms=11, label="most ink")
-        ax.plot(crop_f.mean() / dense_flops, crop_a.mean(), "v", color="C4", ms=11, label="cropped to the ink")
-    ax.set(xlim=(0, None), ylim=(0.81, 0.99), xlabel="time / dense" if times else "FLOPs / dense")
-axes[0].set_ylabel("test accuracy\n(axis from 0.81)")
-fig.legend(*axes[0].get_legend_handles_labels(), frameon=False, loc="outside lower center", ncols=3, fontsize="small")
-fig.suptitle(f"accuracy and FLOPs {record['label']}; times of this run", fontsize="small", color="0.3")
+        ax.plot(ink_f.mean(0)[here] / dense_flops, ink_a.mean(0)[here], "^", color="C2", ms=10, label="most ink")
+        marks = zip(spent, ("o", "P", "^"), ("C0", "C5", "C2"), strict=True)
+        for name, marker, color in marks:
+            case = f"packed: {name[:-8]}" if "packed" in name else f"frozen: {name[:-8]}"
+            with_seeds(ax, control(case, "FLOPs").mean() / dense_flops, spent[name], marker, color, name, **white)
+    ax.set(xlim=(0, None) if times else (0.24, 0.6), ylim=(0.84, 0.98))
+    ax.set_xlabel("time / dense" if times else "FLOPs / dense (axis from 0.24 to 0.6)")
+axes[0].set_ylabel("test accuracy\n(axis from 0.84)")
+handles = dict(zip(*axes[0].get_legend_handles_labels()[::-1], strict=True))
+fig.legend(handles.values(), handles, frameon=False, loc="outside lower center", ncols=4, fontsize="small")
+fig.suptitle(
+    "filled: 550 steps; white: equal training FLOPs; recorded: 5 seeds, "
+    f"{record['minutes']:.0f} and {controls['minutes']:.0f} minutes; times of this run",
+    fontsize="small", color="0.3",
+)  # fmt: skip
 show(
     fig,
-    "Two panels, accuracy against FLOPs and against time, as shares of the dense network. Straight-through falls below "
-    "half of the FLOPs, REINFORCE below 30 per cent. Static networks lie at or above both curves; one with equal "
-    "training FLOPs, at 27 per cent, is as good as the rule of most ink. By the clock "
-    "static networks of one layer are the fastest static ones.",
+    "Two panels, accuracy against FLOPs and against time, as shares of the dense network; white marks: equal training "
+    f"FLOPs. At about 30 per cent of the FLOPs: straight-through {learned:.3f} as trained, "
+    f"{done[0]:.3f} frozen; REINFORCE {r:.3f}, {done[1]:.3f} frozen; width 16 {s16:.3f}, {longer.mean():.3f} with more "
+    f"steps; most ink {ink:.3f}, {rule:.3f} packed. By the clock static networks of one layer are the fastest.",
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **The verdict.** With no more test FLOPs and equal training FLOPs, the smaller network is ahead of straight-through,
-# and not told apart from REINFORCE (the gap is smaller than the spread of seeds). After equal *steps* it lies between
-# the two. The rule is level with it, but was billed too much: it could leave patches out in training, too, and train
-# longer; in three seeds that we tried it was then ahead in the mean. By the clock *one* layer of full width is the
-# rival: it takes about as long as the selector at 30 %, and is more accurate. Ask for this second curve, and its bill.
+# **The verdict.** *As trained here*, masked to the end and never at 30 %, straight-through is behind the smaller
+# network. REINFORCE, *frozen* after 100 steps and finished on kept patches, for the same bill, is level with it;
+# straight-through is not: its seeds differ a lot. **No learned choice is clearly ahead of the smaller network.** The
+# rule that packs is, in the mean. (Only width 16 was trained for equal FLOPs.) By the clock *one* layer takes about as
+# long as the selector at 30 %, and is about as accurate as REINFORCE.
 #
 # What the selector has is a **dial**: one set of weights for many budgets, as long as there is room for the ink. And
-# all this is 550 steps on small digits, at the best of three rates (several picked the highest one).
+# all this is some 550 steps on small digits; the print names what picked the highest of three rates.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## One network, a slider for its budget
@@ -724,8 +791,8 @@ Savings(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The selector of this run: accuracy on test images, FLOPs of an image, milliseconds for 256. Move the slider down until
-# a digit loses ink.
+# The selector of this run (seed 0 is the best of five): accuracy on test images, FLOPs of an image, milliseconds for
+# all 256. Move the slider down until a digit loses ink.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Skip a layer, by hand
@@ -815,7 +882,7 @@ torch.testing.assert_close(by_hand, gated(x)[0])
 # - *Moves alone*: gather and put back, with no product between. *Deciding alone*: scores, and hard decisions.
 # - *Ragged numbers*: in **even tokens** each image drops tokens of its own, but keeps 9 of 17: one rectangle.
 #
-# Two widths, 64 and 256; 128 examples; gates undecided, so each keeps about half.
+# Two widths, 64 and 256; 128 examples, for tokens also 1,024; gates undecided, so each keeps about half.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Helpers: undecided gates, moves alone, attention with some of its heads
@@ -884,19 +951,20 @@ def four_places(width, n=128):
 
 
 clock, counted = {}, {}
-for width in (64, 256):
-    for place, functions in four_places(width).items():
-        clock[place, width] = turns(functions, n=4, seconds=0.03)
-        with torch.no_grad():
-            counted[place, width] = [count_flops(f) for f in functions]
+cases = {(place, width): functions for width in (64, 256) for place, functions in four_places(width).items()}
+cases["tokens, 1024", 64] = four_places(64, n=1024)["tokens"]
+for case, functions in cases.items():
+    clock[case] = turns(functions, n=6, seconds=0.02)
+    with torch.no_grad():
+        counted[case] = [count_flops(f) for f in functions]
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess", "varies"]
-# @title Print: FLOPs and time, as shares of computing everything, and the claims
+# @title Open after your guess: FLOPs and time, as shares of computing everything, and the claims
 print("place, width   FLOPs | time: by input, same for all | alone: small products, moves, deciding | dense, ms")
 ratio = {}
 for key, (whole, *rest) in clock.items():
     ratio[key] = row = np.array([counted[key][1] / counted[key][0], *(t / whole for t in rest)])
-    print(f"{key[0]:12}{key[1]:4}{row[0]:8.2f}{row[1]:13.2f}{row[2]:14.2f}", end="")
+    print(f"{key[0]:12}{key[1]:5}{row[0]:8.2f}{row[1]:13.2f}{row[2]:14.2f}", end="")
     print(f"{row[3]:24.2f}{row[4]:7.2f}{row[5]:10.2f}{whole:12.2f}")
 shares = [row[0] for row in ratio.values()]
 claim("All skip 35 to 65 % of the FLOPs", 0.35 < min(shares) and max(shares) < 0.65)
@@ -905,7 +973,7 @@ narrow = {place: ratio[place, 64] for place in wide}
 slow, least = narrow["groups"][1], min(narrow, key=lambda place: narrow[place][1])
 claim("At width 64 layers gain most", least == "layers", clock=True, layers=narrow["layers"][1])
 both = min(narrow["heads"][1], slow)
-claim("There heads and groups take more than 0.9 of the time of all", both > 0.9, clock=True, smaller=both)
+claim("There heads and groups take more than 0.75 of the time of all", both > 0.75, clock=True, smaller=both)
 claim("At width 256 tokens and layers take less than 0.85 of the time", wide["tokens"][1] < 0.85 > wide["layers"][1],
       clock=True, tokens=wide["tokens"][1], layers=wide["layers"][1])  # fmt: skip
 shrinks = wide["groups"][1] < 0.8 * slow
@@ -913,6 +981,9 @@ claim("Four times as wide, groups take less than 0.8 of that share", shrinks, cl
 extra, even = (narrow[place][1] - narrow[place][2] for place in ("tokens", "even tokens"))
 claim("With even numbers tokens lose less than 0.7 of the extra, width 64", even < 0.7 * extra, clock=True,
       ragged=extra, even=even)  # fmt: skip
+many = ratio["tokens, 1024", 64]
+large = many[1] - many[2] < 0.4 * extra
+claim("With 1,024 images, less than 0.4 of the extra is left", large, clock=True, it=many[1] - many[2], extra=extra)
 regular = max(row[2] for row in wide.values())
 claim("With the same half for all, 0.75 or less at width 256", regular <= 0.75, clock=True, slowest=regular)
 
@@ -920,7 +991,7 @@ claim("With the same half for all, 0.75 or less at width 256", regular <= 0.75, 
 # ## Take the causes away
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess", "varies"]
-# @title Draw: FLOPs and time by place, width 64
+# @title Open after your guess: FLOPs and time by place, width 64
 
 
 def draw_clock(width):
@@ -942,7 +1013,7 @@ draw_clock(64)
 # ## The same, four times as wide
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess", "varies"]
-# @title Draw: FLOPs and time by place, width 256
+# @title Open after your guess: FLOPs and time by place, width 256
 draw_clock(256)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
@@ -951,18 +1022,18 @@ draw_clock(256)
 # is lost.
 #
 # **Tokens**: with even numbers a good part of the extra is gone, and tokens are still chosen by input. So it is the
-# *ragged* numbers, many small batches, that cost, and much less the choice. **Heads and groups**: here the products
-# alone take only a little longer than the same half for all. Moving and deciding are a part of the extra; a large part
-# is none of these, and stays open.
+# *ragged* numbers that cost, much less the choice: one call for each number of tokens, however many images there are.
+# With 1,024 images, or in the wide layer, little of the extra is left. **Heads and groups**: moving and deciding are a
+# part of the extra; a large part is none of the causes that we took away, and stays open.
 #
-# In the wide layer the clock comes nearer to the FLOPs. (One thread of a processor; no GPU.)
+# (One thread of a processor; no GPU.)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: when does skipping pay? ★☆☆ 3 min · optional
 #
-# On paper. A layer takes 10 ms for a batch. With choices by input, gathering and putting back take 2 ms, whatever is
-# skipped; the products shrink with the share that is skipped. From which share on is the layer faster than the full
-# one?
+# On paper. A layer takes 10 ms for a batch. With choices by input, say that gathering and putting back take 2 ms,
+# whatever is skipped (a simple assumption: `packed` moves fewer rows when it keeps fewer); the products shrink with the
+# share that is skipped. From which share on is the layer faster than the full one?
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 from_share = ...
@@ -1033,18 +1104,25 @@ def mean_of(way, key, i=None):
     return np.mean([e[key] if i is None else e[key][i] for e in ada[way]])
 
 
+moves = {way: max(abs(e["accuracy"] - e["same for all"][0]) for e in ada[way]) for way in ada}
+
 print(f"{'':20}  used, training    used, test       accuracy  FLOPs  same for all")
 for way in ada:
     used = ["  ".join(f"{mean_of(way, key, i):.2f}" for i in range(3)) for key in ("shares in training", "shares")]
     print(f"{way:20}  {used[0]}  {used[1]}  {mean_of(way, 'accuracy'):.3f}", end="")
-    print(f"{mean_of(way, 'FLOPs') / dense_flops:9.0%}  {mean_of(way, 'same for all', 0):.3f}")
-print("used: patches, heads, blocks;", ada_record["label"])
+    print(f"{mean_of(way, 'FLOPs') / dense_flops:9.0%}  {mean_of(way, 'same for all', 0):.3f} ({moves[way]:.3f})")
+print("used: patches, heads, blocks; in brackets: how far a seed moves at most")
+print(ada_record["label"])
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: the claims about them
-middle = [mean_of("targets .5, .5, .75", "shares in training", i) for i in range(3)]
-missed = max(abs(used - target) for used, target in zip(middle, (0.5, 0.5, 0.75), strict=True))
-claim("With noise the targets .5, .5, .75 are met to within 0.12", missed < 0.12, missed_by=missed)
+sets = {"targets .75, .75, .9": (0.75, 0.9), "targets .5, .5, .75": (0.5, 0.75)}  # heads, blocks
+missed = max(
+    abs(mean_of(way, "shares in training", i) - t) for way, both in sets.items() for i, t in enumerate(both, start=1)
+)
+claim("With noise the targets of heads and blocks are met to within 0.05", missed < 0.05, missed_by=missed)
+more = mean_of("targets .5, .5, .75", "shares in training", 0)
+claim("Of patches more than 0.6 are kept for a target of 0.5", more > 0.6, kept=more)
 quiet = mean_of("targets .75, .75, .9", "shares", 1)
 far = [mean_of(way, "FLOPs") / dense_flops - t for way, t in (("FLOPs .5", 0.5), ("FLOPs .3", 0.3))]
 claim("The FLOPs targets are missed at test time, by more than 0.1 and 0.2", far[0] > 0.1 and far[1] > 0.2, far=far[1])
@@ -1053,20 +1131,38 @@ best = max(mean_of(way, "accuracy") for way in ada)
 cheaper = share_of["32, 1 layer"] * dense_flops < min(mean_of(way, "FLOPs") for way in ada)
 claim("A static network of one layer has fewer FLOPs than each of the four", cheaper, share=share_of["32, 1 layer"])
 claim("It is more accurate than each of them, after as many steps", one_layer > best, one_layer=one_layer, best=best)
-change = max(abs(mean_of(way, "accuracy") - mean_of(way, "same for all", 0)) for way in ada)
-claim("The same heads and blocks for all images change accuracy by less than 0.01", change < 0.01, largest=change)
+first, *others = moves.values()
+claim("The same heads and blocks for all change no seed of the first way by more than 0.005", first <= 0.005, it=first)
+some = min(others) > 0.01 and max(others) <= 0.02
+claim("In each other way they move a seed by more than 0.01, none by more than 0.02", some, largest=max(others))
+print("one budget: share of FLOPs with noise, without, accuracy")
+with_noise, quietly, right = ({} for _ in range(3))
+for case in ("FLOPs .5: 20", "FLOPs .5: 200", "FLOPs .3: 20", "FLOPs .3: 200"):
+    with_noise[case], quietly[case] = control(case, "share with noise").mean(), control(case, "share").mean()
+    right[case] = control(case).mean()
+    print(f"{case.replace(': ', ', factor '):20}{with_noise[case]:6.3f}{quietly[case]:7.3f}{right[case]:7.3f}")
+half, third = (np.array([with_noise[f"FLOPs {t}: 20"], quietly[f"FLOPs {t}: 20"]]) for t in (".5", ".3"))
+claim("Target 0.5: the noise's end moves the share more than training missed it", half[0] - 0.5 < half[1] - half[0])
+both = third[0] - 0.3 > 0.1 and third[1] - third[0] > 0.1
+claim("Target 0.3: missed by more than 0.1 with noise, and by as much again without", both, with_noise=third[0])
+tenfold = [with_noise["FLOPs .5: 200"] - 0.5, with_noise["FLOPs .3: 200"] - 0.3]
+claim("With ten times the factor both are met with noise, to within 0.05", max(map(abs, tenfold)) < 0.05)
+missed = min(quietly["FLOPs .5: 200"] - 0.5, quietly["FLOPs .3: 200"] - 0.3)
+claim("Without noise both are still missed by more than 0.1", missed > 0.1, missed_by=missed)
+paid = right["FLOPs .3: 20"] - right["FLOPs .3: 200"]
+claim("For 0.3 that takes more than 0.2 of accuracy", paid > 0.2, paid=paid)
 spread = max(np.ptp([mean_of(way, "share of FLOPs, 5 % and 95 %", i) for i in (0, 1)]) for way in ada)
 claim("From image to image (5 % to 95 %) the share of FLOPs differs by less than 0.15", spread < 0.15, spread=spread)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# With noise the three targets are nearly met. Without it heads with a probability above one half are used always, so
-# 0.75 becomes nearly all. **Both FLOPs targets are missed**, the lower one by far: a squared distance is a wish, and no
-# bound. Measure at test time.
+# With noise heads and blocks meet their targets, patches miss that of 0.5. Without noise, heads with a probability
+# above one half are used always, so 0.75 becomes nearly all. **Both FLOPs targets are missed at test time**: 0.5
+# mostly because the noise is gone, 0.3 with noise, too. Ten times the factor meets both with noise, not without.
 #
-# With the same heads and blocks for all images accuracy stays: for these two kinds it is pruning, found by training
-# (patches are still chosen by input). A static network of one layer is better and cheaper than each of the four. Three
-# targets force a share of each kind; with one budget for the FLOPs the network kept its heads. (150 steps, an untuned
-# factor of 20: this shows how the losses work, and not how good AdaViT is.)
+# With the same heads and blocks for all images the first way stays: for these two kinds it is pruning, found by
+# training (patches are still chosen by input). In the others single seeds move, up or down, by up to 0.02. A static
+# network of one layer is better and cheaper than each of the four. Three targets force a share of each kind; with one
+# budget for the FLOPs the network kept its heads. (150 steps: this shows how the losses work, not how good AdaViT is.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Text: a layer with room for half of the tokens
@@ -1144,7 +1240,7 @@ with torch.no_grad():
 moved = {mode: difference[:, :48].abs().max().item() for mode, difference in moved.items()}
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess", "varies"]
-# @title Print: what moves, who is admitted, what it takes by the clock
+# @title Open after your guess: what moves, who is admitted, what it takes by the clock
 print(f"largest change before the change: top half {moved[True]:.3f}, predictor {moved[False]:.0e}")
 claim("With the top half earlier outputs change", moved[True] > 0.01, change=moved[True])
 claim("With the predictor they do not, to rounding", moved[False] < 1e-3, change=moved[False])
@@ -1171,9 +1267,8 @@ show(fig, "Four lines of Python source, about half of the bytes in each framed: 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # "The top half of the sequence" depends on bytes that a writing model does not know: a number measured with it looks
 # into the future. **Fixed shapes hold for the top half only.** The predictor is causal and decides byte by byte, so
-# windows have different numbers of tokens, and `packed` runs many small batches, which takes longer. Its own FLOPs are
-# few ($2D$ for each token); what it costs is agreement, and shapes. The threshold is causal without a predictor, and
-# ragged, too. Where each window has a fixed time, either needs a hard cap on top.
+# windows have different numbers of tokens, and `packed` runs many small batches, which takes longer. The threshold is
+# causal without a predictor, and ragged, too. Where each window has a fixed time, either needs a hard cap on top.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## What a half of a layer is worth
@@ -1182,9 +1277,12 @@ show(fig, "Four lines of Python source, about half of the bytes in each framed: 
 # Rivals of the same FLOPs (of this layer): *every second* token; *a random half*; *attention
 # alone*, for all tokens, with no MLP; *a smaller MLP alone*, for all tokens, so that nothing mixes tokens. Two ends: a
 # full layer (twice the FLOPs), and none. Each has the best of three learning rates; three seeds; bits of test files.
+# Then the same once more *above one full block*, so that every byte has seen its past before (1,200 steps).
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print: bits per byte, recorded, and the claims
+above = {m: np.array([e["bits"] for e in below_record["entries"] if e["middle"] == m]) for m in below.LAYERS}
+above["top half, predictor"] = np.array([e["predictor"] for e in below_record["entries"] if "predictor" in e])
 bits = {name: np.array([e["bits"] for e in rows]) for name, rows in text_rows.items()}
 for mode in ("predictor", "threshold"):
     bits[f"top half, {mode}"] = np.array([e[mode][0] for e in text_rows["top half"]])
@@ -1204,46 +1302,53 @@ lost = min(b["top half, predictor"], b["top half, threshold"]) - b["top half"]
 claim("Decided in a way that can write, it loses more than 0.02 bits", lost > 0.02, lost=lost)
 apart = max(abs(b[f"top half, {mode}"] - b["every second"]) for mode in ("predictor", "threshold"))
 claim("That leaves it, after 400 steps, within 0.02 of every second token", apart < 0.02, difference=apart)
+print("above a full block:")
+for name, values in above.items():
+    print(f"{name:22}{values.mean():.3f}  ({values.min():.3f} to {values.max():.3f})")
+gain, apart = above["none"].mean() - above["every token"].mean(), np.ptp(above["every token"])
+claim("There a full layer wins less over none than its seeds lie apart", gain < apart, won=gain, apart=apart)
+lost = (above["top half, predictor"] - above["top half"]).max()
+claim("The predictor loses less than 0.005 bits in each seed", lost < 0.005, lost=lost)
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: bits per byte won over no layer
-fig, ax = plt.subplots(figsize=(10, 3.5))
-shown = ["every token", "attention alone", "top half", "top half, predictor", "top half, threshold", "every second",
-         "random half", "MLP alone, smaller"]  # fmt: skip
-plots.bars(ax, [name.replace(", ", "\n").replace(" ", "\n", 1) for name in shown],
-           {"won": [b["none"] - b[name] for name in shown]})  # fmt: skip
-for i, name in enumerate(shown):
-    ax.plot([i, i], [b["none"] - bits[name].max(), b["none"] - bits[name].min()], color="0.2", lw=2)
-for value in ax.texts:
-    value.set_bbox({"fc": "white", "ec": "none", "pad": 1})
-ax.set(ylabel="bits per byte won\nover no layer", ylim=(0, 0.6))
-ax.tick_params(axis="x", labelsize="small")
-ax.set_title(f"after {depths.STEPS} steps; lines: seeds; {text_record['label']}", fontsize="small", color="0.3")
-show(
-    fig,
-    "Bits per byte of held-out Python source that eight layers win over no layer: " + ", ".join(
-        f"{name} {b['none'] - b[name]:.2f}" for name in shown
-    ) + ".",
-)  # fmt: skip
+fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True, width_ratios=(6, 5))
+shown = ["every token", "attention alone", "top half", "top half, predictor", "every second", "MLP alone, smaller"]
+said = []
+for ax, rows, name in zip(axes, (bits, above), ("the only layer", "above a full block"), strict=True):
+    here = [layer for layer in shown if layer in rows]
+    won = {layer: rows["none"].mean() - rows[layer] for layer in here}  # (seeds,)
+    plots.bars(ax, [layer.replace(", ", "\n").replace(" ", "\n", 1) for layer in here],
+               {"won": [won[layer].mean() for layer in here]})  # fmt: skip
+    for i, (value, seeds) in enumerate(zip(ax.texts, won.values(), strict=True)):
+        ax.plot([i, i], [seeds.min(), seeds.max()], color="0.2", lw=2)
+        value.xy = (i, seeds.max())
+    ax.axhline(0, color="0.4", lw=1)
+    ax.set(title=name, ylim=(-0.08, 0.6))
+    ax.tick_params(axis="x", labelsize="x-small")
+    said.append(f"{name}: " + ", ".join(f"{layer} {seeds.mean():.2f}" for layer, seeds in won.items()))
+axes[0].set_ylabel("bits per byte won\nover no layer")
+labels = f"{depths.STEPS} and {below.STEPS} steps; lines: seeds; {text_record['label']}; {below_record['label']}"
+fig.suptitle(labels, fontsize="small", color="0.3")
+show(fig, "Bits per byte of held-out Python source that layers win over no layer. " + "; ".join(said) + ".")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# What a full layer wins over *none* is what there is to win. The top half keeps a third of it, for 46 % of the FLOPs; a
-# plain layer of the same FLOPs, attention for everyone, keeps three quarters.
+# **Where the layer is the only source of context**, a full one wins much over *none*. The top half keeps a third of it,
+# for 46 % of the FLOPs: a byte that it skips sees no other byte. Attention alone, for everyone, keeps three quarters.
+# Decided in a way that can write, the top half loses 0.03 bits, and is level with every second byte.
 #
-# Among the halves the order is one of **speed**: after these 400 steps, at the highest rate of the grid, the top half
-# is ahead of every second token, and decided so that it could write it is level with it. One seed with four times as
-# many steps had the top half and every second token level (attention alone further ahead); with twice the rate, the
-# predictor was ahead of every second token. So we do not say which half is best in the end.
-#
-# The paper puts such layers between full ones, in much larger models, and reports gains. At our size that compares
-# nothing: between two full layers even a third full one was, after 400 steps, not better than none.
+# **Above a full block** no order can be told: after 1,200 steps even a second full layer wins less over none than its
+# seeds lie apart. And to decide in a way that can write loses hardly anything there, in each seed. So the left panel
+# is about context, and no verdict on mixtures of depths. The paper puts them between full layers, in much larger
+# models, and reports gains.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
 # - Keep or discard: one question at every place: patch, layer, head, group, token.
 # - Train with everything computed and hidden; test with it gone. The answers agree, the costs do not.
-# - A saving counts if the work is not executed: FLOPs *and* milliseconds. Ragged batches save little time.
+# - A saving counts if the work is not executed: FLOPs *and* milliseconds. Ragged batches save little
+#   time when batch and width are small.
 # - A budget in training is not one at test time: measure, then move the threshold. A mean is no bound for one image.
 # - Compare with a smaller network of equal test cost *and* equal training cost, and with a rule.
 
