@@ -67,6 +67,7 @@ REPO = r"[A-Za-z0-9][A-Za-z0-9-]*/[A-Za-z0-9._-]+"
 FIRST_EDITION = {
     "07_adaptive_language_model",
     "10_adapters",
+    "11_modalities",
     "12_merging",
     "14_outlook",
 }

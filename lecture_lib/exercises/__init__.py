@@ -6,7 +6,7 @@ A check takes an answer, raises `NotAttempted` or `Wrong(hint)`, or returns a se
 
 from types import FunctionType
 
-from lecture_lib.exercises.adapters import expert_bits, two_in_one
+from lecture_lib.exercises.adapters import two_in_one
 from lecture_lib.exercises.adaptive_language_model import fixed_sequence, oracle_exit
 from lecture_lib.exercises.answers import NotAttempted, Wrong
 from lecture_lib.exercises.architecture_and_types import (
@@ -43,6 +43,7 @@ from lecture_lib.exercises.mixture_of_experts import (
     half_loads,
     read_the_loss,
 )
+from lecture_lib.exercises.modalities import expert_bits
 from lecture_lib.exercises.outlook import pareto_front, random_budget
 from lecture_lib.exercises.reinforce import (
     best_baseline,

@@ -1001,8 +1001,8 @@ print("argmax, has it any? ", hard.requires_grad)
 # - **First, how to choose:** 01 discrete decisions → 02 Gumbel-Softmax → 03 REINFORCE
 # - **Then, what to choose:** 06 early exits → 08 mixture of experts → 10 adapters
 # - **Last:** 14 outlook
-# - *Optional:* 04 sparse choices, 05 conditional computation, 07 adaptive language model, 09 experts at scale, 12
-#   merging, 15 architecture and types
+# - *Optional:* 04 sparse choices, 05 conditional computation, 07 adaptive language model, 09 experts at scale, 11
+#   modalities, 12 merging, 15 architecture and types
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The same with what you need to plan. *To read*: the core text of a notebook, without its exercises. *To run*: from
@@ -1015,7 +1015,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 40 s |
 # | [06](06_early_exits.ipynb) early exits | an exit | confidence | 35 min | 40 s |
 # | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
-# | [10](10_adapters.ipynb) adapters and modalities | an adapter | by task, by token | 66 min | 40 s |
+# | [10](10_adapters.ipynb) adapters | an adapter | by task, by token | 38 min | 30 s |
 # | [14](14_outlook.ipynb) outlook | all of them | all of them | 56 min | 50 s |
 #
 # | optional | the k options | the choice | to read | to run |
@@ -1024,6 +1024,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [05](05_conditional_computation.ipynb) conditional computation | keep or drop | gates, top-k | 35 min | 50 s |
 # | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 33 min | 50 s |
 # | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 35 min | 50 s |
+# | [11](11_modalities.ipynb) modalities | an expert | router | 28 min | 30 s |
 # | [12](12_merging.ipynb) merging | networks | mixed weights | 50 min | 35 s |
 # | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 35 min | 40 s |
 
@@ -1031,7 +1032,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # ### How to read
 #
 # **The order.** The core path, from 01 to 14, is a course. The optional notebooks need: 04 and 05 need 02, 07 needs 06,
-# 09 needs 08, 12 and 15 only this one. Inside a notebook, skip at first what is marked *optional*.
+# 09 and 11 need 08, 12 and 15 only this one. Inside a notebook, skip at first what is marked *optional*.
 #
 # **Exercises and predictions.** Guess before you click. Exercises check your answer and name the likely mistake; the
 # solution is folded below. **What needs a kernel:** running code, and checking answers. Text, figures, predictions and

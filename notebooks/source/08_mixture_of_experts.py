@@ -1557,7 +1557,7 @@ claim(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # In this one run the z-loss does not balance (5.7; left alone 8.0). Who chooses, who is always
 # asked, how large scores may become: three changes of one line each. More are in `lecture_lib.moe`: GShard's second
-# expert with a probability, assignments by Sinkhorn and BASE, groups of experts, LIMoE's entropies (notebook 10),
+# expert with a probability, assignments by Sinkhorn and BASE, groups of experts, LIMoE's entropies (notebook 11),
 # Soft MoE, upcycling of a dense network. With `choose=softmax` every expert runs: a soft mixture (Jacobs et al. 1991
 # train one with a competitive loss).
 
