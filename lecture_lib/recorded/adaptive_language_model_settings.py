@@ -17,7 +17,9 @@ The criterion: a setting works if at some budget exits are ahead of the cut both
 500 steps each, the setting with the largest mean gain in bits over its budgets is trained for 3,000, and beside it, as
 long, a network of its own with as many layers as the cut in the middle has, and one head. One seed each.
 
-What came out: after 500 steps none works. The longer trainings are not run yet.
+What came out: after 500 steps none works; "fewer heads" is nearest. After 3,000 (`adaptive_language_model_longer`) it
+works at its one budget, narrowly: accuracy .681 against .656 of its cut, bits 1.798 against 1.810, for 102 % of the
+FLOPs. The static network of four layers is ahead of both: .694 and 1.654.
 """
 
 import math
