@@ -74,7 +74,7 @@ function histogram(layers, count) {
     "Where bytes leave",
     WIDTH,
     TOP + layers * ROW,
-    svg("text", { x: 0, y: 18 }, "share of the bytes that leave at"),
+    svg("text", { x: 0, y: 18 }, "bytes that leave at"),
     ...rows.flatMap(({ nodes }) => nodes),
   );
   return {

@@ -181,10 +181,11 @@ check("oracle_exit", oracle_exit_solution)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Which bytes need depth?
+#
+# Python's own tokenizer tells the **kind** of each byte (a name, a number, ...): labels that nobody had to write.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Python's own tokenizer tells the **kind** of each byte (a name, a number, a space ...): labels that nobody had to
-# write. The folded cell takes the oracle's exit of each byte, and its mean for each kind.
+# The folded cell takes the oracle's exit of each byte, and its mean for each kind.
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Open after your guess: agreement with the last exit, and the oracle's exit by kind of byte
@@ -539,6 +540,8 @@ claim("Prompt in full: in agreement exits are ahead at every threshold from 0.3 
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The same FLOPs, side by side
+#
+# A **cut**: all bytes leave at one exit. One head, nothing owed.
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Draw: bits and agreement against FLOPs
@@ -562,9 +565,8 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# A **cut** lets all bytes leave at one exit: one head, nothing owed. For equal FLOPs, everything counted, **it needs
-# fewer bits at every cost.** Exits are ahead in one measure only: *agreement* with the full model, by one or two
-# points, if the prompt was read in full. In accuracy that brings nothing.
+# For equal FLOPs, everything counted, the cut **needs fewer bits at every cost.** Exits are ahead in one measure only:
+# *agreement* with the full model, by up to two points, if the prompt was read in full. In accuracy that brings nothing.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # And the prompt's FLOPs? Exits that read it in full pay for it in full; the cut does not. For a prompt as long as the
@@ -1200,6 +1202,7 @@ show(
     + ".",
 )
 a_second = length * 2 / np.median(seconds, 0)
+print(f"all weights: {4 * made['parameters'] / 1e6:.1f} megabytes")
 for name, each in zip(jobs, a_second, strict=True):
     print(f"{name.replace(chr(10), ' '):24} {each:6,.0f} bytes a second")
 claim("None of the three takes less than half of the time of writing byte by byte", times[1:].min() > 0.5, clock=True,
@@ -1253,7 +1256,7 @@ Savings(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it fails
 #
-# - **Counted in full**, exits of this model lose to a cut in bits; another's, to a static network.
+# - **Counted in full**, exits of this model lose to a cut in bits; those that beat their cut, to a static network.
 # - **Copied states** cost those who stay.
 # - In a **batch**, a layer runs until the last text has left.
 # - The promise is a **mean**, about *agreement*, for texts **like those of the calibration**.
