@@ -17,7 +17,7 @@
 # them makes them again. Layers, exits and places count from 0: exit $k$ reads what layer $k$ gives.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Imports, the seed, four records
+# @title Imports, the seed, five records
 import math
 
 import matplotlib.pyplot as plt
@@ -48,8 +48,9 @@ from lecture_lib.widgets import ExitText, Savings
 
 seed = setup(0)
 generator = torch.Generator().manual_seed(seed)
-packers, by_threshold, three, longer = (
-    recorded.load(f"adaptive_language_model_{part}") for part in ("compressors", "thresholds", "settings", "longer")
+packers, by_threshold, fewer, three, longer = (
+    recorded.load(f"adaptive_language_model_{part}")
+    for part in ("compressors", "thresholds", "looks", "settings", "longer")
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -59,20 +60,23 @@ packers, by_threshold, three, longer = (
 #
 # $$L = \sum_{k=0}^{5} \frac{k + 1}{21} \, L_k$$
 #
-# Notebook 06 had one decision for an image. A text has **one for each byte**, and they depend on each other.
+# $L_k$: cross-entropy of exit $k$. Notebook 06 had one decision for an image.
+# A text has **one for each byte**, and they depend on each other.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Question.** May each byte leave at its own exit?
 #
-# **Idea.** A *decoder* reads a text and gives at each place a state of width $D$. One linear layer, the **head**, makes
-# of a state the logits of the 256 possible next bytes; each exit normalises its state first. $L_k$ is the cross-entropy
-# of exit $k$. All six were trained at once, later ones with more weight. The text is the source of Python's standard
-# library; one file in twenty is held out.
+# **Idea.** A *decoder* reads a text and gives at each place a state of width $D$, here 176. One linear layer, the
+# **head**, makes of a state the logits of the 256 possible next bytes; each exit normalises its state first. All six
+# exits were trained at once, later ones with more weight. The text is the source of Python's standard library; one file
+# in twenty is held out.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # We measure **bits per byte**: cross-entropy with the logarithm to base 2, what a compressor built on the model would
-# need. The cell reads the model, and 400 texts of 128 bytes, spread evenly over *all* held-out files. Predictions are
-# judged on the second half of each text. Here every byte runs through all layers.
+# need. The cell reads the model, and 400 texts of 128 bytes, spread evenly over *all* held-out files. The first half of
+# a text is the **prompt**; predictions are judged on the second (with 64 to 127 bytes before them; the figure has 128
+# or more, so that bits are lower there). `tried.judge` counts right bytes, bits, and bytes that differ from the last
+# exit's. Here every byte runs through all layers.
 
 # %% slideshow={"slide_type": "skip"}
 model, made = load("language_model"), record("language_model")
@@ -93,12 +97,12 @@ alone, after = ({e["packer"]: e[how] for e in packers["entries"]} for how in ("a
 for name in alone:
     print(f"{name:4}: {alone[name]:.2f} bits alone, {after[name]:.2f} after the training text")
 print(made["command"], "·", packers["command"])
-claim("The last exit needs fewer bits than any of the three, alone or after the training text",
-      made["bits_per_byte"][-1] < min(*alone.values(), *after.values()),
+claim("The last exit needs fewer bits than gzip, bz2 and xz, alone or after the training text",
+      made["bits_per_byte"][-1] < min(t[name] for t in (alone, after) for name in ("gzip", "bz2", "xz")),
       model=made["bits_per_byte"][-1], xz_after_training_text=after["xz"])  # fmt: skip
-lead = [min(t.values()) - made["bits_per_byte"][-1] for t in (alone, after)]
-claim("Beside xz after the training text it saves less than 0.1 bits; beside xz alone, more than 0.35",
-      lead[1] < 0.1 and lead[0] > 0.35, after=lead[1], alone=lead[0])  # fmt: skip
+claim("PPMd after the training text needs fewer bits than the model, by 0.02 or more; alone it needs 0.15 more",
+      after["PPMd"] < made["bits_per_byte"][-1] - 0.02 and alone["PPMd"] > made["bits_per_byte"][-1] + 0.15,
+      PPMd_after=after["PPMd"], PPMd_alone=alone["PPMd"])  # fmt: skip
 claim("No exit needs more bits than the one before it", max(np.diff(made["bits_per_byte"])) < 0)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -107,8 +111,8 @@ claim("No exit needs more bits than the one before it", max(np.diff(made["bits_p
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: bits per byte of the exits and of compressors
 fig, ax = plt.subplots(figsize=(10, 3.7))
-names = [f"exit {k}" for k in range(K)] + ["gzip", "bz2", "xz", "xz after\ntraining text"]
-heights = [*made["bits_per_byte"], *alone.values(), after["xz"]]
+names = [f"exit {k}" for k in range(K)] + [*alone, "xz\nafter\ntraining", "PPMd\nafter\ntraining"]
+heights = [*made["bits_per_byte"], *alone.values(), after["xz"], after["PPMd"]]
 plots.bars(ax, names, {"bits per byte": heights})
 for bar in ax.patches[K:]:
     bar.set(facecolor="0.6", hatch="//")
@@ -122,9 +126,9 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Most of the gain comes with layers 0 to 3; layers 4 and 5 refine. A compressor is a fair yardstick only if it may use
-# the same **training text**: the model has seen ten million bytes. xz that has read them too comes within a tenth of a
-# bit of the model.
+# Most of the gain comes with layers 0 to 3; layers 4 and 5 refine. A compressor is a fair yardstick only if it may read
+# the same **training text** first. Then xz comes close to the model, and PPMd, a classical one that predicts byte by
+# byte and goes on learning while it reads, is **ahead** of it. (Our model does not learn from the test text.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Most bytes are easy
@@ -152,7 +156,7 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Idea.** An **oracle** lets a byte leave at the first exit from which on *all* exits say what the last one says. It
-# has to run all layers to know. So it is no method, but a yardstick: what is there to win?
+# has to run all layers to know. So it is no method, but a yardstick: what is there to win, *in agreement*?
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: the oracle ★☆☆ 5 min
@@ -217,6 +221,23 @@ is_name = kinds == KINDS.index("name")
 first, others = is_name[:, 1:] & ~is_name[:, :-1], is_name[:, 1:] & is_name[:, :-1]
 first_letter, other_letters = (depth[:, 1:][mask].float().mean().item() for mask in (first, others))
 print(f"mean exit of the oracle: {depth.float().mean():.2f}, of 0 to {K - 1}")
+said = tried.judge(logits.gather(0, depth[None, ..., None].expand(1, *logits.shape[1:]))[0])
+flops_ = tried.flops(depth, exits=True).mean().item()
+lines = [tried.flops(torch.full((64,), k), exits=False).mean().item() for k in range(K)]
+ahead = {what: said[what] - np.interp(flops_, lines, [c[what] for c in cut]) for what in ("accuracy", "bits")}
+print("oracle minus a cut of equal FLOPs, everything counted:",
+      {what: round(float(gap), 3) for what, gap in ahead.items()})  # fmt: skip
+windows_ = {bytes(row[i : i + 32].tolist()) for row in texts[:, 65:] for i in range(33)}
+trained = bytes(python_sources().train.tolist())
+in_training = {w for i in range(len(trained)) if (w := trained[i : i + 32]) in windows_}
+shared = torch.tensor([any(bytes(r[i : i + 32].tolist()) in in_training for i in range(33)) for r in texts[:, 65:]])
+of_shared, of_new = (agrees[0][mask].float().mean().item() for mask in (shared, ~shared))
+print(f"texts whose judged half shares 32 bytes in a row with the training text: {shared.float().mean():.0%}; "
+      f"exit 0 agrees on {of_shared:.2f} of their bytes, on {of_new:.2f} of the others'")  # fmt: skip
+claim("A quarter to 0.4 of the texts share 32 bytes with the training text; there exit 0 agrees on 0.08 more, or more",
+      0.25 < shared.float().mean() < 0.4 and of_shared > of_new + 0.08)  # fmt: skip
+claim("In bits the oracle is ahead of a cut of equal FLOPs by less than 0.04; in accuracy by more than 0.05",
+      -0.04 < ahead["bits"] < 0 and ahead["accuracy"] > 0.05)  # fmt: skip
 claim("Exit 0 agrees on between 0.55 and 0.7 of the bytes, exit 3 on between 0.88 and 0.96",
       0.55 < same[0] < 0.7 and 0.88 < same[3] < 0.96, exit_0=same[0], exit_3=same[3])  # fmt: skip
 claim("The oracle leaves before exit 1.3 on average", depth.float().mean() < 1.3, mean=depth.float().mean())
@@ -226,7 +247,8 @@ claim("Of all kinds, spaces need the least depth", order[0] == "space")
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The oracle runs two layers of six on average. Spaces are the easiest. The first letter of a name needs about one layer
-# more than its other letters: it says which name comes.
+# more than its other letters: it says which name comes. The oracle is one of *agreement*: in bits it is hardly ahead of
+# a cut of equal FLOPs. And three texts of ten share a string with the training text; they are easier.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Leave at the first exit that is sure
@@ -241,13 +263,14 @@ claim("Of all kinds, spaces need the least depth", order[0] == "space")
 # **key** of each earlier byte in that layer, and it takes a mean of their **values**. The byte that left has neither.
 #
 # **Idea.** Layer 4 makes them from the state with which the byte left, **copied** upwards. It costs one product, two of
-# the twelve $D^2$ weights of a layer: one sixth of a layer. A byte that left **owes** it to each layer behind its exit.
+# the twelve $D^2$ weights of a layer (attention four, the MLP eight): one sixth of a layer. A byte that left **owes**
+# it to each layer behind its exit.
 #
 # First the two parts of a layer. `turn` rotates a key or a query by an angle that grows with the place (rotary
 # positions, Su et al. 2021). `key_and_value` is what is owed. `run` is the rest of a layer, for one state.
 
 # %% slideshow={"slide_type": "skip"}
-n_heads, (cos, sin) = model.layers[0].n_heads, model.turns(256)  # attention has heads, too: here two
+n_heads, (cos, sin) = model.layers[0].n_heads, model.turns(256)  # attention heads, another use of the word: here two
 
 
 def turn(x, t):
@@ -327,7 +350,7 @@ for level in (0.5, 0.9, 1.0):
     read = exit_while_reading(model, whole, softmax_margin, level, careful=63)
     torch.testing.assert_close(read.logits[:, 63:], found.logits, rtol=1e-3, atol=1e-3)
     torch.testing.assert_close(read.exit_index[:, 63:], found.exit_index)
-layer_flops, head_flops = 24 * D**2, 2 * D * 256
+layer_flops, head_flops = 24 * D**2, 2 * D * 256  # 12 D² weights of a layer, two FLOPs each
 counted = count_flops(generate, model, texts[:1, :1], 1)
 claim("By hand and by the counter, one byte in the full model costs the same: six layers, one head, attention",
       counted == K * (layer_flops + 4 * D) + head_flops, FLOPs=counted)  # fmt: skip
@@ -391,12 +414,12 @@ show(
 # **Where this comes from.** Elbayad et al. 2020 (*Depth-Adaptive Transformer*) let each token of a translation leave at
 # its own layer, and copy its state upwards; they also try training in which states are copied as they will be later.
 # Schuster et al. 2022 (*CALM*) copy as well, for larger models, and add the promise that comes below. Bae et al. 2023
-# (*FREE*) question it: they report that copied states cost quality. In their place, tokens that left early are run
+# (*FREE*) report quality lost to copied states *or many exits*. They use two depths, and run tokens that left early
 # through the layers behind, together with the next token that goes deep.
 #
 # **What does copying do here?** The texts are the 400 from above. One half of the record reads the prompt, 64 bytes, in
-# full, and lets the judged bytes leave; in the other the prompt leaves early, too. For comparison, the folded cell
-# takes the same rule on states of a reading in which *nobody* left.
+# full, and lets the judged bytes leave (`careful` = 64 bytes); in the other the prompt leaves early, too (`careful` =
+# 0). For comparison, the folded cell takes the same rule on states of a reading in which *nobody* left.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Read the record: agreement with copied states, and where nobody left
@@ -425,7 +448,8 @@ def nobody_left(level):
 
 
 live = tried.run(0, 64, 0.7, size=20)
-print(f"live, 20 texts, threshold 0.7: agreement {1 - np.mean(live['differ']) / 64:.3f}, mean exit {live['exit']:.2f}")
+print("live, 20 texts only (the record has 400), threshold 0.7:",
+      f"agreement {1 - np.mean(live['differ']) / 64:.3f}, mean exit {live['exit']:.2f}")  # fmt: skip
 print("agreement with the full model   nobody left   judged bytes leave   prompt leaves, too")
 dropped = {}
 for level in (0.97, 0.9, 0.7, 0.5, 0.3):
@@ -468,7 +492,7 @@ check("byte_cost", 3 + 3 * 0.1 + 3 / 6)
 # A **cut** at exit $k$: the same model, the same weights, all bytes leave there. One head, nothing owed.
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** For equal FLOPs, everything counted: which needs fewer bits per byte?
+# **Predict.** For equal FLOPs, everything counted, with a look after every layer: which needs fewer bits per byte?
 #
 # <details><summary>A. exits for each byte</summary>
 #
@@ -478,7 +502,7 @@ check("byte_cost", 3 + 3 * 0.1 + 3 / 6)
 #
 # <details><summary>B. the cut</summary>
 #
-# **Yes.** Here it does so at every cost.
+# **Yes.** Here it does so at every cost. With fewer looks it does not: see below.
 #
 # </details>
 
@@ -506,6 +530,7 @@ def beside_cut(careful, what, cost=None):
 
 
 gaps = {(careful, what): beside_cut(careful, what) for careful in (0, 64) for what in MEASURES}
+print("A look after every layer. Exits are better where accuracy and agreement are +, and where bits are -.")
 print("threshold   everybody leaves: exits minus cut        prompt in full: exits minus cut")
 print("            FLOPs   accuracy    bits  agreement      FLOPs   accuracy    bits  agreement")
 for i in [int(np.flatnonzero(levels == level)[0]) for level in (0.99, 0.97, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2)]:
@@ -541,7 +566,7 @@ claim("Prompt in full: in agreement exits are ahead at every threshold from 0.3 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## The same FLOPs, side by side
 #
-# A **cut**: all bytes leave at one exit. One head, nothing owed.
+# A **cut**: all bytes leave at one exit. One head, nothing owed. Exits: a look after **every** layer.
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Draw: bits and agreement against FLOPs
@@ -565,15 +590,16 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# For equal FLOPs, everything counted, the cut **needs fewer bits at every cost.** Exits are ahead in one measure only:
-# *agreement* with the full model, by up to two points, if the prompt was read in full. In accuracy that brings nothing.
+# With a look after every layer, everything counted, the cut **needs fewer bits at every cost.** Exits are ahead in
+# *agreement* only, by up to two points, if the prompt was read in full. With looks after two layers only, bits about
+# tie.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # And the prompt's FLOPs? Exits that read it in full pay for it in full; the cut does not. For a prompt as long as the
 # text, the cut is ahead in all three measures.
 #
-# **Which cost turns the result?** The next cell takes them away one by one, at the threshold 0.7: heads; what is owed;
-# and the copies, by taking states of a reading in which nobody left.
+# **Which cost turns the result?** The next cell takes them away in this order, at the threshold 0.7: heads; what is
+# owed; and the copies, by taking states of a reading in which nobody left. The last row takes away the copies alone.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Take the costs away one by one
@@ -586,32 +612,128 @@ no_owed = no_heads - (K - 1 - mean_exit) * layer_flops / 6
 exit, _ = nobody_left(level)
 kept = logits.gather(0, exit[None, ..., None].expand(1, *logits.shape[1:]))[0]
 free = tried.judge(kept) | {"agreement": nobody_left(level)[1]}
-free_cost = tried.flops(exit, exits=False).mean().item()
+free_cost, free_counted = (tried.flops(exit, exits=counted).mean().item() for counted in (False, True))
 ladder = {
     "everything counted": [gaps[0, what][i] for what in MEASURES],
     "one head only": [beside_cut(0, what, np.full(len(levels), no_heads))[i] for what in MEASURES],
     "and nothing owed": [beside_cut(0, what, np.full(len(levels), no_owed))[i] for what in MEASURES],
     "and no copies": [free[what] - np.interp(free_cost, cut_flops, [c[what] for c in cut]) for what in MEASURES],
+    "no copies, all else counted": [
+        free[what] - np.interp(free_counted, cut_flops, [c[what] for c in cut]) for what in MEASURES
+    ],
 }
+layers_alone = beside_cut(0, "bits", series(0, "FLOPs") - series(0, "exit") * head_flops
+                          - (K - 1 - series(0, "exit")) * layer_flops / 6)  # fmt: skip
 print("exits minus the cut, threshold 0.7     accuracy    bits  agreement")
 for name, numbers in ladder.items():
     print(f"{name:36}" + "{:+11.3f}{:+8.2f}{:+11.3f}".format(*numbers))
 accuracy_, bits_, agreement_ = ladder["and nothing owed"]
-claim("With everything counted exits are behind in all three; with layers alone counted, ahead in all three",
+print("layers alone counted: ahead in bits at the thresholds", *levels[layers_alone < 0])
+claim("At 0.7, with everything counted exits are behind in all three; with layers alone counted, ahead in all three",
       accuracy_ > 0 > bits_ and agreement_ > 0 and np.all(np.sign(ladder["everything counted"]) == [-1, 1, -1]),
       accuracy=accuracy_, bits=bits_, agreement=agreement_)  # fmt: skip
 claim("Without copies they would be ahead by more than twice as much in agreement",
       ladder["and no copies"][2] > 2 * agreement_, agreement=ladder["and no copies"][2])  # fmt: skip
 claim("Each cost that is taken away brings exits nearer in bits",
-      all(np.diff([numbers[1] for numbers in ladder.values()]) < 0))  # fmt: skip
+      all(np.diff([numbers[1] for numbers in list(ladder.values())[:4]]) < 0))  # fmt: skip
+copies = ladder["no copies, all else counted"]
+claim("Without copies alone exits are ahead in accuracy, in agreement by 0.05 or more, and behind in bits by 0.05",
+      copies[0] > 0 and copies[2] > 0.05 and copies[1] > 0.05, bits=copies[1], agreement=copies[2])  # fmt: skip
+claim("With layers alone counted, exits need fewer bits at 0.5 to 0.8, and more at 0.9 and 0.4",
+      np.all(layers_alone[(levels >= 0.5) & (levels <= 0.8)] < 0)
+      and np.all(layers_alone[np.isin(levels, (0.9, 0.4))] > 0))  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Whoever counts *layers* alone finds exits ahead in all three measures; whoever counts everything finds them behind in
-# all three. Heads and keys and values make the difference. And on states of a reading in which nobody left, exits look
-# better still. The choice of bytes is good: what it costs here is more than it brings.
+# At 0.7, taken away in this order: without heads exits draw level in accuracy, with layers alone they are ahead in all
+# three. That is not so at each threshold: in bits layers alone are enough from 0.5 to 0.8. Copies alone already decide
+# accuracy and agreement; bits need all costs gone.
 
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Fewer looks
+#
+# Same weights, same margin, everybody leaves, everything counted. The head is asked after layers **3 and 5** only.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Heads were the first cost in the ladder. Does it help to ask fewer?
+#
+# **Idea.** Six choices of looks were tried on texts of the first half of the held-out files; the one with the largest
+# mean gain in bits was taken. The picture shows 400 texts of the second half. A bar is two standard errors over texts.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Read the record: which looks were picked, and what they bring on other texts
+by_looks = {(e["part"], e["looks"], e["threshold"]): e for e in fewer["entries"]}
+tried_looks = fewer["grid"]["looks"]
+mean_bits = {
+    looks: np.mean([by_looks["pick", looks, level]["bits"] for level in fewer["grid"]["threshold"]])
+    for looks in tried_looks
+}
+few = min(mean_bits, key=mean_bits.get)
+print("looks after        first half:    second half, exits minus cut of equal FLOPs (+ and - as above)")
+print("                   mean bits      threshold  FLOPs  accuracy     bits  agreement")
+for looks in tried_looks:
+    for level in (0.9, 0.7):
+        e = by_looks["test", looks, level]
+        print(f"{looks:19}{mean_bits[looks]:+9.3f}{level:16}{e['FLOPs']:7.0%}"
+              f"{e['accuracy']:+10.3f}{e['bits']:+9.4f}{e['agreement']:+11.3f}")  # fmt: skip
+print(f"picked: {few}.", fewer["label"], "·", fewer["command"])
+
+
+def of_looks(looks, what):
+    return np.array([by_looks["test", looks, level][what] for level in fewer["grid"]["threshold"]])
+
+
+claim("The looks that are picked are those after layers 3 and 5", few == "3 5", mean_bits=mean_bits[few])
+bits_ = of_looks("3 5", "bits")
+claim("Looks 3 and 5, other texts: ahead in bits by 0.003 to 0.005 at 0.9 and 0.95, behind by 0.004 to 0.013 at 0.5 "
+      "and 0.7, within one standard error at 0.8",
+      np.all((bits_[:2] < -0.003) & (bits_[:2] > -0.005)) and abs(bits_[2]) < of_looks("3 5", "bits, standard error")[2]
+      and 0.004 < min(bits_[3:]) and max(bits_) < 0.013, least=min(bits_), most=max(bits_))  # fmt: skip
+claim("and ahead in agreement by 0.02 to 0.035, in accuracy by 0.002 at most",
+      all(0.02 < of_looks("3 5", "agreement")) and max(of_looks("3 5", "agreement")) < 0.035
+      and 0 < min(of_looks("3 5", "accuracy")) and max(of_looks("3 5", "accuracy")) < 0.002)  # fmt: skip
+last_two = of_looks("4 5", "bits")
+claim("Looks 4 and 5: ahead in bits by 0.003 to 0.006 at each threshold, for 91 to 96 % of the FLOPs",
+      all(last_two < -0.003) and min(last_two) > -0.006 and all(abs(of_looks("4 5", "FLOPs") - 0.935) < 0.025),
+      least=max(last_two), most=min(last_two))  # fmt: skip
+claim("A look after every layer: behind in bits by 0.06 or more at each threshold",
+      min(of_looks("0 1 2 3 4 5", "bits")) > 0.06, least=min(of_looks("0 1 2 3 4 5", "bits")))  # fmt: skip
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Draw: exits minus a cut of equal FLOPs, for three choices of looks
+fig, both = plt.subplots(1, 2, figsize=(10, 3.5))
+chosen = {"0 1 2 3 4 5": ("s-.", "every layer"), "3 5": ("o-", "3 and 5"), "4 5": ("^--", "4 and 5")}
+for ax, what, factor in zip(both, ("bits", "agreement"), (1, 100), strict=True):
+    for looks, (style, name) in chosen.items():
+        gap, spread = factor * of_looks(looks, what), 2 * factor * of_looks(looks, f"{what}, standard error")
+        ax.errorbar(of_looks(looks, "FLOPs"), gap, spread, fmt=style, ms=5, capsize=3, label=f"looks after {name}")
+    ax.axhline(0, color="k", ls="--", lw=1.2)
+    ax.set(xlabel="FLOPs, share of the full model's; from 0.5", xlim=(0.5, 1))
+both[0].set(ylabel="bits per byte above a cut", title="bits: below 0, exits are better", ylim=(-0.05, 0.3))
+both[1].set(ylabel="points above a cut", title="agreement: above 0, exits are better", ylim=(-4, 4))
+both[1].legend(frameon=False, loc="upper left", fontsize="small")
+show(
+    fig,
+    "Exits minus a cut of equal FLOPs, everybody leaves, five thresholds for each choice of looks. "
+    + "; ".join(
+        f"looks after {name}: bits {min(of_looks(looks, 'bits')):+.3f} to {max(of_looks(looks, 'bits')):+.3f}, "
+        f"agreement {100 * min(of_looks(looks, 'agreement')):+.1f} to "
+        f"{100 * max(of_looks(looks, 'agreement')):+.1f} points"
+        for looks, (_, name) in chosen.items()
+    )
+    + ".",
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# With two looks, after layers 3 and 5, exits **about tie with the cut in bits**: 0.004 ahead at high thresholds, up to
+# 0.012 behind at low ones. They lead by two to three points of agreement. With looks after 4 and 5 they are ahead in
+# bits as well, by half a hundredth, for 91 to 96 % of the FLOPs. Fewer looks also mean fewer copies: which of the two
+# helps, this does not tell.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# This is what the abstract of FREE names: copied states *or* many exits. What this does not show: another training, and
+# large savings. The lead in accuracy is two thousandths at most.
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## When could exits win?
+# ## When could exits win? · optional
 #
 # All in layers. A cut costs its layers and one head. For as much, exits may run on average
 #
@@ -623,7 +745,8 @@ claim("Each cost that is taken away brings exits nearer in bits",
 # %% [markdown] slideshow={"slide_type": "notes"}
 # A byte that runs $m$ layers asks about $m$ / every heads, and owes keys and values to the others, depth minus $m$. Set
 # the sum equal to cut + head, and solve for $m$. Exits win if with $m$ layers *on average* they are as good as the cut.
-# A layer has about $24 D^2$ FLOPs, a head $2D$ for each token of the vocabulary: in layers, the vocabulary over $12 D$.
+# A layer has $12 D^2$ weights, two FLOPs each; a head $2D$ FLOPs for each token of the vocabulary: in layers, the
+# vocabulary over $12 D$.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The calculator. `owed` is 1/6 where keys and values are as wide as the state, less where several queries share them.
@@ -638,30 +761,29 @@ def layers_left(cut, depth, width, vocabulary, every, owed=1 / 6):
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Print the calculator for six networks, cut at two thirds of their depth
+# @title Print the calculator for six networks, cut after 4 of 6 layers or 24 of 32
 networks = {
     "ours": (4, 6, D, 256, 1),
     "ours, head asked after every second layer": (4, 6, D, 256, 2),
-    "32 layers, width 4,096, 32,000 tokens": (64 / 3, 32, 4096, 32_000, 1),
-    "the same, head asked after every eighth": (64 / 3, 32, 4096, 32_000, 8),
-    "the same, keys and values shared by four": (64 / 3, 32, 4096, 32_000, 8, 1 / 24),
-    "the same, but 128,000 tokens": (64 / 3, 32, 4096, 128_000, 8, 1 / 24),
+    "32 layers, width 4,096, 32,000 tokens": (24, 32, 4096, 32_000, 1),
+    "the same, head asked after every eighth": (24, 32, 4096, 32_000, 8),
+    "the same, keys and values shared by four": (24, 32, 4096, 32_000, 8, 1 / 24),
+    "the same, but 128,000 tokens": (24, 32, 4096, 128_000, 8, 1 / 24),
 }
 allowed = {name: layers_left(*numbers) / numbers[0] for name, numbers in networks.items()}
 for name, share in allowed.items():
     print(f"{name:44} exits may run {share:4.0%} of the cut's layers")
 needs = np.interp(cut[3]["bits"], series(0, "bits"), series(0, "exit") + 1)
 may = layers_left(*networks["ours"])
-print(f"ours: for the bits of the cut after 4 layers, exits need {needs:.2f} layers; they may run {may:.2f}")
-claim("Ours: for the bits of the cut after four layers, exits need a layer more than they may run, or more",
+print(f"ours: for the bits of the cut at exit 3, four layers, exits need {needs:.2f} layers; they may run {may:.2f}")
+claim("Ours, looks everywhere: for the bits of the cut at exit 3, exits need a layer more than they may, or more",
       needs > may + 1, need=needs)  # fmt: skip
 claim("Of these six networks, a large vocabulary asked after every layer leaves the least",
       min(allowed, key=allowed.get) == "32 layers, width 4,096, 32,000 tokens")  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Fewer looks help, above all with a large vocabulary; shared keys and values help in deep networks. The formula says
-# how high the hurdle is, not who takes it: that depends on how many layers most tokens need, and on training. Ours
-# misses it by more than a layer.
+# how high the hurdle is, not who takes it. With a look after every layer ours misses it by more than a layer.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: the price of a look ★☆☆ 3 min · optional
@@ -679,12 +801,12 @@ check("head_price", head_price)
 check("head_price", 2 * 4096 * 128_000 / (24 * 4096**2))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## Three more settings, written down before
+# ## Three more settings, written down before · optional
 #
 # | setting | layers, width | head asked after | training |
 # |---|---|---|---|
 # | **deep** | 12, 128 | every third layer | all bytes to the end |
-# | **fewer heads** | 6, 176 | every second | all bytes to the end |
+# | **fewer looks** | 6, 176 | every second | all bytes to the end |
 # | **copied states** | 12, 128 | every third | half of the bytes leave by chance |
 #
 # A setting *works* if, at some budget, exits beat the cut in accuracy **and** in bits.
@@ -692,16 +814,23 @@ check("head_price", 2 * 4096 * 128_000 / (24 * 4096**2))
 # %% [markdown] slideshow={"slide_type": "skip"}
 # If settings are tried until one works, it may be luck. So settings and criterion were written down before the first
 # was trained, and all stand here. A budget is the cost of a cut at an inner exit; the threshold is picked on the first
-# half of the held-out files, so that the mean cost is within it; the second half is reported. Everybody leaves.
-# (Attention itself is not counted here. Where exits use 76 % of the cut's FLOPs, all bytes leave at the first exit, and
-# the next threshold of the list is above the budget.)
+# half of the held-out files, so that the mean cost is within it; the second half is reported. Everybody leaves, and
+# attention itself is not counted. At the first budget of a setting no threshold is within it, as even a byte that
+# leaves at the first exit owes keys and values: it has no row.
 #
 # Each setting was trained for 500 steps; then the one with the largest mean gain in bits for 3,000, and beside it, as
-# long, a **static** network of the layers of its middle cut, with one head. One seed.
+# long, a **static** network of the layers of its middle cut, with one head. One seed. ("fewer looks" is called "fewer
+# heads" in the record.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Read the records: exits beside the cut at each budget
 gained = {}
+
+
+def spoken(entry):
+    return entry["setting"].replace("heads", "looks")
+
+
 for of in (three, longer):
     steps = 500 if of is three else 3000
     for entry in of["entries"]:
@@ -711,13 +840,16 @@ for of in (three, longer):
             gained[entry["setting"], steps, found["budget"]] = gain = {
                 "accuracy": found["accuracy"] - rival["accuracy"], "bits": rival["bits"] - found["bits"]
             }  # fmt: skip
-            print(f"{entry['setting']:14} {steps:5,} steps, cut after layer {found['budget']}: "
+            line = np.interp(found["FLOPs"], [c["FLOPs"] for c in entry["cuts"]], [c["bits"] for c in entry["cuts"]])
+            gain["on the line"] = line - found["bits"]
+            print(f"{spoken(entry):14} {steps:5,} steps, budget: cut at exit {found['budget']:2}: "
                   f"accuracy {found['accuracy']:.3f} (cut {rival['accuracy']:.3f}), "
                   f"bits {found['bits']:.2f} (cut {rival['bits']:.2f}), "
-                  f"FLOPs {found['FLOPs'] / rival['FLOPs']:.0%} of the cut's")  # fmt: skip
+                  f"FLOPs {found['FLOPs'] / rival['FLOPs']:.0%} of the cut's; "
+                  f"bits saved beside a mixture of cuts of these FLOPs: {gain['on the line']:+.3f}")  # fmt: skip
         if not entry["exits"]:
             alone_ = entry["cuts"][0]
-            print(f"{entry['setting']:14} {steps:5,} steps, {alone_['layer'] + 1} layers: "
+            print(f"{spoken(entry):14} {steps:5,} steps, {alone_['layer'] + 1} layers: "
                   f"accuracy {alone_['accuracy']:.3f}, bits {alone_['bits']:.2f}")  # fmt: skip
 print(three["label"], "·", three["command"])
 print(longer["label"], "·", longer["command"])
@@ -726,25 +858,29 @@ nearest = max(gain["bits"] for gain in short.values())
 claim("After 500 steps the cut needs fewer bits at each budget: no setting works", nearest < 0, nearest=nearest)
 means = {name: np.mean([gain["bits"] for key, gain in short.items() if key[0] == name]) for name in settings.SETTINGS
          if any(key[0] == name for key in short)}  # fmt: skip
-claim("In the mean over budgets, fewer heads is the nearest", max(means, key=means.get) == "fewer heads")
+close = {name: max(gain["on the line"] for key, gain in short.items() if key[0] == name) for name in means}
+claim("In the mean over budgets fewer looks is the nearest; at FLOPs within 2 % of the budget, it is the farthest",
+      max(means, key=means.get) == "fewer heads" == min(close, key=close.get), **close)  # fmt: skip
 gain = gained["fewer heads", 3000, 3]
 long_ = {entry["setting"]: entry for entry in longer["entries"]}
 exits_, static = long_["fewer heads"]["exits"][0], long_["static"]["cuts"][0]
-claim("After 3,000 steps it works, for 102 % of the FLOPs: ahead of its cut by 0.02 in accuracy, by 0.01 in bits",
-      gain["accuracy"] > 0.02 and gain["bits"] > 0.01 and exits_["FLOPs"] / static["FLOPs"] < 1.03,
-      accuracy=gain["accuracy"], bits=gain["bits"], FLOPs=exits_["FLOPs"] / static["FLOPs"])  # fmt: skip
+claim("After 3,000 steps: within 0.01 bits of a mixture of cuts of equal FLOPs; in accuracy ahead of its own cut by "
+      "0.02", abs(gain["on the line"]) < 0.01 and gain["accuracy"] > 0.02,
+      bits=gain["on the line"], accuracy=gain["accuracy"])  # fmt: skip
 behind = exits_["bits"] - static["bits"], static["accuracy"] - exits_["accuracy"]
 claim("The static network of the cut's FLOPs is ahead of these exits, by 0.1 in bits and 0.01 in accuracy",
       behind[0] > 0.1 and behind[1] > 0.01, bits=behind[0], accuracy=behind[1])  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# After 500 steps none works. The nearest, fewer heads, was trained on. After 3,000 steps it does: its exits are ahead
-# of its cut, narrowly in bits. But a **static** network of four layers, trained as long, with one head, is ahead of
-# both. Exits beat a cut that training left weak; they did not beat the network that one would build for that cost.
+# After 500 steps none works. The criterion was followed, and **picked the wrong setting**: the means of the two deep
+# ones include a budget at which all bytes leave at the first exit, for 76 % of the FLOPs. At equal FLOPs both are
+# nearer to their cut than fewer looks. After 3,000 steps fewer looks is ahead by 0.01 bits, for 102 % of the FLOPs;
+# beside a mixture of cuts of these FLOPs that is a **tie** in bits, and a lead of 0.02 in accuracy. And a **static**
+# network of four layers, trained as long, with one head, is ahead of both.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# What this does not show: one seed, and a gap of one hundredth of a bit. The static network had as many steps, that is
-# fewer FLOPs of training. And it is one network for one cost: for three budgets, three of them are trained.
+# What this does not show: one seed; the static network had as many steps, that is fewer FLOPs of training; and it is
+# one network for one cost: for three budgets, three of them are trained.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Other confidences · optional
@@ -806,7 +942,7 @@ claim("With each of the three, at each of these thresholds, the cut needs fewer 
       closest=min(gap["bits"] for gap in online.values()))  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Without heads on the way, the cut still needs fewer bits. Cheaper looks alone do not save exits here.
+# Without heads on the way, the cut still needs fewer bits. Cheaper looks after every layer do not save exits here.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A promise about quality
@@ -832,7 +968,7 @@ claim("With each of the three, at each of these thresholds, the cut needs fewer 
 #
 # <details><summary>C. in almost half</summary>
 #
-# **Yes.** A measured share is as often too low as too high.
+# **Yes.** Most of them by a hair; it depends on where the thresholds lie.
 #
 # </details>
 
@@ -851,13 +987,22 @@ naive = [np.flatnonzero(draw.mean(0) <= tolerance).max() for draw in draws]
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
 # @title Open after your guess: how often the naive promise is broken
+for limit in (0.08, 0.10, 0.11, 0.12):
+    index = np.array([np.flatnonzero(draw.mean(0) <= limit).max() for draw in draws])
+    wrong = risk[index] > limit
+    often = np.bincount(index[wrong]).argmax() if wrong.any() else None
+    print(f"tolerance {limit:.2f}: broken in {wrong.mean():4.0%}; most of these at threshold {levels[often]}, "
+          f"true risk {risk[often]:.4f}")  # fmt: skip
 broken = np.mean(risk[naive] > tolerance)
-claim("The naive promise is broken in 35 % of the calibrations or more", broken > 0.35, broken=broken)
+nearly = np.mean(risk[naive][risk[naive] > tolerance] < tolerance + 0.001)
+claim("The naive promise is broken in 35 to 55 % of the calibrations, in three of four of these by less than 0.001",
+      0.35 < broken < 0.55 and nearly > 0.75, broken=broken, by_less_than_0001=nearly)  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # 400 real texts stand for the world, so the true risk is known. The naive rule breaks its promise in almost half of the
-# cases: an estimate is as often too low as too high. What is needed is a rule that keeps it, except in at most a share
-# $\varepsilon$ of all calibrations: the probability of an **error**.
+# cases, mostly by a hair: how often depends on where the thresholds lie. Other tolerances give other shares, from a few
+# per cent to half. What is needed is a rule that keeps the promise, except in at most a share $\varepsilon$ of all
+# calibrations: the probability of an **error**.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Learn, then test
@@ -865,20 +1010,26 @@ claim("The naive promise is broken in 35 % of the calibrations or more", broken 
 # From the safest threshold to the boldest, test "its risk is above the tolerance $\delta$".
 # Stop at the first $p > \varepsilon$; use the threshold before it.
 #
-# $$p = \min\!\Big(e^{-n\,h(\hat r \wedge \delta,\; \delta)},\;\;
+# $$p = \min\!\Big(e^{-n\,d(\min(\hat r, \delta),\; \delta)},\;\;
 # e \cdot P\big(\text{Bin}(n, \delta) \le \lceil n \hat r \rceil\big)\Big)$$
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # A **$p$-value** bounds how likely so small a measured risk $\hat r$ is if the true one is above $\delta$. This one, of
-# Hoeffding and Bentkus, holds for any losses between 0 and 1 and any number $n$ of texts ($h$ is the divergence of two
-# coins). Why no correction for 34 tests? Their order is fixed. To return a bad threshold, the *first* true hypothesis
-# has to be rejected, and that happens with probability at most $\varepsilon$.
+# Hoeffding and Bentkus, holds for any losses between 0 and 1 and any number $n$ of texts. Why no correction for 34
+# tests? Their order is fixed. To return a bad threshold, the *first* bad one, the first whose risk is above $\delta$,
+# must pass its test, and that happens with probability at most $\varepsilon$.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# $d(a, b) = a \log \frac{a}{b} + (1 - a) \log \frac{1 - a}{1 - b}$: how unlikely a measured share $a$ is, for each
+# text, where $b$ is true. The second term is the binomial distribution, as if each text were spoilt or not; its factor
+# $e$ = 2.718 makes it hold for all losses between 0 and 1.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **What exactly is promised?** With probability $1 - \varepsilon$ over the draw of the calibration texts, the *mean*
-# loss of new texts is at most $\delta$. Not the loss of each text; not quality, but likeness to the full model. **On
-# what assumption?** Calibration texts are independent, and new ones come from the same source. Texts of one file
-# resemble each other: 60 texts of two files are not 60. Another language, another style, and the promise is void.
+# loss of new texts is at most $\delta$. Not the loss of each text; not quality, but likeness to the full model; and of
+# the next byte *given the true text before it*. In free writing a byte that differs changes those that follow. (CALM
+# takes the loss of a whole output, written with exits.) **On what assumption?** Calibration texts are independent, and
+# new ones come from the same source. Texts of one file resemble each other: 60 texts of two files are not 60.
 #
 # The procedure by hand, for one draw; `learn_then_test` of the library is the same. It returns `None` if not even the
 # safest passes. Then use the full model.
@@ -889,6 +1040,18 @@ p_values = [hoeffding_bentkus_p_value(r, n, tolerance) for r in draw.mean(0)]
 by_hand = next((i for i, p in enumerate(p_values) if p > error), len(p_values)) - 1
 torch.testing.assert_close(by_hand, learn_then_test(draw, tolerance, error))
 print(f"threshold {levels[by_hand]}: measured risk {draw.mean(0)[by_hand]:.3f}, true risk {risk[by_hand]:.3f}")
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# And in free writing? 50 prompts, 64 bytes after each, at a threshold whose true risk is a quarter of the tolerance.
+
+# %% slideshow={"slide_type": "skip"}
+in_full, _ = generate(model, texts[::8, :64], 64)
+written, _ = generate(model, texts[::8, :64], 64, softmax_margin, 0.97)
+differs = (written != in_full).float()
+print(f"threshold 0.97: risk {risk[levels == 0.97][0]:.3f}; written freely, {differs.mean():.0%} of the bytes differ, "
+      f"and {(differs.sum(1) == 0).float().mean():.0%} of the texts are the same")  # fmt: skip
+claim("In free writing at 0.97 more than 15 % of the bytes differ, where the risk is below 3 %",
+      differs.mean() > 0.15 and risk[levels == 0.97][0] < 0.03, differs=differs.mean())  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: how many texts? ★★☆ 3 min
@@ -910,11 +1073,12 @@ check("texts_needed", next(n for n in range(1, 100) if 0.9**n <= 0.1))
 # ## The price of the bound
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** What may be broken in 10 % of the cases is broken in none of a thousand. What was given away?
+# **Question.** The promise may be broken in 10 % of the calibrations. What does the bound give away?
 #
 # **Exactly.** At each $n$, the largest measured risk that passes. For losses of 0 and 1 no bound is needed: the
 # binomial distribution itself is the $p$-value. The difference is the price of the bound; what is left to $\delta$ is
-# the price of having $n$ texts only.
+# the price of having $n$ texts only. (Losses of 0 and 1 have means in steps of $1/n$ only: with 30 texts, 0 or 0.033.
+# So the exact column may be the lower one.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print the largest measured risk that passes
@@ -930,15 +1094,15 @@ claim("With 1,000 texts, 0.08 passes", passes[1000] > 0.08, passes=passes[1000])
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Our losses are shares of 64 bytes: most are near the mean. A bound that looks at their spread can use that.
-# **Betting** (Waudby-Smith and Ramdas 2023): start with one coin of money, and bet on each text that its loss is below
+# **Betting** (Waudby-Smith and Ramdas 2023): start with money $M_0 = 1$, and bet on each text that its loss is below
 # $\delta$:
 #
-# $$K_i = \prod_{j \le i} \big(1 - a_j\,(x_j - \delta)\big)$$
+# $$M_i = \prod_{j \le i} \big(1 - a_j\,(x_j - \delta)\big)$$
 #
 # $x_j$ is the loss of text $j$, $a_j$ the stake, chosen from earlier texts alone. If the true risk is $\delta$ or more,
 # the game is fair or worse, and money grows to $1/\varepsilon$ with probability at most $\varepsilon$ (Ville's
-# inequality). So $p = 1 / \max_i K_i$. Little spread allows high stakes. The library sets them from the variance so
-# far; by hand:
+# inequality). So $p = 1 / \max_i M_i$. Little spread allows high stakes. The library sets them from the variance so far
+# (it starts as if one loss of 1/2 with variance 1/4 had been seen; any start keeps the promise). By hand:
 
 
 # %% slideshow={"slide_type": "skip"}
@@ -957,13 +1121,16 @@ def bet(x, tolerance, error):
 torch.testing.assert_close(bet(draw[:, 5], tolerance, error), betting_p_value(draw[:, 5], tolerance, error))
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Simulated.** The same thousand draws, three rules; and the same promise for a *cut*, whose "thresholds" are its six
-# exits, from the last to the first. Look at the true risk that is left, and at the FLOPs of a judged byte.
+# **Simulated.** The same thousand draws, three rules; and the same promise for *cuts*: 34 mixtures, evenly spaced in
+# cost, of two neighbouring cuts each (a text's loss: the mean over which of them is drawn). Look at the true risk that
+# is left, and at the FLOPs of a judged byte.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title A thousand calibrations with each rule, for exits and for a cut
-cut_losses = np.array([c["differ"] for c in cut[::-1]]).T / tried.JUDGED
-worlds = {"exits": (losses, series(64, "FLOPs")), "a cut": (cut_losses, cut_flops[::-1])}
+cut_losses = np.array([c["differ"] for c in cut]).T / tried.JUDGED
+spaced = np.linspace(cut_flops[-1], cut_flops[0], len(levels))
+mixed = cut_losses @ np.array([np.interp(spaced, cut_flops, row) for row in np.eye(K)])
+worlds = {"exits": (losses, series(64, "FLOPs")), "cuts": (mixed, spaced)}
 rules = {
     "naive": lambda d: np.flatnonzero(d.mean(0) <= tolerance).max(),
     "Hoeffding-Bentkus": lambda d: learn_then_test(d, tolerance, error),
@@ -987,9 +1154,9 @@ claim("Exits: Hoeffding-Bentkus leaves a true risk below a third of the toleranc
       hb.mean() < tolerance / 3 and betting.mean() > tolerance / 2, HB=hb.mean(), betting=betting.mean())  # fmt: skip
 claim("Exits: betting needs at least 0.08 of the full FLOPs less than Hoeffding-Bentkus", betting_cost < hb_cost - 0.08,
       HB=hb_cost, betting=betting_cost)  # fmt: skip
-rest = [promised["a cut", name][2] - promised["exits", name][2] for name in bounds]
-claim("With either bound the cut that keeps the promise costs 0.08 of the full FLOPs more than exits, or more",
-      min(rest) > 0.08, HB=rest[0], betting=rest[1])  # fmt: skip
+rest = [promised["cuts", name][2] - promised["exits", name][2] for name in bounds]
+claim("With either bound the cuts that keep the promise cost 0.05 of the full FLOPs more than exits, or more",
+      min(rest) > 0.05, HB=rest[0], betting=rest[1])  # fmt: skip
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: the true risk behind the promise, a thousand calibrations each
@@ -999,6 +1166,8 @@ for y, name in enumerate(rules):
     values, counts = np.unique(true, return_counts=True)
     ax.scatter(values, np.full(len(values), -y), s=4 + 1.2 * counts, color=f"C{y}", alpha=0.8)
     ax.text(0.131, -y, f"broken {share:.0%}, FLOPs {cost:.0%}", va="center")
+    if name == "naive":
+        ax.text(tolerance + 0.0015, -0.6, f"true risk {values[values > tolerance][0]:.4f}", va="center")
 ax.axvline(tolerance, color="0.3", ls=":", lw=1.8)
 ax.text(tolerance + 0.0015, 0.62, "tolerance", va="center", color="0.3")
 ax.set_yticks([0, -1, -2], list(rules))
@@ -1020,8 +1189,8 @@ show(
 # sees that losses spread little. The promise is about *agreement*, the one measure in which exits beat a cut.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# A cut can make the same promise, but it has six steps only, and must take the next safer one: with either bound it
-# costs more here. That holds for agreement, with the prompt's FLOPs set aside.
+# Cuts can make the same promise; with either bound they cost more here. That holds for agreement, with the prompt's
+# FLOPs set aside.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: a fixed sequence ★★☆ 6 min · optional
@@ -1066,7 +1235,7 @@ check("fixed_sequence", fixed_sequence_solution)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Written out in the plainest way, without a cache. `said` is what the full model says after the text and after each
-# draft but the last; `same` counts the drafts that agree before the first that does not. `speculate` of the library
+# draft but the last; `right` counts the drafts that agree before the first that does not. `speculate` of the library
 # does the same with a cache, and runs no layer twice for a byte.
 
 
@@ -1080,8 +1249,8 @@ def draft_and_check(prompt, n, exit, draft):
             state = model.states(drafts)[exit, :, -1]
             drafts = torch.cat([drafts, model.read(exit, state).argmax(-1, keepdim=True)], 1)
         said = model.read(K - 1, model.states(drafts[:, :-1])[-1, :, done - 1 :]).argmax(-1)
-        same = int((said == drafts[:, done:]).cumprod(1).sum())
-        text = torch.cat([text, said[:, : same + 1]], 1)
+        right = int((said == drafts[:, done:]).cumprod(1).sum())
+        text = torch.cat([text, said[:, : right + 1]], 1)
     return text[:, prompt.shape[1] :]
 
 
@@ -1113,7 +1282,8 @@ check("kept_bytes", 1 + 0.8 + 0.8**2)
 #
 # <details><summary>B. No, never</summary>
 #
-# **Yes.** Every drafted byte pays six layers and two heads, also those thrown away. At best it is one head more.
+# **Yes.** Every drafted byte pays six layers and two heads, also those thrown away. At best it is one head more (here:
+# where all drafts are kept, other variants write one byte more, and pay a little less than that).
 #
 # </details>
 
@@ -1205,16 +1375,16 @@ a_second = length * 2 / np.median(seconds, 0)
 print(f"all weights: {4 * made['parameters'] / 1e6:.1f} megabytes")
 for name, each in zip(jobs, a_second, strict=True):
     print(f"{name.replace(chr(10), ' '):24} {each:6,.0f} bytes a second")
-claim("None of the three takes less than half of the time of writing byte by byte", times[1:].min() > 0.5, clock=True,
-      best=times[1:].min())  # fmt: skip
+claim("Each of the three takes a smaller share of time than of FLOPs", np.all(times[1:] < counted[1:]), clock=True,
+      closest=np.max(times[1:] / counted[1:]))  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# The output is the full model's, and FLOPs are more. Whether time is saved, the machine decides. It needs passes that
-# take as long for four bytes as for one, as where weights come from slow memory. Ours are nine megabytes; perhaps they
-# are too close to the processor.
+# The output is the full model's, and FLOPs are more. Time grows less than FLOPs: one pass over several bytes takes less
+# than a pass for each. Whether time is *saved*, the machine decides: compare the measured bar with 1, and with the bar
+# beside it. On a quiet machine two of the three saved about a sixth when we measured.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# What this does not show: large models (the papers report up to 1.7 and 2.2 times the speed), and texts in a batch,
+# What this does not show: large models (the papers report up to 2.0 and 2.2 times the speed), and texts in a batch,
 # which keep drafts of different lengths.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -1223,7 +1393,8 @@ claim("None of the three takes less than half of the time of writing byte by byt
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Traffic doubles at noon. The threshold is a dial that can be turned for each request. So is a cut: one number, no
 # second model, no training. The widget has both, prompt in full; accuracy is that of the next byte. Milliseconds are
-# measured: two prompts, 16 bytes after each, one text at a time.
+# measured: two prompts, 16 bytes after each, one text at a time; they vary by some per cent, so that a lower threshold
+# may show a longer time.
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
 # @title Widget: accuracy against FLOPs and time, with the cut
@@ -1250,24 +1421,26 @@ Savings(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Crosses are the cuts: in accuracy, for equal FLOPs, level. A threshold has more steps between. Time follows FLOPs in
-# part: each exit's look is a step of its own. In a batch it follows less: a layer runs until the last text has left.
+# Crosses are the cuts: in accuracy, for equal FLOPs, level from the threshold 0.3 on. A threshold has more steps
+# between. Time follows FLOPs in part: each exit's look is a step of its own. In a batch it follows less: a layer runs
+# until the last text has left.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it fails
 #
-# - **Counted in full**, exits of this model lose to a cut in bits; those that beat their cut, to a static network.
+# - With a look after **every** layer, counted in full, exits lose to a cut in bits; with **two** it is about a tie.
 # - **Copied states** cost those who stay.
 # - In a **batch**, a layer runs until the last text has left.
-# - The promise is a **mean**, about *agreement*, for texts **like those of the calibration**.
+# - The promise is a **mean**, about *agreement*, given the **true text** so far. Free writing drifts away.
 # - A checked draft saves **no FLOPs**; time only where a longer pass takes little longer.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
-# - Most bytes are easy: the oracle runs two layers of six. That is what there is to win.
+# - Most bytes are easy: the oracle of agreement runs two layers of six.
 # - An exit costs **heads asked, keys and values owed, copies seen**. Count them; compare with a **cut**.
-# - Exits could win with few looks, shared keys and values, and training for copies: work it out first.
+# - Few looks: here exits then about **tie with the cut in bits**, and lead by two to three points
+#   of agreement.
 # - Measured risk is not risk. Test in a fixed order; know what your bound gives away.
 # - Let the full model check the draft, and an exit cannot be wrong.
 
@@ -1278,9 +1451,9 @@ Savings(
 # - T. Schuster, A. Fisch, J. Gupta, M. Dehghani, D. Bahri, V. Q. Tran, Y. Tay, D. Metzler, *Confident Adaptive Language
 #   Modeling*, NeurIPS 2022: three confidences, copied states, calibration.
 # - S. Bae, J. Ko, H. Song, S.-Y. Yun, *Fast and Robust Early-Exiting Framework for Autoregressive Language Models with
-#   Synchronized Parallel Decoding*, EMNLP 2023: against copied states.
+#   Synchronized Parallel Decoding*, EMNLP 2023: against copied states and many exits.
 # - J. Zhang et al., *Draft & Verify: Lossless Large Language Model Acceleration via Self-Speculative Decoding*, ACL
-#   2024.
+#   2024 (2.0 times: arXiv version 2; version 1 has 1.7).
 # - M. Elhoushi et al., *LayerSkip: Enabling Early Exit Inference and Self-Speculative Decoding*, ACL 2024.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
