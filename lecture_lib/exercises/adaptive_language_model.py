@@ -51,7 +51,7 @@ def fixed_sequence(p_values: list[float], error: float) -> dict:
     p, n, right = p_values, len(p_values), last(p_values, error)
     passed, sums = [i for i in range(n) if p[i] <= error], [sum(p[: i + 1]) for i in range(n)]
     return {
-        "A true hypothesis is rejected only after the first true one: probability ≤ ε.": right,
+        "A bad threshold passes only after the first bad one: probability ≤ ε.": right,
         "after a test that fails nothing counts any more.": [-1, *passed][-1],
         "that is the first test that fails; the one before it was the last to pass.": right + 1,
         "that is the first that passes. Go on: bolder saves more.": [*passed, -1][0],

@@ -1078,7 +1078,7 @@ check("texts_needed", next(n for n in range(1, 100) if 0.9**n <= 0.1))
 # **Exactly.** At each $n$, the largest measured risk that passes. For losses of 0 and 1 no bound is needed: the
 # binomial distribution itself is the $p$-value. The difference is the price of the bound; what is left to $\delta$ is
 # the price of having $n$ texts only. (Losses of 0 and 1 have means in steps of $1/n$ only: with 30 texts, 0 or 0.033.
-# So the exact column may be the lower one.)
+# So there the exact column is the lower one.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Print the largest measured risk that passes
@@ -1186,7 +1186,7 @@ show(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Both bounds keep the promise. Hoeffding-Bentkus gives away two thirds of the tolerance, betting less than half: it
-# sees that losses spread little. The promise is about *agreement*, the one measure in which exits beat a cut.
+# sees that losses spread little. The promise is about *agreement*, the measure in which exits lead.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # Cuts can make the same promise; with either bound they cost more here. That holds for agreement, with the prompt's
