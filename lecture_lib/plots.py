@@ -401,6 +401,27 @@ def exits(ax: Axes, said: Sequence[str], leaves: int) -> Axes:
     return ax
 
 
+def copied_states(ax: Axes, leaves: Mapping[int, int], layers: int = 4) -> Axes:
+    """Tokens side by side, their layers above each other; behind its exit a token's state is copied upwards.
+
+    leaves: of each token the exit; the last token attends, in the highest layer, to what the others left there.
+    """
+    for x, (token, exit) in enumerate(leaves.items()):
+        for k in range(layers):
+            runs = k <= exit
+            text = f"layer {k}" if runs else f"copy of {exit}"
+            box(ax, 2.6 * x, k, 1.5, 0.68, text, on=runs)
+            if k < layers - 1:
+                arrow(ax, (2.6 * x + 0.75, k + 0.68), (2.6 * x + 0.75, k + 1), colour="0.3" if runs else "0.7")
+        ax.text(2.6 * x + 0.75, -0.35, f"token {token}: exit {exit}", ha="center")
+    end = 2.6 * (len(leaves) - 1)
+    arrow(ax, (end, layers - 0.66), (end - 1.1, layers - 0.66), colour="C3")
+    ax.text(end - 0.55, layers - 0.55, "attends", color="C3", ha="center", fontsize="small")
+    ax.set(xlim=(-0.3, end + 1.8), ylim=(-0.6, layers - 0.1))
+    ax.axis("off")
+    return ax
+
+
 def stick(ax: Axes, z: Sequence[float], names: Sequence[str]) -> Axes:
     """Weights with sum 1 as pieces of a stick, each with its name above and its size below."""
     left = 0.0

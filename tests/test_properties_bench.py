@@ -146,6 +146,7 @@ def test_pictures_are_drawn_where_asked(n, k, seed):
     assert plots.decision(ax, np.zeros((8, 8)), [1.0, 0.2, 0.7]) is ax
     assert plots.exits(ax, ["x"] * n, n - 1) is ax and plots.stick(ax, [1 / n] * n, ["z"] * n) is ax
     on = (values[0, :1] > 0).tolist()
+    assert plots.copied_states(ax, {k: min(k, 3) for k in range(n)}) is ax
     assert plots.partial_network(ax, np.zeros((8, 8)), 16 * on, 4 * on, 4 * [8 * on]) is ax
     assert plots.equation(ax, np.zeros((8, 8)), np.arange(k), np.eye(k)[0]) is ax
     assert plots.scene(ax, np.zeros((n * n, 8, 8)), np.zeros(n * n), n * n - 1, 0) is ax
@@ -238,7 +239,7 @@ WIDGETS = {
     "ExpertCalculator": {},
     "Savings": TRADE | {"accuracy": [0, 1], "flops": [1, 2], "images": np.zeros((1, 2, 2)), "kept": [[[1]], [[0]]]},
     "Exits": TRADE | READ | {"right": [[0, 1]] * 2},
-    "ExitText": {"text_bytes": b"ab", "agrees": [[0, 1]] * 2} | READ,
+    "ExitText": {"text_bytes": b"ab", "agrees": [[0, 1]] * 2, "full": 2} | READ,
     "Routing": {"runs": {"a": RUN}},
     "Interpolation": {"positions": [0, 1], "loss": TWO, "accuracy": TWO, "units": np.ones((3, 1, 2, 2))},
     "Roofline": {key: [1, 2] for key in ("machine", "counts", "tokens", "flops")} | {"n_bytes": TWO, "seconds": TWO},

@@ -65,6 +65,9 @@ def test_images_fit_their_picture(savings, count):
         ({"control": ""}, ["control", "a text that is not empty", "''"]),
         ({"setting": 0.6}, ["setting", "one of the settings, [0.25, 0.5, 0.75, 1.0]", "0.6"]),
         ({"images": IMAGES}, ["kept", "given with images"]),
+        ({"rival": ("a cut", [0.5])}, ["rival", "a name, accuracies and FLOPs"]),
+        ({"rival": ("a cut", [0.5], [1, 2])}, ["rival", "as many positive FLOPs"]),
+        ({"rival": ("", [0.5], [1])}, ["rival", "a text that is not empty"]),
         ({"images": 16 * IMAGES, "kept": KEPT}, ["images", "from 0 to 1"]),
         ({"images": IMAGES, "kept": KEPT[:3]}, ["kept", "4 settings and 3 images", "(3, 3, 16)"]),
         ({"images": IMAGES, "kept": KEPT[..., :9]}, ["kept", "a divisor of 8", "(4, 3, 9)"]),
@@ -85,3 +88,8 @@ def test_savings_in_python():
     fallback = widget._repr_mimebundle_()[0]["text/html"]
     assert "share &lt;kept&gt;" in fallback and "accuracy is 0.970" in fallback
     assert "<tr><td>1</td><td>0.960</td><td>110%</td><td>120%</td></tr>" in fallback
+
+
+def test_a_rival_stands_in_the_table():
+    widget = Savings(**SAVINGS, rival=("a cut", [0.5, 0.8], [2e5, 6e5]))
+    assert "a cut: 0.500 at 20%, 0.800 at 60%." in widget._fallback()

@@ -7,7 +7,14 @@ A check takes an answer, raises `NotAttempted` or `Wrong(hint)`, or returns a se
 from types import FunctionType
 
 from lecture_lib.exercises.adapters import two_in_one
-from lecture_lib.exercises.adaptive_language_model import fixed_sequence, oracle_exit
+from lecture_lib.exercises.adaptive_language_model import (
+    byte_cost,
+    fixed_sequence,
+    head_price,
+    kept_bytes,
+    oracle_exit,
+    texts_needed,
+)
 from lecture_lib.exercises.answers import NotAttempted, Wrong
 from lecture_lib.exercises.architecture_and_types import (
     dense_units,

@@ -1,4 +1,4 @@
-// Text that a language model read, each byte as deep as the layer at which the model was sure of it.
+// Text that a language model read, each byte as deep as the exit at which the model was sure of it.
 const WIDTH = 300;
 const ROW = 28;
 const TOP = 34;
@@ -20,7 +20,7 @@ function leave(threshold, { confidence, agrees, flops }) {
     exits,
     right,
     left,
-    layers: mean((b) => b + 1),
+    exit: mean((b) => b),
     flops: mean((b) => flops[b]),
     agreement: mean((_, t) => right[t]),
   };
@@ -47,8 +47,7 @@ function page(bytes, layers) {
   };
 }
 
-// Exits are counted by the layers that ran.
-const after = (b) => (b ? `${b + 1} layers` : "1 layer");
+const name = (b) => `exit ${b}`;
 // A row for each exit: how a byte that leaves there is filled, and how many do.
 function histogram(layers, count) {
   const rows = Array.from({ length: layers }, (_, b) => {
@@ -65,7 +64,7 @@ function histogram(layers, count) {
       nodes: [
         fill,
         svg("rect", { x: 1, y, width: 14, height: tall, class: "ll-cell" }),
-        svg("text", { x: 26, y: y + 18 }, after(b)),
+        svg("text", { x: 26, y: y + 18 }, name(b)),
         rect,
         number,
       ],
@@ -75,20 +74,20 @@ function histogram(layers, count) {
     "Where bytes leave",
     WIDTH,
     TOP + layers * ROW,
-    svg("text", { x: 0, y: 18 }, "bytes that leave after"),
+    svg("text", { x: 0, y: 18 }, "bytes that leave at"),
     ...rows.flatMap(({ nodes }) => nodes),
   );
   return {
     node: panel.node,
-    show({ left }, name) {
+    show({ left }, title) {
       left.forEach((some, b) => {
         const width = ((BAR[1] - BAR[0]) * some) / count;
         move(rows[b].rect, { width });
         move(rows[b].number, { x: BAR[0] + width + 8 });
         write(rows[b].number, (some / count).toFixed(2));
       });
-      const said = left.map((some, b) => `${after(b)} ${(some / count).toFixed(2)}`);
-      panel.describe(`${name}: ${said.join(", ")}`);
+      const said = left.map((some, b) => `${name(b)} ${(some / count).toFixed(2)}`);
+      panel.describe(`${title}: ${said.join(", ")}`);
     },
   };
 }
@@ -99,7 +98,7 @@ function render({ model, el }) {
   const bytes = bytesOf(data.text);
   const { flops, thresholds } = data;
   const choose = stops(model, "threshold", "confidence threshold", thresholds);
-  const numbers = readouts(["mean layers", "FLOPs", "agrees with the full model on"]);
+  const numbers = readouts(["mean exit", "FLOPs", "agrees with the full model on"]);
   const text = page(bytes, flops.length);
   const beside = histogram(flops.length, bytes.length);
   lay(
@@ -125,8 +124,8 @@ function render({ model, el }) {
     text.show(now);
     beside.show(now, `confidence threshold ${plain(threshold)}`);
     numbers.show(
-      [now.layers.toFixed(2), `of ${flops.length}`],
-      [percent(now.flops / flops.at(-1)), "of full"],
+      [now.exit.toFixed(2), `of 0 to ${flops.length - 1}`],
+      [percent(now.flops / data.full), "of full"],
       [`${(100 * now.agreement).toFixed(1)} %`, "of the bytes"],
     );
   });

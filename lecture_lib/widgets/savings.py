@@ -24,6 +24,7 @@ class Savings(Tradeoff):
         full: the full network's accuracy, FLOPs and milliseconds.
         images: (N, side, side) from 0 to 1, up to 10.
         kept: (S, N, P) booleans: which of the P patches, row by row on a square grid, an image keeps at a setting.
+        rival: what else could be done for these FLOPs, as crosses: a name, R accuracies, R FLOPs.
         setting: where the slider stands, and follows it; the last if None.
 
     Raises:
@@ -33,7 +34,18 @@ class Savings(Tradeoff):
     _esm = module("measured", "tradeoff", "savings")
 
     def __init__(
-        self, settings, accuracy, flops, milliseconds, *, control="budget", full, images=None, kept=None, setting=None
+        self,
+        settings,
+        accuracy,
+        flops,
+        milliseconds,
+        *,
+        control="budget",
+        full,
+        images=None,
+        kept=None,
+        rival=None,
+        setting=None,
     ):
         settings = self._stops(settings)
         stops = (len(settings),)
@@ -42,6 +54,8 @@ class Savings(Tradeoff):
         data = {"accuracy": accuracy.tolist(), "flops": flops.tolist()}
         if (images is None) != (kept is None):
             raise self._error("kept", "given with images, or not at all", "without the other")
+        if rival is not None:
+            data["rival"] = self._other(rival)
         if images is not None:
             data |= self._digits(stops, images, kept)
         super().__init__(settings, milliseconds, full, control, setting, **data)
@@ -61,5 +75,18 @@ class Savings(Tradeoff):
         ink = packed((255 * images).round().astype(np.uint8))
         return {"images": ink, "count": n, "side": side, "grid": grid, "kept": packed(np.packbits(kept))}
 
+    @classmethod
+    def _other(cls, rival) -> dict:
+        if not isinstance(rival, (tuple, list)) or len(rival) != 3:
+            raise cls._error("rival", "a name, accuracies and FLOPs", repr(rival))
+        allowed = "a name, then 1 to 20 accuracies from 0 to 1 and as many positive FLOPs"
+        accuracy = cls._array("rival", rival[1], (range(1, 21),), allowed, 0, 1)
+        flops = cls._array("rival", rival[2], accuracy.shape, allowed, ABOVE_0)
+        return {"name": cls._text("rival", rival[0]), "accuracy": accuracy.tolist(), "flops": flops.tolist()}
+
     def _fallback(self) -> str:
-        return self._table(self._data["accuracy"], self._data["flops"])
+        data, full = self._data, self._data["full"][1]
+        other = data.get("rival")
+        points = zip(other["accuracy"], other["flops"], strict=True) if other else ()
+        said = ", ".join(f"{accuracy:.3f} at {flops / full:.0%}" for accuracy, flops in points)
+        return self._table(data["accuracy"], data["flops"], f" {other['name']}: {said}." if other else "")

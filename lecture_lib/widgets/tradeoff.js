@@ -1,14 +1,15 @@
 // Accuracy against cost, counted and measured: what the widgets of savings share.
 const PLOT = { width: 520, height: 324, left: 64, right: 506, top: 46, bottom: 258 };
 
-// Accuracy, FLOPs and milliseconds of every setting, both costs as shares of the full network's.
-function tradeoff(accuracy, flops, milliseconds, full) {
+// Accuracy, FLOPs and milliseconds of every setting, both costs as shares of the full network's; a rival has no time.
+function tradeoff(accuracy, flops, milliseconds, full, rival = { accuracy: [], flops: [] }) {
   const { width, height, left, right, top, bottom } = PLOT;
   const counted = flops.map((cost) => cost / full[1]);
   const timed = milliseconds.map((cost) => cost / full[2]);
-  const widest = Math.max(1, ...counted, ...timed);
-  const lowest = Math.min(full[0], ...accuracy);
-  const highest = Math.max(full[0], ...accuracy);
+  const others = rival.flops.map((cost) => cost / full[1]);
+  const widest = Math.max(1, ...counted, ...timed, ...others);
+  const lowest = Math.min(full[0], ...accuracy, ...rival.accuracy);
+  const highest = Math.max(full[0], ...accuracy, ...rival.accuracy);
   const room = Math.max(0.06 * (highest - lowest), 0.002);
   const x = scale(0, 1.04 * widest, left, right);
   const y = scale(lowest - room, highest + room, bottom, top);
@@ -34,6 +35,8 @@ function tradeoff(accuracy, flops, milliseconds, full) {
     height,
     ...axes(PLOT, [x, across, percent], [y, up, fixed(decimals)]),
     reference,
+    svg("polyline", { points: points(others.map(x), rival.accuracy.map(y)), class: "ll-line ll-other" }),
+    ...others.map((share, i) => at(cross(6), x(share), y(rival.accuracy[i]))),
     ...lines,
     ...small,
     at(diamond(11), x(1), y(full[0])),
@@ -50,10 +53,12 @@ function tradeoff(accuracy, flops, milliseconds, full) {
   const numbers = readouts(["accuracy", "FLOPs", "measured time"]);
   return {
     node: [
-      legend(curveEntry(circle, "ll-counted", "FLOPs"), curveEntry(square, "ll-timed", "measured time"), [
-        diamond(9),
-        "full network",
-      ]),
+      legend(
+        curveEntry(circle, "ll-counted", "FLOPs"),
+        curveEntry(square, "ll-timed", "measured time"),
+        [diamond(9), "full network"],
+        ...(rival.name ? [[cross(6), `${rival.name}, FLOPs`]] : []),
+      ),
       panel.node,
     ],
     numbers: numbers.node,
@@ -73,9 +78,9 @@ function tradeoff(accuracy, flops, milliseconds, full) {
 
 // The widget: a slider over the settings, the numbers, the curve, and a picture beside it, if there is one.
 function tradeoffView({ model, el }, data, beside) {
-  const { settings, accuracy, flops, milliseconds, full, control } = data;
+  const { settings, accuracy, flops, milliseconds, full, control, rival } = data;
   const choose = stops(model, "setting", control, settings);
-  const curve = tradeoff(accuracy, flops, milliseconds, full);
+  const curve = tradeoff(accuracy, flops, milliseconds, full, rival);
   lay(el, controls(choose.node), curve.numbers, panels(curve.node, ...(beside ? [beside.node] : [])));
   return redrawOn(model, ["setting"], () => {
     const setting = model.get("setting");

@@ -32,7 +32,7 @@ class Tradeoff(Measured):
         limits = {"low": -FLOAT32, "high": FLOAT32}
         return cls._ascending("settings", settings, (SETTINGS,), "2 to 101 ascending numbers", **limits)
 
-    def _table(self, accuracy, flops) -> str:
+    def _table(self, accuracy, flops, more="") -> str:
         data = self._data
         full_accuracy, full_flops, full_milliseconds = data["full"]
         rows = [
@@ -40,7 +40,7 @@ class Tradeoff(Measured):
             for setting, right, cost, time in zip(data["settings"], accuracy, flops, data["milliseconds"], strict=True)
         ]
         names = (data["control"], "accuracy", "FLOPs, of full", "time, of full")
-        text = f"The full network's accuracy is {full_accuracy:.3f}."
+        text = f"The full network's accuracy is {full_accuracy:.3f}.{more}"
         return fallback("picture of accuracy against cost", text, names, rows)
 
     def __repr__(self) -> str:
