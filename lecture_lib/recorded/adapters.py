@@ -1,25 +1,25 @@
 """A network that reads digits learns another task, notebook 10: what is trained, and what is left of the digits.
 
 The question: does a frozen network help with *turned*, *mirrored*, *inverted*, *parity*, and how little may learn? A
-new head on its last hidden state; LoRA beside each layer, ranks 1 to 32, α of 1, 8 and r; all its weights. Without it:
-a network of its own, a new head on a frozen random trunk, a linear layer on the pixels.
+new head on its last hidden state; LoRA beside each layer, ranks 1 to 32, alpha of 1, 8 and r; all its weights. Without
+it: a network of its own, a new head on a frozen random trunk, a linear layer on the pixels.
 
 Equal: the start (a reader of its seed), steps, batches of 32, the rates. Not equal, so counted: numbers that learn,
 FLOPs of a step. Rates are constant, so the 600 steps hold the 200. With 1,000 and with 100 images of the new task, of
 the thousand that the reader learnt from, too: no new writer, no new digit.
 
 The criterion: for each method, task, steps and number of images the rate of the grid with the best accuracy on 257
-held-out training digits, mean of five seeds; then test images. They are many beside 100 images, and alike for all.
-The 100 images came in after a look at one seed of five methods, where a linear layer on a thousand was best on views.
+held-out training digits, mean of five seeds; then test images. They are many beside 100 images, and alike for all. The
+100 images came in after a look at one seed of five methods, where a linear layer on a thousand was best on views.
 
 What came out. With 1,000 images of a view no method beats a network of its own by a point, after any number of steps,
 and 650 numbers on the pixels read each at .96 after 200; a head stays at .78 to .89. Adapters are slow on *inverted*,
-not unable: rank 32, α = r, has .70, .91, .94 after 200, 600, 1,800 steps. A head reads it better on a random trunk
+not unable: rank 32, alpha = r, has .70, .91, .94 after 200, 600, 1,800 steps. A head reads it better on a random trunk
 (.83) than on the reader's (.78). The reader helps where the new label follows from the old one and images are few:
 *parity* of 100, a head .93, a network of its own .90, the pixels .87. Of the ranks 1, 4, 16, 32 the best rates
-(geometric mean of four tasks, 1,000 images, 600 steps) are .017, .007, .005, .004 with α = r; .005 to .007 with α = 8,
-.013 to .023 with α = 1; there, and for heads, some take .1, the edge of the grid. What is changed reads *class* at .7
-at most; an adapter that is taken out, or a copy of 3,466 numbers, at .96 as before.
+(geometric mean of four tasks, 1,000 images, 600 steps) are .017, .007, .005, .004 with alpha = r; .005 to .007 with
+alpha = 8, .013 to .023 with alpha = 1; there, and for heads, some take .1, the edge of the grid. What is changed reads
+*class* at .7 at most; an adapter that is taken out, or a copy of 3,466 numbers, at .96 as before.
 """
 
 from collections.abc import Callable, Iterator
