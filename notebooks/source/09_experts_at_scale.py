@@ -194,24 +194,22 @@ claim(
     clock=True,
     times_as_fast_as_separate=at_64["narrow", "loop, separate"] / grouped_ms,
 )
-wide_gain = at_64["wide", "loop, separate"] / at_64["wide", "sorted, grouped"]
+gain = {
+    f"{n}_{size}": step[size, "loop, separate"][numbers.index(n)] / step[size, "sorted, grouped"][numbers.index(n)]
+    for size, n in (("narrow", 4), ("wide", 4), ("wide", 64))
+}
 claim(
-    "With 64 wide ones the grouped step gains less than a fifth over separate weights",
-    wide_gain < 1.2,
+    "With 4 experts, and with 64 wide ones, the grouped step gains less than a quarter over separate weights",
+    max(gain.values()) < 1.25,
     clock=True,
-    times_as_fast=wide_gain,
-)
-claim(
-    "With 4 narrow experts grouped is the slowest step",
-    step["narrow", "sorted, grouped"][0] == max(t[0] for (size, _), t in step.items() if size == "narrow"),
-    clock=True,
+    **gain,
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Forward, the loop grows, too: its products get small. Backward it grows more, though the FLOPs are equal. Without the
 # gradients of slices most of that is gone: they are the cause. ($E^2$ is not the whole time: from 16 to 64 experts it
-# would be 16 times.) On this CPU the grouped product gains only with many narrow experts. With 4 narrow ones it is the
-# slowest; with 64 wide ones separate weights are as fast or faster. A first sign that **bytes** are what to look at.
+# would be 16 times.) On this CPU the grouped product gains only with many narrow experts. With 4 experts, and
+# with 64 wide ones, separate weights are level or faster. A first sign that **bytes** are what to look at.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Sort, and say where each group ends
@@ -671,6 +669,13 @@ claim(
     max(abs(expected(n, 32) - met[i]) for n, i in at.items()) < 4,
 )
 middle = slice(at[16], at[64] + 1)
+risen = [np.divide(*work(64, met_64)) / np.divide(*work(1, 1)) for met_64 in (expected(64, 32), 1)]
+claim(
+    "Up to 64 tokens the experts' intensity rises less than threefold, the dense layer's more than fiftyfold",
+    risen[0] < 3 and risen[1] > 50,
+    experts=risen[0],
+    dense=risen[1],
+)
 claim(
     "Beside equal FLOPs top-1 is slowest at some tens of tokens, 16 or 64",
     slower[1][middle].max() == slower[1].max(),
@@ -744,13 +749,6 @@ by_formula = {
     "dense, equal parameters": [np.divide(*work(n, 1, hidden=32 * HIDDEN)) for n in users],
 }
 plots.curves(left, users, {name: [values] for name, values in by_formula.items()}, legend=False)
-risen = {name: values[users.index(64)] / values[0] for name, values in by_formula.items()}
-claim(
-    "Up to 64 tokens the experts' intensity rises less than threefold, the dense layer's more than fiftyfold",
-    risen["32 experts, top-1"] < 3 and risen["dense, equal FLOPs"] > 50,
-    experts=risen["32 experts, top-1"],
-    dense=risen["dense, equal FLOPs"],
-)
 left.axhline(ridge, color="0.5", lw=1, ls=":")
 left.text(1, 1.1 * ridge, "ridge", color="0.35", fontsize="small")
 left.set(title="by the formula", ylabel="FLOPs a byte (log)")
@@ -1399,7 +1397,7 @@ claim(
 # | GShard 2021, top-2 | dropped: fixed room | any device |
 # | Switch 2022, top-1 | dropped: $c$ about 1 to 1.25 | any device |
 # | MegaBlocks 2023 | none dropped; blocks of 128 padded | any device |
-# | DeepSeek-V2 2024, 6 of 160 | dropped in training, but of 10 % of sequences never | 3 of 8 devices |
+# | DeepSeek-V2 2024, 6 of 160 | dropped in training, of about 10 % of sequences never | 3 of 8 devices |
 # | DeepSeek-V3 2024, 8 of 256 | none | 4 of 8 nodes |
 
 # %% [markdown] slideshow={"slide_type": "notes"}
