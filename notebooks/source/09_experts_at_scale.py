@@ -1370,7 +1370,7 @@ claim(
 )
 placed_off = late_placed.mean(0) - learnt.mean(0)
 claim(
-    "Set at test on the placement, a limit of one costs less than a learnt one, of two and three within 0.005 bits of it",
+    "Set at test on the placement, a limit of one costs less than a learnt one; two and three are within 0.005 bits",
     placed_off[0] < 0 and abs(placed_off[1:3]).max() < 0.005,
     one=placed_off[0],
     two=placed_off[1],
