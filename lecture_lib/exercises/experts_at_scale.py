@@ -103,7 +103,7 @@ users = number(
 )
 
 bytes_away = number(
-    "1,750 rows leave, and as many results: 7 of 8 pairs, however good the router is.",
+    "1,750 rows leave, and as many results: 7 of 8 pairs, if experts are chosen independently of the token's home.",
     2 * 1750 * 2048,
     {
         "half of it: results leave as well, as many rows again; and a bfloat16 has 2 bytes.": 1750 * 2048,
