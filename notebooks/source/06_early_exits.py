@@ -241,8 +241,7 @@ claim("More than one image in ten goes to the end", to_the_end > 0.1, share=to_t
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Nobody gave the network the strength of the noise. Still, who stays to the end has more of it, on average; some noisy
-# digits leave at exit 0, too. The last row is mixed:
-# images that need the depth, and images that nobody can read. For the second kind, all blocks run in vain.
+# digits leave at exit 0, too. In the last row are some that nobody can read: for them, all blocks run in vain.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Three ways to train
@@ -267,8 +266,9 @@ claim("More than one image in ten goes to the end", to_the_end > 0.1, share=to_t
 # ### Exercise: equal FLOPs of training ★★☆ 3 min
 #
 # On paper. Three blocks; heads cost nothing. Forward through a block costs 1; backward through it costs 2 more, if it
-# learns. (Frozen blocks run forward only.) Joint training takes 600 steps. Layer-wise training may spend the same in
-# total, with the same number of steps in each of its three stages. How many steps has a stage?
+# learns: 1 for its weights, 1 for its input. (Frozen blocks run forward only.) Joint training takes 600 steps.
+# Layer-wise training may spend the same in total, with the same number of steps in each of its three stages. How many
+# steps has a stage?
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 steps_of_a_stage = ...
@@ -303,8 +303,10 @@ check("equal_compute", 600 * 9 / 12)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The library has the three ways; each takes a network and a `fit`. The cell runs each for one step of a stage and
-# counts its FLOPs: the trick is a `fit` that only counts. Then the record: three learning rates for each way, the best
-# on held-out images, five seeds. Look at exit 0, and at the last exit beside *full*, the network without exits.
+# counts its FLOPs: the trick is a `fit` that only counts. Forward, a block takes about 9.5 MFLOPs (block 0 less); the
+# lowest that learns needs no gradient of its input: it pays 2 forwards, not 3. Then the record: three learning rates
+# for each way, the best on held-out images, five seeds. Look at exit 0, and at the last exit beside *full*, the network
+# without exits.
 
 # %% slideshow={"slide_type": "skip"}
 ways = {
@@ -394,9 +396,9 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# One doubt is left about *separate* training. Are its early exits weak as the frozen features do not suit them, or as
-# its heads had only 200 steps? A second record: a network without exits learns for 600 steps and is frozen; then its
-# heads learn for 1,300.
+# Are the early exits of *separate* training weak as the frozen features do not suit them, or as its heads had too few
+# steps (258 at equal FLOPs)? A second record: a network learns for 600 steps, with its last head only, at the rate of
+# joint training (not the best rate of *full*), and is frozen; then heads 0 to 4 learn for 1,300.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Heads with 1,300 steps on a frozen network, recorded
@@ -406,6 +408,8 @@ print(f"test accuracy, mean of 5 seeds; {records['controls']['label']}")
 beside = {"separate, FLOPs": acc["separate, FLOPs"], "heads: 1,300 steps": patient, "joint": acc["joint"]}
 for name, values in beside.items():
     print(f"{name:20}" + "".join(f"{v:7.3f}" for v in values.mean(0)))
+spent = np.dot((600, 1300), six.step_flops("separate")) / six.training_flops("joint")
+print(f"heads with 1,300 steps: {spent:.1f} times the training FLOPs of the others")
 print("python -m lecture_lib.recorded early_exits_controls")
 short = acc["joint"] - patient
 claim(
@@ -426,11 +430,11 @@ claim(
 # many batches, and is *level* with joint, at exit 1 ahead by almost two points. Which is better depends on what is
 # scarce, data or compute.
 #
-# **Separate** training has the weakest exits 0 to 3, six points behind joint on average. Most of that is too few steps:
-# with 1,300 for its heads, exits 0 to 4 are level with joint. On average exits 2 and 3 stay almost two points behind:
-# perhaps the frozen features.
+# **Separate** training, at equal FLOPs, is six points behind joint at exits 0 to 3 on average. Most of that is too few
+# steps: with 1,300 for its heads (1.7 times the FLOPs), exits 0 to 4 are level. On average exits 2 and 3 stay almost
+# two points behind: perhaps the frozen features.
 #
-# **The last exit** of joint training is level with *full*, after 600 steps: the exits on the way neither helped nor
+# **The last exit** of joint training is level with *full*: the exits on the way neither helped nor
 # hurt it here.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -529,14 +533,14 @@ check("patience_exit", patience_exit_solution)
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** Which rule is best?
 #
-# **A fair comparison.** All rules judge the same five jointly trained networks. Each has twelve settings, spread over
-# its own held-out scores. For a budget, we take the setting with the best *held-out* accuracy among those whose
-# *held-out* mean cost is within the budget. Then we report *test* accuracy. Patience is tuned too: $P$ is its setting.
-# But six exits allow only five values. So there is also an entropy rule with five settings (*few*); and patience gets
-# budgets that suit it, what its own $P = 1$ and $P = 2$ cost. The simplest rule is a *cut*: one exit for everybody.
-# (Held-out cost is not test cost: it may end a little above.)
+# **A fair comparison.** All rules judge the same five jointly trained networks. Each threshold has twelve settings,
+# spread over its own held-out scores. For a budget, we take the setting with the best *held-out* accuracy among those
+# whose *held-out* mean cost is within the budget; if there is none, the cheapest (patience at 21 %). Then we report
+# *test* accuracy. Patience has five settings, the $P$ that six exits allow. So there is also an entropy rule with five
+# (*few*); and patience gets budgets that suit it, what its own $P = 1$ and $P = 2$ cost. The simplest rule is a *cut*:
+# one exit for everybody. (Held-out cost is not test cost: it may end a little above.)
 #
-# All of it for networks of 600 steps, and for three of 1,800.
+# All for networks of 600 steps, and for three of 1,800.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Read the record: each rule within three budgets, and at the costs of patience
@@ -560,6 +564,7 @@ for P in (1, 2):
         at_patience[P, settings] = np.array([[*own[2:], *other[2:]] for own, other in rows])
         a, c, a2, c2 = at_patience[P, settings].mean(0)
         print(f"patience, P = {P}: {a:.3f} at {c:.0%}; entropy of {settings} settings there: {a2:.3f} at {c2:.0%}")
+print("python -m lecture_lib.recorded early_exits early_exits_more")
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Draw: the lead over the entropy rule, within three budgets
@@ -684,8 +689,8 @@ Exits(thresholds, times, confidence.T, right.T, costs, full=full, setting=0.8)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # The picture computes accuracy, FLOPs and exits of 540 test images at each confidence threshold $\theta$; milliseconds
-# are measured, for all images at once. From right to left, the work falls first, the accuracy later. That shows the
-# trade-off; a threshold is *picked* on held-out images, as above.
+# are measured, for all images at once. From right to left, the work falls first, the accuracy later. A threshold is
+# *picked* on held-out images, as above.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The honest comparison: a smaller network
@@ -695,7 +700,7 @@ Exits(thresholds, times, confidence.T, right.T, costs, full=full, setting=0.8)
 #
 # Two small ones: *depth 2*, our first two blocks and one head (21 % of the FLOPs); and *width 10*, all six blocks with
 # 10 channels (39 %). Each has its best rate. Exits get these budgets; the threshold is picked on held-out images, the
-# network is the same for all budgets.
+# network is the same for all budgets. *Width 10* has three seeds, compared with the same three of exits.
 #
 # **Equal in what?** At *equal steps*, a small network pays far less for its training. So it is also trained for the
 # FLOPs of 600 joint steps. Exits come from both trainings that were level there, joint and layer-wise. And as 600 steps
@@ -725,6 +730,9 @@ print("accuracy on test images, lowest to highest seed          mean cost   TFLO
 for label, rows in points.items():
     for values, cost, training in rows:
         print(f"{label:36}{spread(values):26}{np.mean(cost):7.0%}{training:17.3f}{len(values):13}")
+same = [at(way, small["width 10"])[:3, 0].mean() for way in ("joint", "layer-wise, FLOPs")]
+print("within 39 %, on the three seeds of width 10: joint exits, 600 steps, {:.3f}; layer-wise {:.3f}".format(*same))
+print("python -m lecture_lib.recorded early_exits early_exits_more early_exits_longer")
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "figure:early_exits"]
 # @title Draw: accuracy against the mean cost, recorded
@@ -804,10 +812,9 @@ claim("Three times the steps raise exits by 0.015 or more: 600 steps are far fro
 # ## Overthinking: wasteful, and destructive
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# Kaya et al. (2019) call it **overthinking** when a network could be right before its last layer. It has two senses.
-# It is **wasteful** if the answer is right early, and the network runs on although it stays right at the end. It is
-# **destructive** if the answer is right early and *wrong at the end*. The cell reads both off the logits of our
-# network.
+# Kaya et al. (2019) call it **overthinking** when a network could be right before its last layer. It is **wasteful** if
+# the answer is right early, and the network runs on although it stays right at the end. It is **destructive** if the
+# answer is right early and *wrong at the end*. The cell reads both off the logits of our network.
 
 # %% slideshow={"slide_type": "-"}
 right = logits.argmax(-1) == digit  # (K, 540)
@@ -847,6 +854,7 @@ print(f"of the errors, right in another seed's network    {spread(other)}")
 print(f"of the errors, right at one of its exits 0 to 4   {spread(chances)}")
 print(f"in {more_often} of 20 pairs, more often than at the network's own exits 0 to 4")
 print(f"accuracy: the last exit {spread(last)}, an oracle that picks the exit {spread(oracle)}")
+print("python -m lecture_lib.recorded early_exits early_exits_controls")
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title The claims about overthinking
@@ -902,7 +910,7 @@ show(
 # of the errors, about a third had been right at an earlier exit. (Kaya et al. report half, on other data.) An oracle
 # that knew where to stop would gain three points over the last exit.
 #
-# But look at the control. *Another seed's* network, with its single last answer, is right on just as many of these
+# But *another seed's* network, with its single last answer, is right on just as many of these
 # errors; with as many chances, on more of them than our own. So these are close calls, and any second opinion
 # is often right. That depth "destroyed" a good answer is not shown by such a share. And no rule above got hold of the
 # oracle's gain: none was clearly ahead of the last exit. Depth rescues more images than it loses.
@@ -933,21 +941,20 @@ show(
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# For one image at a time the loop is simple, and nothing has to be gathered. The function below is the fastest that we
-# know: one block, one head, one number. The rest is folded. It measures the network above, with blocks of 0.3 MFLOPs;
-# and one with **the same decisions, but blocks 64 times as large** (128 channels, untrained: weights do not change the
-# time). Rivals: the same network without exits, *depth 2*, and *one exit*: we ask at exit 1 only. For single images we
-# report the mean, the **median**, and the **90th percentile**, the time that one image in ten exceeds. In a batch,
-# everyone waits for the last.
+# For one image at a time the loop is simple, and nothing has to be gathered. The function below: one block, one head,
+# one number. It measures the network above, with blocks of 0.3 MFLOPs; and one with **the same decisions, but blocks 64
+# times as large** (128 channels, untrained: weights do not change the time). Rivals: the same network without exits,
+# *depth 2*, and *one exit*: we ask at exit 1 only. For single images we report the mean, the **median**, and the **90th
+# percentile**, the time that one image in ten exceeds. In a batch, everyone waits for the last.
 
 # %% slideshow={"slide_type": "-"}
 def one_image(net, x, threshold):
     for block, head in zip(net.blocks, net.heads, strict=True):
         x = block(x)
-        z = head(x)
-        if z.softmax(-1).max() >= threshold:
+        logits = head(x)
+        if logits.softmax(-1).max() >= threshold:
             break
-    return z
+    return logits
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -982,7 +989,7 @@ def one_exit(net):
     return exits.EarlyExitNet(blocks, [net.heads[1], net.heads[-1]])
 
 
-def each(jobs, rounds=6):
+def each(jobs, rounds):
     """Milliseconds of each job: the least of some rounds."""
     best = np.full(len(jobs), np.inf)
     with torch.no_grad():
@@ -1004,13 +1011,13 @@ cost_once = count_flops(infer, one_exit(net), x, rule) / len(x) / full_flops
 print(f"asked at each exit: accuracy {right_all:.3f} at {1 - saved:.0%} of the FLOPs; "
       f"at exit 1 only: {right_once:.3f} at {cost_once:.0%}")  # fmt: skip
 measured = {}
-for size, width, images in (("small blocks", 16, 200), ("blocks 64 × as large", 128, 100)):
+for size, width in (("small blocks", 16), ("blocks 64 × as large", 128)):
     wide = net if width == 16 else six.make(width=width).eval()
     rivals = nn.Sequential(*wide.blocks, wide.heads[-1]), nn.Sequential(*wide.blocks[:2], wide.heads[1])
-    ones = x[:images].split(1)
+    ones, rounds = x.split(1), 6 if width == 16 else 3
     asked = (wide, exit_of), (one_exit(wide), once.exit_index)
-    alone = [each([(replay, w, one, k) for one, k in zip(ones, e.tolist(), strict=False)]) for w, e in asked]
-    alone += [each([(rival, one) for one in ones]) for rival in rivals]
+    alone = [each([(replay, w, one, k) for one, k in zip(ones, e.tolist(), strict=True)], rounds) for w, e in asked]
+    alone += [each([(rival, one) for one in ones], rounds) for rival in rivals]
     for n in (32, 512):
         jobs = [(lambda w=w, e=e, n=n: infer(w, x[:n], stop_as(e[:n])),) for w, e in asked]
         jobs += [(rival, x[:n]) for rival in rivals]
@@ -1106,13 +1113,12 @@ claim(
 # In a **batch of 32**, to ask at each exit takes more time than it saves. Asked at **exit 1 only**, the network takes
 # less than that, is about as accurate, and needs more FLOPs. With **512 at once**, there is a gain again. With
 # **blocks 64 times as large**, a good part of the FLOPs saved is saved in time, too; how much of it in a batch depends
-# on the machine: measure before you promise.
+# on the machine.
 #
-# **The tail**: an image that goes through all exits pays for all blocks and all heads. That is no rare case: here more
-# than one image in ten does so. If a device has to answer within
-# a fixed time, a mean does not help. *Anytime* prediction (a bound for each image) and a *budgeted batch* (a mean over
-# many) are two different tasks (Huang et al. 2018). *Depth 2* has a bound: it costs the same for every image, in every
-# column here.
+# **The tail**: an image that goes through all exits pays for all blocks and all heads. Here more than one image in ten
+# does so. If a device has to answer within a fixed time, a mean does not help. *Anytime* prediction (a bound for each
+# image) and a *budgeted batch* (a mean over many) are two different tasks (Huang et al. 2018). *Depth 2* has a bound:
+# it costs the same for every image, in every column here.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Differentiable branching
@@ -1162,7 +1168,7 @@ check("stick_weight", (1 - 0.2) * (1 - 0.4) * 0.25)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # The recursion starts at the last exit and goes back. A gate is a linear layer, followed by a sigmoid. Ours start with
-# all weights at **zero**: $g = 1/2$ for every image. No slope is set by hand; what the gates know, they have learnt.
+# all weights at **zero**: $g = 1/2$ for every image. What they know, they have learnt.
 # `DifferentiableBranching` of the library is the same, written as a mixture with the weights of `stick_breaking`. The
 # folded cell checks the weights, the answer, the expected cost, and the gradient.
 #
@@ -1212,7 +1218,7 @@ torch.testing.assert_close(g.grad[2], ((1 - g[0]) * (1 - g[1]) * (p_right[2] - b
 # ## What do gates learn?
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** Do gates learn to send each image to its own exit? And are they better than a threshold?
+# **Question.** Do gates learn to send each image to its own exit, better than a threshold?
 #
 # A gate sees the **features** that its head sees, or the **doubt**, the entropy of its head, or **both**. Five arms
 # learn by the loss of branching; one does not:
@@ -1220,13 +1226,14 @@ torch.testing.assert_close(g.grad[2], ((1 - g[0]) * (1 - g[1]) * (p_right[2] - b
 # - *features*, *doubt*, *both*: the jointly trained network is frozen, only the gates learn (1,000 steps).
 # - *all*: from where *both* ended, network and gates learn on, for 300 steps.
 # - *from scratch*: network and gates learn together from the start, for 600 steps, as joint training has.
-# - *agreement*: a gate learns to predict "I say what the last exit will say", as in CALM (Schuster et al. 2022). Our
-#   loss gives "yes" and "no" equal weight, so this $g$ is no probability.
+# - *agreement*: a gate of features learns to predict "I say what the last exit will say", as in CALM (Schuster et al.
+#   2022). Our loss gives "yes" and "no" equal weight, so this $g$ is no probability.
 #
-# Three prices, three rates; the rate with the least loss on held-out images; three seeds. The **rival** is the entropy
-# rule, tuned on held-out images *within the cost that the gates had there*: on the same joint network; for *all*, on
-# the joint network after 300 more joint steps. It has seen no more batches than the gates and their network. Look at
-# the rival's accuracy *and cost*: where its curve is flat, equal accuracy says little.
+# Three prices (*from scratch* one, *agreement* none), three rates; the rate with the least loss on held-out images;
+# three seeds. The **rival** is the entropy rule, tuned on held-out images *within the cost that the gates had there*:
+# on the same joint network; for *all*, after 300 more joint steps. It has seen no more batches
+# than the gates and their network. Look at its accuracy *and cost*: where its curve is flat, equal accuracy
+# says little.
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -1244,7 +1251,7 @@ for name in ("features", "doubt", "both", "all", "from scratch", "agreement"):
         rows = arm(name, price)
         others = rival.get(name, joint_nets[:3])
         pairs = [(e["half"], six.within(o["entropy"], e["half"][1])) for e, o in zip(rows, others, strict=True)]
-        tuned = [six.within(e["gates"], e["half"][1])[2] for e in rows]
+        tuned = [six.within([e["half"], *e["gates"]], e["half"][1])[2] for e in rows]
         found[name, price] = {
             "accuracy": np.array([half[2] for half, _ in pairs]),
             "cost": np.array([half[3] for half, _ in pairs]),
@@ -1258,7 +1265,7 @@ for name in ("features", "doubt", "both", "all", "from scratch", "agreement"):
             "area of entropy": np.array([e["area of entropy"] for e in rows]),
         }
 print("gates: leave at g >= 1/2; rival: the entropy threshold within the same held-out cost; mean of 3 seeds")
-print("tuned: the lead of the best threshold of g within that cost, in place of 1/2")
+print("tuned: the lead of the threshold of g, 1/2 or twelve others, that is best on held-out images within that cost")
 print("gates see   price gates         rival        lead (lowest to highest)   tuned mixture last exit leave at 0 to 5")
 for (name, price), v in found.items():
     accuracy_, cost_ = v["rival"].mean(0)
@@ -1352,11 +1359,6 @@ claim(
     lead["doubt", 0.3].max() < 0 and lead["doubt", 0.3].mean() > -0.01,
     lead=lead["doubt", 0.3].mean(),
 )
-claim(
-    "Gates of doubt, price 0.1: each of the six exits is taken by 5 % of the images or more",
-    found["doubt", 0.1]["exits"].min() >= 0.05,
-    least=found["doubt", 0.1]["exits"].min(),
-)
 behind = [lead["features", price].max() for price in gated.PRICES]
 claim("Gates of features, each price: behind in all three seeds", max(behind) < 0, closest=max(behind))
 claim(
@@ -1368,6 +1370,12 @@ claim(
 # @title The claims about the other arms
 behind = [lead["all", price].max() for price in (0.1, 0.3)]
 claim("All learn on, the two higher prices: behind in all three seeds", max(behind) < 0, closest=max(behind))
+more = (found["all", 0.03]["cost"] / found["all", 0.03]["rival"][:, 1]).mean()
+claim(
+    "All learn on, the lowest price: ahead in no seed, for 1.7 times the threshold's FLOPs or more on average",
+    lead["all", 0.03].max() <= 0 and more >= 1.7,
+    FLOPs=more,
+)
 at_1, last_one = found["from scratch", 0.1]["exits"].max(), found["from scratch", 0.1]["last"]
 claim("From scratch, nine images of ten leave at one and the same exit", at_1 > 0.9, share=at_1)
 claim("From scratch, the last exit has not learnt: below 0.2", last_one < 0.2, accuracy=last_one)
@@ -1386,18 +1394,17 @@ mixed = max(abs(v["mixture"].mean() - v["accuracy"].mean()) for (n, _), v in fou
 claim("The mixture of each arm but agreement is within 0.005 of leaving at g >= 1/2", mixed < 0.005, largest=mixed)
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **Do gates learn?** On the frozen network, gates that see the **doubt** do: at price 0.1, images leave at all six
-# exits. At the two lower prices they reach a threshold's accuracy (to 0.2 points) for 1.3 to 2 times its FLOPs. But
-# their loss asks for that: at a low price it buys confidence where no accuracy is left to gain. One entropy threshold
-# tuned on *this loss* costs more, too, and is level with gates at each price. Gates of **features** are behind at each
-# price; they tell right from wrong less well than the entropy. When **all learn on**, images get better answers, or
-# cheaper ones; but 300 more *joint* steps with a plain threshold do more, but for the lowest price. **From scratch**,
-# the loss settles on one exit for nine images of ten, level with a threshold at its cost; the last exit guesses.
-# **Agreement** leaves too early.
+# **Do gates learn?** On the frozen network, gates that see the **doubt** do. At the two lower prices they reach a
+# threshold's accuracy (to 0.2 points) for 1.3 to 2 times its FLOPs. But their loss asks for that: at a low price it
+# buys confidence where no accuracy is left to gain. One entropy threshold tuned on *this loss* costs more, too, and is
+# level with gates at each price. Gates of **features** are behind at each price; they tell right from wrong less well
+# than the entropy. Beside **all learn on**, 300 more *joint* steps with a plain threshold are ahead, and at the lowest
+# price level for about half the FLOPs. **From scratch**, the loss settles on one exit for nine images of ten, level
+# with a threshold at its cost; the last exit guesses. **Agreement** leaves too early.
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **The verdict here:** at no price was branching ahead of one threshold, with more training, neither at $g \ge 1/2$ nor
-# at another threshold of $g$. To meet a budget, one has to try prices.
+# **The verdict here:** at no price was branching ahead of one threshold on a network with no more batches, neither at
+# $g \ge 1/2$ nor at another threshold of $g$. To meet a budget, one has to try prices.
 #
 # What this does not show: one task, one network, linear gates, three seeds; many of the best rates are the highest of
 # the grid, so longer training may help.
@@ -1449,7 +1456,7 @@ check("own_network", leaving_solution)
 # - **Joint** training for few batches; **layer-wise** was level or ahead for equal FLOPs.
 # - One threshold, tuned finely on held-out images, was ahead of a cut and of patience, and, trained longer, of votes.
 # - The saving is a **mean**, not a bound; with small blocks, time follows the FLOPs in part: ask less often.
-# - A **small static network** was ahead of the best exits for equal FLOPs of training, and for three times as many.
+# - A **small static network** was ahead of joint exits, for equal FLOPs of training and for three times as many.
 # - Gates that see the doubt do learn; they were level with one threshold tuned on the same loss.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
