@@ -193,8 +193,8 @@ claim(
     separate=cured["separate"],
 )
 claim(
-    "With 64 narrow experts the grouped step is faster than each loop",
-    grouped_ms == min(t for (size, _), t in at_64.items() if size == "narrow"),
+    "With 64 narrow experts the grouped step is within 10 % of the fastest loop, or faster",
+    grouped_ms < 1.1 * min(t for (size, _), t in at_64.items() if size == "narrow"),
     clock=True,
     times_as_fast_as_separate=at_64["narrow", "loop, separate"] / grouped_ms,
 )
@@ -212,7 +212,7 @@ claim(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Forward, the loop grows, too: its products get small. Backward it grows more, though the FLOPs are equal. Without the
 # gradients of slices most of that is gone: they are the cause. ($E^2$ is not the whole time: from 16 to 64 experts it
-# would be 16 times.) On this CPU the grouped product gains only with many narrow experts. With 4 experts, and
+# would be 16 times.) On this CPU the grouped product gains, if at all, with many narrow experts. With 4 experts, and
 # with 64 wide ones, separate weights are level or faster. A first sign that **bytes** are what to look at.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -697,8 +697,8 @@ claim(
     at_4096=slower[2][-1],
 )
 claim(
-    "At 4,096 tokens top-1 takes less than 1.5 times as long as equal FLOPs",
-    slower[1][-1] < 1.5,
+    "At 4,096 tokens top-1 takes less than twice as long as equal FLOPs",
+    slower[1][-1] < 2,
     clock=True,
     times_as_long=slower[1][-1],
 )
@@ -1436,7 +1436,7 @@ claim(
 # \frac{\text{bytes}}{\text{bytes a second}}\Big)$$
 #
 # - Slices of one stacked tensor have expensive gradients. Unbind or separate parameters cure that. On this CPU the
-#   grouped product gains only with many narrow experts.
+#   grouped product gains, if at all, with many narrow experts.
 # - One token: the bytes of equal FLOPs. Slowest at some tens of tokens. Thousands: near equal FLOPs again.
 # - Over machines weights stay and tokens travel; $H$ decides whether it pays.
 # - After 1,200 steps a limit of three machines costs about .01 bits, more when trained longer. Placing experts that are
