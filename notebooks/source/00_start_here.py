@@ -1013,7 +1013,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [01](01_discrete_decisions.ipynb) discrete decisions | anything | argmax | 35 min | 45 s |
 # | [02](02_gumbel_softmax.ipynb) Gumbel-Softmax | a patch | noise, temperature | 35 min | 30 s |
 # | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 40 s |
-# | [06](06_early_exits.ipynb) early exits | an exit | confidence | 35 min | 40 s |
+# | [06](06_early_exits.ipynb) early exits | an exit | confidence | 35 min | 25 s |
 # | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
 # | [10](10_adapters.ipynb) adapters | an adapter | by task, by token | 38 min | 30 s |
 # | [14](14_outlook.ipynb) outlook | all of them | all of them | 56 min | 50 s |
@@ -1022,8 +1022,8 @@ print("argmax, has it any? ", hard.requires_grad)
 # |---|---|---|---|---|
 # | [04](04_sparse_choices.ipynb) sparse choices | a patch | exact zeros | 35 min | 45 s |
 # | [05](05_conditional_computation.ipynb) conditional computation | keep or drop | gates, top-k | 35 min | 50 s |
-# | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 35 min | 40 s |
-# | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 35 min | 50 s |
+# | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 35 min | 50 s |
+# | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 35 min | 65 s |
 # | [11](11_modalities.ipynb) modalities | an expert | router | 28 min | 30 s |
 # | [12](12_merging.ipynb) merging | networks | mixed weights | 50 min | 35 s |
 # | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 35 min | 40 s |

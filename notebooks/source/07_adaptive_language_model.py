@@ -1451,8 +1451,8 @@ Savings(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Crosses are the cuts: in accuracy, for equal FLOPs, level from the threshold 0.3 on. A threshold has more steps
-# between. Time follows FLOPs in part: each exit's look is a step of its own. In a batch it follows less: a layer runs
-# until the last text has left.
+# between. Time need not follow FLOPs: each exit's look is a step of its own. In a batch a layer runs until the
+# last text has left.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it fails
