@@ -1451,15 +1451,14 @@ Savings(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # Crosses are the cuts: in accuracy, for equal FLOPs, level from the threshold 0.3 on. A threshold has more steps
-# between. Time need not follow FLOPs: each exit's look is a step of its own. In a batch a layer runs until the
-# last text has left.
+# between. Time need not follow FLOPs: each exit's look is a step of its own.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it fails
 #
 # - With a look after **every** layer, counted in full, exits lose to a cut in bits; with looks after **3 and 5** it is about a tie.
 # - **Copied states** cost those who stay.
-# - In a **batch**, a layer runs until the last text has left.
+# - In a **batch**, a layer runs until the last text has left (time not measured).
 # - The promise is a **mean**, about *agreement*, given the **true text** so far. Free writing drifts away.
 # - A checked draft saves **no FLOPs**; time only where a longer pass takes little longer.
 
