@@ -649,8 +649,8 @@ claim("With layers alone counted, exits need fewer bits at 0.5 to 0.8, and more 
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # At 0.7: without heads exits draw level in accuracy, and are ahead in agreement; if nothing is owed either, they are
-# ahead in all three, with copies. In bits that is so from 0.5 to 0.82 only. With copies alone taken away, they are ahead
-# in accuracy and agreement, not in bits.
+# ahead in all three, with copies. In bits that is so from 0.5 to 0.82 only. With copies alone taken away, they are
+# ahead in accuracy and agreement, not in bits.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ## Fewer looks
@@ -1456,7 +1456,8 @@ Savings(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where it fails
 #
-# - With a look after **every** layer, counted in full, exits lose to a cut in bits; with looks after **3 and 5** it is about a tie.
+# - With a look after **every** layer, counted in full, exits lose to a cut in bits; with looks after
+#   **3 and 5** it is about a tie.
 # - **Copied states** cost those who stay.
 # - In a **batch**, a layer runs until the last text has left (time not measured).
 # - The promise is a **mean**, about *agreement*, given the **true text** so far. Free writing drifts away.
