@@ -4,7 +4,9 @@ A module NAME.py in this folder, named as its notebook's exercises are, says wha
 
     GRID = {"seed": [0, 1, 2], "lr": [0.01, 0.1]}     every combination is run once
     def run(seed, lr, steps=2000): ...                one entry: a dict of numbers, strings, lists and dicts, no seconds
-    def small(): return {"seed": 0, "lr": 0.1, "steps": 5}      arguments of an entry of a moment: a test repeats it
+    def small(): return {"seed": 0, "lr": 0.1, "steps": 5}      arguments of an entry of a moment: a test repeats it,
+                                                                on processors that round otherwise, so let it pick no
+                                                                best of what is nearly equal
 
 `run` draws from its seed alone, and the notebook calls it live, with few steps. A record is {"label": "recorded: 3
 seeds, 40 minutes" for the figure, "grid": GRID, "entries": [{"seed": 0, "lr": 0.01, what run returned}, ...]}, and how

@@ -173,4 +173,4 @@ def run(seed: int, case: str, short: int = 0) -> dict:
 
 
 def small() -> dict:
-    return {"seed": 0, "case": "frozen: straight-through", "short": 3}
+    return {"seed": 0, "case": "packed: most ink", "short": 3}
