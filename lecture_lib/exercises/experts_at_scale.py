@@ -51,7 +51,7 @@ def groups(answer: Answer) -> str:
 
 
 padding = number(
-    "1.25 places a token, 0.9 of them taken: padding - dropped = c - 1, whatever the routing.",
+    "1.25 places a token, 0.9 of them taken: padding - dropped = c - 1, whatever the routing, if c N / E is whole.",
     0.35,
     {
         "places that dropped tokens did not take are empty, too.": 0.25,
