@@ -7,7 +7,7 @@
 # their own. What does that save? When does it help?
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **What you will be able to do.** Say what low rank saves and what it does not. Write a LoRA, merge it, join two. Know
+# **What you will be able to do.** Say what low rank saves and does not. Write a LoRA, merge it, join two. Know
 # what alpha is. Choose adapters by task or by a router. Add a task and keep the old ones. Name the simple baselines
 # that an adapter has to beat. **You need** notebook 08: experts and routers.
 
@@ -907,7 +907,7 @@ torch.testing.assert_close(layer(x, by_task(task, 5))[0], y, rtol=1e-4, atol=1e-
 # **Question.** A sixth adapter comes. Do the rows of old tasks notice?
 #
 # **Measured**, in three batches: the same one, with the sixth adapter in place; then about half of the rows belong to
-# the sixth task; last, each row alone. Look at *to the bit*.
+# the sixth task; last, each row alone.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Add a sixth adapter, and compare: to the bit, or up to rounding?
