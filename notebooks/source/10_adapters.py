@@ -462,7 +462,7 @@ claim(
     alpha_is_r=moved[32, "r"][-1],
 )
 
-# %% [markdown] slideshow={"slide_type": "skip"}
+# %% [markdown] slideshow={"slide_type": "-"}
 # For a batch, part of the sum cancels. And the first step says nothing of the others: we measure.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
@@ -935,7 +935,7 @@ claim(
     largest_output=before.abs().max(),
 )
 
-# %% [markdown] slideshow={"slide_type": "notes"}
+# %% [markdown] slideshow={"slide_type": "-"}
 # **Reading.** The *weights* of base and old adapters are the same to the bit: nothing trains them. Their *outputs* are
 # the same to the bit in the same batch. Among other rows they agree up to rounding: an adapter takes its rows in one
 # matrix product, and a product of another size may add in another order. How many rows differ depends on sizes and
