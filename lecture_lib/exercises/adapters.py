@@ -29,7 +29,7 @@ def two_in_one(first: tuple, second: tuple, w: tuple) -> dict:
     right = w[0] * one + w[1] * two
     flipped = torch.cat([w[1] * B2, w[0] * B1], 1) @ torch.cat([A1, A2])
     return {
-        "Exact, and the ranks add up. Merged into the layer, even that costs nothing.": right,
+        "Exact, and the ranks add up. Merged into the layer, it has no FLOPs of its own.": right,
         "there is a NaN: a weight may be negative, and has no square root.": right * torch.nan,
         "the adapters are added, but where are the weights?": one + two,
         "each weight counts twice: once in A, once in B.": w[0] ** 2 * one + w[1] ** 2 * two,
