@@ -444,13 +444,13 @@ def first_change(rank, alpha, x, goal):
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title The first change against the rank
 ranks, moved = [1, 4, 16, 32], {}
-print("first change of rank               1      4     16     32")
+print("first change of rank              1      4     16     32")
 for n, alpha in [(1, "8"), (1, "r"), (32, "8"), (32, "r")]:
     x, goal = torch.randn(n, 64), torch.randn(n, 64)
     sizes = [np.mean([first_change(r, r if alpha == "r" else 8, x, goal) for _ in range(200)]) for r in ranks]
     moved[n, alpha] = np.array(sizes) / sizes[0]
     shown = "".join(f"{ratio:7.2f}" for ratio in moved[n, alpha])
-    print(f"{n:2} row{'s' * (n > 1):1}, alpha = {alpha}, against rank 1 {shown}")
+    print(f"rows {n:2}, alpha = {alpha}, against rank 1 {shown}")
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: the first step
