@@ -79,10 +79,9 @@ show(
 # states: a mean of gradients, and of their squares. In float32, 4 bytes each, that makes 16 bytes for a number that
 # learns, and 4 for a *frozen* one, that does not.
 #
-# **LoRA** (low-rank adaptation, Hu et al. 2022) freezes the matrix $W$, of $D \times D$ numbers, and learns a change
-# of it: a product $BA$ of two thin matrices, $A$ of $r \times D$ and $B$ of $D \times r$. It has **rank** at most $r$:
-# each of its rows is a sum of multiples of the $r$ rows of $A$. (The names are those of the paper; $B$ is no batch
-# here.) Only $2Dr$ numbers learn.
+# **LoRA** (low-rank adaptation, Hu et al. 2022) freezes the matrix $W$, of $D \times D$ numbers, and learns a change of
+# it: a product $BA$ of two thin matrices, $A$ of $r \times D$ and $B$ of $D \times r$. It has **rank** at most $r$:
+# each of its rows is a sum of multiples of the $r$ rows of $A$. Only $2Dr$ numbers learn.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### What lies in memory
@@ -104,8 +103,8 @@ show(
 # </details>
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Measured.** The bytes in memory after one real step of Adam. `LoRA` is the library's layer; the next section writes
-# it out.
+# **Measured.** The bytes in memory after one real step of Adam. `LoRA` is the library's; the next section writes it
+# out.
 
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
@@ -177,13 +176,13 @@ show(
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Reading.** 192 MiB of gradients and states become less than 1; $W$ stays. With $W$ in 2 bytes a number and the
 # adapter in float32, 33 MiB are nearly 8 times less than 256. But those 256 are of float32: full training with all in
-# 16 bits takes 8 bytes a number, and against that the factor is about 4 again. For GPT-3, Hu et al. report 10,000 times
-# fewer numbers that learn, and 3 times less memory.
+# 16 bits takes 8 bytes a number, and against that the factor is about 4 again. For GPT-3, Hu et al. report 3 times less
+# memory.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **What is not saved?** Three layers of width 512 with ReLU, 64 rows. Counted are FLOPs, and the bytes of
-# *activations*: results that autograd keeps for the backward pass, here input, two hidden layers and output, 128 KiB
-# each. To compare with: a **head**, a new last layer on frozen ones.
+# *activations*: results that autograd keeps for the backward pass, 128 KiB for each layer's input and the output. To
+# compare with: a **head**, a new last layer on frozen ones.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Count FLOPs and activations: all weights, LoRA, a head
@@ -233,7 +232,8 @@ claim(
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Reading.** LoRA's forward pass costs a few per cent *more*. It keeps no fewer activations: errors still travel
 # through all layers, and $A$ needs each layer's input. A layer's step is three products: forward, the gradient of its
-# input, the gradient of $W$. LoRA saves the last. The head saves more: nothing travels below it.
+# input, the gradient of $W$. LoRA saves the last. (The first layer needs no gradient of its input: 8 products, not 9.)
+# The head saves more: nothing travels below it.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: a smaller layer ★☆☆ 2 min
@@ -280,7 +280,7 @@ class LowRank(nn.Module):
 
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Predict.** Why is $A$ random? What if $A$ and $B$ both start at 0?
+# **Predict.** Why is $A$ random? What if the matrices $A$ and $B$ both start at 0?
 #
 # <details><summary>A. The same, after a few steps</summary>
 #
@@ -293,9 +293,6 @@ class LowRank(nn.Module):
 # **Yes.** The gradient of $B$ has $A$ as a factor, that of $A$ has $B$. Both are 0, and stay so.
 #
 # </details>
-
-# %% [markdown] slideshow={"slide_type": "skip"}
-# The cell compares with the library, then looks at the first gradients.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
 # @title Equal to the library, equal to the base at the start, and the first gradients
@@ -327,11 +324,11 @@ claim(
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** Does an adapted layer cost more when it is used?
 #
-# **Idea.** Not if the product is added to $W$ once: to **merge**. (The older adapter of Houlsby et al. 2019, two thin
-# matrices with an activation function between, cannot be merged.) And to take it out again, subtract the product?
+# **Idea.** Not if the product is added to $W$ once: to **merge**. (The adapter of Houlsby et al. 2019 cannot be: it has
+# an activation function between.) And to take it out again, subtract the product?
 #
-# **Code.** `linear` has 64 × 64 numbers, `library` is a LoRA of rank 4 beside it. First add and subtract by hand. Then
-# the library: `merge` keeps the sum *beside* $W$, `unmerge` forgets it.
+# **Code.** `linear` has 64 × 64 numbers, `library` is a LoRA of rank 4 beside it. First by hand, then the library:
+# `merge` keeps the sum *beside* $W$, `unmerge` forgets it.
 
 # %% slideshow={"slide_type": "-"}
 W = linear.weight.detach().clone()
@@ -410,35 +407,33 @@ print("rank", len(both.A), "does what both do together")
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Alpha and the rank
 #
-# $$\text{scale} = \frac{\text{alpha}}{r} \qquad \text{with Adam, at the first step: } |\text{change}| \;\propto\;
+# $$\text{scale} = \frac{\text{alpha}}{r} \qquad \text{Adam, first step, one row: } |\text{change}| \;\propto\;
 # \text{alpha} \cdot \text{learning rate}$$
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Question.** What is alpha for? (Libraries call it `lora_alpha`.)
 #
-# **Idea.** Adam's first step moves *each* number of $B$ by the learning rate; of its gradient only the sign counts. The
-# change at an output $i$ is $\text{scale} \cdot \sum_j B_{ij} (Ax)_j$, a sum of $r$ terms. For one input $x$ the
-# gradient of $B_{ij}$ is $(Ax)_j$ times a factor of output $i$. So $B_{ij}$ moves up or down as the sign of $(Ax)_j$
-# says, for all $j$ in the same way, and each term $B_{ij} (Ax)_j$ has size learning rate $\cdot |(Ax)_j|$, all with one
-# sign. The change has the size
+# **Idea.** At step 1, after bias correction, Adam's mean is the gradient $g$, its mean of squares $g^2$. So *each*
+# number of $B$ moves by the learning rate, as the sign of $g$ says. The change at an output $i$ is $\text{scale} \cdot
+# \sum_j B_{ij} (Ax)_j$. For one row $x$ the gradient of $B_{ij}$ is $(Ax)_j$ times a factor of output $i$. So each of
+# the $r$ terms $B_{ij} (Ax)_j$ has size learning rate $\cdot |(Ax)_j|$, all with one sign. The change has the size
 #
 # $$\frac{\text{alpha}}{r} \cdot \text{learning rate} \cdot \sum_{j=0}^{r-1} |(Ax)_j|
 # = \text{alpha} \cdot \text{learning rate} \cdot \text{mean}_j\, |(Ax)_j|$$
 #
-# and $r$ is gone. With alpha fixed, the advice of Hu et al., every rank starts at one speed. With alpha $= r$, so scale
-# 1, rank 32 starts 32 times as fast as rank 1.
+# and $r$ is gone. For one row, with alpha fixed, the advice of Hu et al., every rank starts at one speed; with alpha
+# $= r$, so scale 1, rank 32 starts 32 times as fast as rank 1.
 #
-# **Code.** The size of the change after one step; the folded cell takes one row, a batch of 32, and means over 200
-# draws of $A$.
+# **Code.** The change after one step; the folded cell takes one row, a batch of 32, and means over 200 draws of $A$.
 
 
 # %% slideshow={"slide_type": "skip"}
-def first_change(rank, alpha, x, goal):
+def first_change(rank, alpha, x, goal):  # x and goal are random
     lora = LoRA(linear, rank, alpha=alpha)
     adam = torch.optim.Adam([lora.A, lora.B], lr=1e-3)
     (lora(x) - goal).square().mean().backward()
     adam.step()
-    return lora.change(x).abs().mean().item()
+    return lora.change(x).abs().mean().item()  # of scale · BAx alone
 
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
@@ -455,21 +450,21 @@ for n, alpha in [(1, "8"), (1, "r"), (32, "8"), (32, "r")]:
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: the first step
 claim(
-    "one row: with alpha fixed, ranks 1 to 32 start within a quarter; with alpha = r, 32 above 20 times 1",
-    moved[1, "8"].max() / moved[1, "8"].min() < 1.25 and moved[1, "r"][-1] > 20,
+    "one row: with alpha fixed, ranks 1 to 32 start within 0.15; with alpha = r, 32 about 32 times as fast",
+    moved[1, "8"].max() / moved[1, "8"].min() < 1.15 and 27 < moved[1, "r"][-1] < 40,
     fixed=moved[1, "8"].max() / moved[1, "8"].min(),
     alpha_is_r=moved[1, "r"][-1],
 )
 claim(
-    "32 rows: rank 32 starts more slowly than 1 with alpha fixed, 4 times as fast and more with alpha = r",
-    moved[32, "8"][-1] < 0.8 and moved[32, "r"][-1] > 4,
+    "32 rows: rank 32 starts at less than 0.3 of rank 1's change with alpha fixed, above 7 times with alpha = r",
+    moved[32, "8"][-1] < 0.3 and moved[32, "r"][-1] > 7,
     fixed=moved[32, "8"][-1],
     alpha_is_r=moved[32, "r"][-1],
 )
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# In a batch the gradient of $B_{ij}$ is a sum over rows, and in some rows $(Ax)_j$ has the other sign: that row's terms
-# of several $j$ partly cancel. Rank 1 has one term, so nothing cancels. And the first step says nothing of the others.
+# In a batch each $B_{ij}$ takes one sign for all rows. For a single row about half of the $r$ terms can then have the
+# wrong sign: the sum grows more slowly than $r$, and alpha$/r$ falls as $1/r$. Rank 1 has one term: nothing cancels.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: the same first step ★★☆ 3 min
@@ -490,9 +485,10 @@ check("same_first_step", new_rate_solution)
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **Is alpha only another learning rate?** With Adam there is an exact answer. Call $B' = \text{scale} \cdot B$. Outputs
-# and the gradient of $A$ depend on $B'$ alone, and Adam, whose steps (but for its eps) do not depend on a gradient's
-# size, moves $B'$ by scale times the learning rate. So alpha is the learning rate of $B$ relative to that of $A$. The
-# folded cell trains both ways. (Hayou et al. 2024 give $B$ the larger rate: LoRA+.)
+# and the gradient of $A$ depend on $B'$ alone, and Adam, whose steps (but for eps, a guard against dividing by 0) do
+# not depend on a gradient's size, moves $B'$ by scale times the learning rate. So scale $=$ alpha$/r$ is the learning
+# rate of $B$ relative to $A$'s ($B = 0$ at the start, no weight decay); at a fixed rank, alpha sets it. (Hayou et al.
+# 2024 give $B$ the larger rate: LoRA+.)
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Check: scale 8, or scale 1 and eight times the rate for B
@@ -516,8 +512,8 @@ print(f"after 100 steps the largest change is {change:.1f}, the largest differen
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **What is compared.** A network that reads digits, the *reader*, three layers of width 32, with a LoRA beside each
 # layer, learns four other tasks (next section). Ranks 1 to 32; alpha of 1, 8, 128 and $r$; and scale $= 2/\sqrt r$, as
-# Kalajdzievski (2023) proposes $\text{alpha}/\sqrt r$. Constant learning rates .001, .003, .01, .03, .1 (for the larger
-# alphas .0003 too). For each task the rate that is best on held-out images; lines are geometric means of the four.
+# Kalajdzievski (2023) proposes $\text{alpha}/\sqrt r$. Five or six constant learning rates, .1 and below. For each task
+# the rate that is best on held-out images; lines are geometric means of the four.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Plot: the best rate against the rank
@@ -568,12 +564,14 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# In accuracy: at rank 32 the best rates of rank 1, or of rank 4.
+# And the accuracy? Rank 32 at its own rates, and with those of ranks 1 and 4.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Rank 32: accuracy at its best rates, and with those of rank 1 and rank 4
 kept, lost = {}, {}
-print(f"rank 32, after 200, 600, 1,800:   {'with rates of rank 1':20}   {'of rank 4':20}   inverted")
+print("rank 32, after 200, 600, 1,800 steps: mean accuracy of four tasks at its own best rates; what it changes")
+print("with the rates of rank 1, of rank 4; accuracy on inverted alone, at its own rates\n")
+print(f"{'':14}   {'mean of four':14}   {'with rates of rank 1':20}   {'of rank 4':20}   inverted")
 for scale in SCALES:
     for steps in STEPS:
         found = [e[str(steps)]["test"] for e in runs(lora(32, scale))]
@@ -584,22 +582,25 @@ for scale in SCALES:
     own = " ".join(f"{np.mean(kept[scale, n]):.3f}"[1:] for n in STEPS)
     first, fourth = (" ".join(f"{-lost[scale, n][i]:+.3f}" for n in STEPS) for i in (0, 1))
     print(
-        f"{scale:14}   {own:14}   {first:20}   {fourth:20}  ", " ".join(f"{kept[scale, n][2]:.2f}"[1:] for n in STEPS)
+        f"{scale.replace('= r', '= r (32)'):14}   {own:14}   {first:20}   {fourth:20}  ",
+        " ".join(f"{kept[scale, n][2]:.2f}"[1:] for n in STEPS),
     )
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: alpha and the rank
 costs = {scale: [lost[scale, n][0] for n in STEPS] for scale in SCALES}
 claim(
-    "rank 32 loses by a rate of rank 1: alpha 8, 128 < .006, 1 < .03, 2/√r < .045, r > .16",
+    "rank 32 loses by rates of rank 1: alpha 8, 128 < .006, 1 < .025, 2/√r .039 to .041, r .165 to .385",
     max(costs["alpha = 8"] + costs["alpha = 128"]) < 0.006
-    and max(costs["alpha = 1"]) < 0.03
-    and max(costs["scale = 2/√r"]) < 0.045
-    and min(costs["alpha = r"]) > 0.16,
+    and max(costs["alpha = 1"]) < 0.025
+    and 0.039 < min(costs["scale = 2/√r"]) <= max(costs["scale = 2/√r"]) < 0.041
+    and 0.165 < min(costs["alpha = r"]) < max(costs["alpha = r"]) < 0.385,
     fixed=max(costs["alpha = 8"] + costs["alpha = 128"]),
     root=max(costs["scale = 2/√r"]),
-    r=min(costs["alpha = r"]),
+    r=max(costs["alpha = r"]),
 )
+of_rank_4 = max(lost[scale, n][1] for scale in ("alpha = 8", "alpha = 128") for n in STEPS)
+claim("rates of rank 4 cost rank 32 less than 0.01 with alpha 8 or 128", of_rank_4 < 0.01, largest=of_rank_4)
 fall = {scale: [line[scale, n][0] / line[scale, n][-1] for n in STEPS] for scale in ("alpha = r", "scale = 2/√r")}
 claim(
     "from rank 1 to 32 the best rate falls by 4 to 6 with alpha = r, by less than 2 with 2/√r",
@@ -613,15 +614,15 @@ claim(
     all(grows[n] == sorted(grows[n]) for n in (200, 600)) and max(grows[1800][1:]) - min(grows[1800][1:]) < 0.01,
     range_1800=max(grows[1800][1:]) - min(grows[1800][1:]),
 )
-spread = [max(kept[a, n][t] for a in SCALES) - min(kept[a, n][t] for a in SCALES) for n in STEPS[:2] for t in (0, 1, 3)]
-claim("on the other three tasks all scales are within 0.02 there", max(spread) < 0.02, largest=max(spread))
+spread = [max(kept[a, n][t] for a in SCALES) - min(kept[a, n][t] for a in SCALES) for n in STEPS for t in (0, 1, 3)]
+claim("on the other three tasks, rank 32, all scales are within 0.016", max(spread) < 0.016, largest=max(spread))
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **Reading.** With alpha = 8 or 128 a rate of rank 1 costs rank 32 at most .005, with alpha = 1 up to .024, with
-# $2/\sqrt r$ .04, with alpha $= r$ .17 and more. With alpha $= r$ the best rate falls from rank 1 to 32 by 4 to 6, near
-# $\sqrt{32}$: the first step asked for 32 (one row) or 8 (a batch). A larger alpha learns *inverted* sooner: with 1, 8,
-# 32, 128 rank 32 has .50, .54, .70, .76 after 200 steps, .72, .82, .91, .92 after 600; after 1,800 the last three are
-# level. On the other tasks it matters little.
+# **Reading.** Rates of rank 1 cost rank 32 at most .005 with alpha = 8 or 128 (rates of rank 4 up to .009), .024 with
+# alpha = 1, .04 with $2/\sqrt r$, .165 to .384 with alpha $= r$. Here a rate too small costs less than one too large;
+# rank 32's rates at rank 1: not measured. With alpha $= r$ the best rate falls from rank 1 to 32 by 4 to 6, below the
+# first step's 8 (batch) and 32 (one row). A larger alpha learns *inverted* sooner; after 1,800 steps those from 8 on
+# are level. On the other tasks, at rank 32, all scales are within .016.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What does a frozen network help with?
@@ -647,33 +648,34 @@ show(
 # **Question.** When is a trained network worth starting from?
 #
 # **The tasks.** *Class*: which digit? *Parity*: odd or even? Three **views**, *turned* by 180 degrees, *mirrored*,
-# *inverted* (white on black): which digit? Views are pixels in another order or of another sign: for a linear layer one
-# task, and but for the start for a new network. *Ink*, used later: is the sum of the pixels above the median?
+# *inverted* (white on black): which digit? Views are pixels in another order or of another sign: a linear layer finds
+# them exactly as hard as upright digits; so does a new network, apart from its random start. *Ink*, used later: is the
+# sum of the pixels above the median?
 #
 # **What is compared**, beside LoRA on each layer of the reader:
 #
-# - *head*: a new last layer, 330 numbers, on the reader's frozen hidden layers; *random trunk*: the same on random
-#   layers that nobody trained;
+# - *head*: a new last layer, 330 numbers, on the reader's frozen hidden layers; *random trunk*: the same on layers
+#   that nobody trained;
 # - *all weights*: fine-tuning; *own network*: the same network from a new start;
 # - *linear on pixels*: one layer of 650 numbers on the 64 pixels;
 # - *answer mod 2*, for parity: the reader's digit, even or odd. Nothing learns.
 #
-# All have ten outputs, also for parity. The reader learnt from the same thousand images. Equal: steps and
-# batches of 32. Each method has its best rate (LoRA also the best of five scales, with 100 images of three) on held-out
-# images. Not equal, so printed: numbers that learn, FLOPs of a training step, forward and backward.
+# All have ten outputs, also for parity. The reader learnt from the same thousand images. Equal: steps and batches
+# of 32. Each method has its best rate on held-out images; LoRA also its best of five scales (three with 100 images):
+# more tries can only favour LoRA. Not equal, so printed: numbers that learn, FLOPs of a step.
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** 1,000 *turned* images, 200 steps. Who reads them best?
+# **Predict.** 1,000 *turned* images, 200 steps. Who is ahead of LoRA?
 #
-# <details><summary>A. LoRA beside the reader's layers</summary>
+# <details><summary>A. No one: LoRA begins with a trained network</summary>
 #
-# **No.** The best rank reads .944. It had a trained network to begin with.
+# **No.** The best rank reads .944.
 #
 # </details>
 #
 # <details><summary>B. One linear layer on the pixels</summary>
 #
-# **Yes.** .957, with 650 numbers; a network of its own has .956.
+# **Yes.** .957, level with a network of its own (.956); after 600 steps the network leads.
 #
 # </details>
 #
@@ -771,27 +773,31 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **Views.** No adapter beats a network of its own by a point; after 200 steps one linear layer on the pixels is above
-# every adapter. **Parity of 100 images.** The reader helps: a new head has .93, a network of its own .90. But the
-# reader's own answer, mod 2, has .98, and nothing learns.
+# **Views, 1,000 images.** An adapter leads a network of its own by at most .001, fine-tuning by .007. After 200 steps
+# one linear layer on the pixels is above every adapter; after 1,800 ranks 16 and 32 are .006 to .013 above it on turned
+# and mirrored, not on inverted. **Parity, 100 images.** The reader helps: a new head has .93, a network of its own .90.
+# The reader's own answer, mod 2, has .98, and nothing learns.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: what the reader helps with
 adapters = [f"LoRA, rank {r}" for r in (1, 4, 16, 32)]
 from_reader = [*adapters, "all weights", "head"]
-lead = max((mean[k, 1000, s] - mean["own network", 1000, s])[:3].max() for k in from_reader for s in STEPS)
+lead = {k: max((mean[k, 1000, s] - mean["own network", 1000, s])[:3].max() for s in STEPS) for k in from_reader}
 claim(
-    "1,000 images of a view: nothing that starts from the reader beats a network of its own by 0.01, any steps",
-    lead < 0.01,
-    largest_lead=lead,
+    "1,000 images of a view, any steps: adapters lead a network of its own by less than .002, fine-tuning .008",
+    max(lead[k] for k in adapters) < 0.002 and lead["all weights"] < 0.008 and lead["head"] < 0,
+    adapters=max(lead[k] for k in adapters),
+    fine_tuning=lead["all weights"],
 )
 behind = min(min(mean["linear on pixels", 1000, 200][:3] - mean[k, 1000, 200][:3]) for k in adapters)
-late = (mean["LoRA, rank 32", 1000, 1800] - mean["linear on pixels", 1000, 1800])[:3]
+late = np.array([mean[f"LoRA, rank {r}", 1000, 1800] - mean["linear on pixels", 1000, 1800] for r in (16, 32)])
 claim(
-    "views: the pixels are above every adapter after 200 steps; rank 32 within 0.02 of them after 1,800",
-    behind > 0.005 and np.abs(late).max() < 0.02,
+    "views: pixels above every adapter after 200 steps; after 1,800 below ranks 16, 32, but not on inverted",
+    behind > 0.012 and 0.006 < late[:, :2].min() < late[:, :2].max() < 0.013 and late[:, 2].max() < 0,
     lead=behind,
-    within=np.abs(late).max(),
+    lowest=late[:, :2].min(),
+    highest=late[:, :2].max(),
+    inverted=late[:, 2].max(),
 )
 few = {k: mean[k, 100, 600] for k in KINDS}
 claim(
@@ -808,8 +814,8 @@ claim(
 of_parity = max(values[3] for (kind, n, steps), values in mean.items() if kind != "answer mod 2")
 few_of_parity = max(values[3] for kind, values in few.items())
 claim(
-    "parity: answer mod 2 is 0.03 above the best of 100 images, within 0.01 of the best of 1,000",
-    mod_2 > few_of_parity + 0.03 and mod_2 > of_parity - 0.01,
+    "parity: answer mod 2 is 0.04 above the best of 100 images, within 0.01 of the best of 1,000",
+    mod_2 > few_of_parity + 0.04 and mod_2 > of_parity - 0.01,
     mod_2=mod_2,
     of_100=few_of_parity,
     of_1000=of_parity,
@@ -826,30 +832,30 @@ claim(
 # **Reading.** The reader saw the same thousand images; that may be why it does not help on views. With 100 images it
 # has seen ten times as many, and does not help there either. A head reads *inverted* even better on random layers (.82
 # after 600 steps) than on the reader's (.76). On *parity* the label follows from the old one: the old answer is the
-# baseline, and 100 images teach nothing as good. Rank 32 has ten times the numbers of the linear layer and 17 times the
-# FLOPs of a step. What we do not have here is a large network that saw much more than it is adapted with.
+# baseline, and 100 images teach nothing as good.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Inverted: is it the rank, or the steps? · optional
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Idea.** With pixels from $-1$ to $1$ the inverted image is $-x$. The first layer would have to be $-W$: a change of
-# $-2W$, of full rank, 32 here. Ranks 1, 4 and 16 cannot make this change. Rank 32 can. Compare it with rank 16.
+# **Idea.** With pixels from $-1$ to $1$ the inverted image is $-x$. One exact way: the first layer becomes $-W$, and
+# the others stay. That is a change of $-2W$, of full rank, 32 here: rank 32 can make it; ranks 1, 4 and 16 cannot.
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
 # @title Plot: inverted, accuracy against steps
-lines = ["own network", "all weights", "LoRA, rank 32", "LoRA, rank 16", "LoRA, rank 4", "LoRA, rank 1"]
+lines = ["own network", "all weights", "LoRA, rank 32", "LoRA, rank 16", "LoRA, rank 4"]
 fig, ax = plt.subplots(figsize=(10, 3.6))
 curves = {kind: np.array([[mean[kind, 1000, s][2] for s in STEPS]]) for kind in lines}
 plots.curves(ax, STEPS, curves, legend=False)
-ax.set(xscale="log", ylim=(0, 1.02), ylabel="accuracy, inverted", xlabel="training steps (log)")
+ax.set(xscale="log", ylim=(0.7, 1), ylabel="accuracy (from 0.7)", xlabel="training steps (log)")
 ax.set_xticks(STEPS, [f"{s:,}" for s in STEPS])
 ax.minorticks_off()
 ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=both.replace("seeds, ", "seeds,\n"))
 show(
     fig,
     "Accuracy on inverted digits after 200, 600 and 1,800 steps: "
-    + "; ".join(f"{kind} " + ", ".join(f"{v:.2f}" for v in curves[kind].mean(0)) for kind in lines) + ".",
+    + "; ".join(f"{kind} " + ", ".join(f"{v:.2f}" for v in curves[kind].mean(0)) for kind in lines)
+    + ". Rank 1 is below the picture.",
 )  # fmt: skip
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
@@ -857,24 +863,26 @@ show(
 by_rank = {r: np.array([mean[f"LoRA, rank {r}", 1000, s][2] for s in STEPS]) for r in (32, 16, 1)}
 on_digits = np.mean([e["class, before"] for e in runs("head")])
 claim(
-    "rank 32: 0.03 behind the reader on digits after 600 steps, not 1,800; never 0.02 above rank 16",
-    by_rank[32][1] < on_digits - 0.03 < by_rank[32][2] and (by_rank[32] - by_rank[16]).max() < 0.02,
+    "rank 32: 0.03 behind the reader on digits after 600 steps, not 1,800; rank 16 is .007 to .052 above it",
+    by_rank[32][1] < on_digits - 0.03 < by_rank[32][2]
+    and 0.007 < (by_rank[16] - by_rank[32]).min() < (by_rank[16] - by_rank[32]).max() < 0.052,
     reader=on_digits,
-    above_16=(by_rank[32] - by_rank[16]).max(),
+    lowest=(by_rank[16] - by_rank[32]).min(),
+    highest=(by_rank[16] - by_rank[32]).max(),
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Reading.** Rank 32 *could* read inverted digits exactly as the reader reads digits. After 600 steps, with alpha up
-# to 128, it does not (.92 against .96). And rank 16, which cannot make the change, is no worse. So what is missing is
-# not rank; what it is, we did not find out. Rank 1 is far behind after 1,800 steps; whether it would arrive, these runs
-# do not say.
+# to 128, it does not (.92 against .96). With 1,000 images rank 16, which cannot make the change, is .008 to .05 better:
+# beyond 16, rank is not what is missing there. What is, we did not find out. Rank 1, below the picture, has .41, .51,
+# .62; whether it would arrive, these runs do not say.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: out of reach ★★☆ 5 min · optional
 #
-# Break it. Write `out_of_reach(d, r)`: a change, a matrix `(d, d)` of which even the best change of rank $r$ leaves
-# half. Half of its squared size, the sum of its squared numbers; $r \le d/2$. Hint: the squared size is the sum of the
-# squared *singular values*. The best change of rank $r$ keeps the $r$ largest of them.
+# Break it. Write `out_of_reach(d, r)`: a change, a matrix `(d, d)` of which even the best change of rank $r$ leaves at
+# least half. Half of its squared size, the sum of its squared numbers; $r \le d/2$. Hint: the squared size is the sum
+# of the squared *singular values*. The best change of rank $r$ keeps the $r$ largest of them.
 
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
@@ -911,7 +919,7 @@ check("out_of_reach", out_of_reach_solution)
 
 # %% slideshow={"slide_type": "-"}
 base = nn.Linear(256, 256)
-layer = MixtureOfAdapters(base, [LoRA(base, 4) for _ in range(5)], softmax)
+layer = MixtureOfAdapters(base, [LoRA(base, 4) for _ in range(5)], softmax)  # softmax: for its router
 for adapter in layer.adapters:
     nn.init.normal_(adapter.B)  # as after training
 x, task = torch.randn(100, 256), torch.randint(5, (100,))
@@ -921,6 +929,7 @@ for k, adapter in enumerate(layer.adapters):
     mine = task == k
     y[mine] += adapter.scale * x[mine] @ adapter.A.T @ adapter.B.T
 
+# by_task hands the choice over, so the router is not asked; [0] is the output, [1] the choice
 torch.testing.assert_close(layer(x, by_task(task, 5))[0], y, rtol=1e-4, atol=1e-4)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -996,17 +1005,19 @@ claim(
 )
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# If a whole batch has one task, merge. If it has many, five gathers and ten thin products take their time.
+# If a whole batch has one task, merge. If it has many, picking each adapter's rows and ten thin products take time:
+# here nearly twice the base's, one LoRA about 1.3 times.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One network, five, or adapters?
 #
-# *Class*, *parity*, *ink*, *turned*, *inverted*: together they conflict. One image has three right answers.
+# *Class*, *parity*, *ink*, *turned*, *inverted*. One image has three right answers.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # **What is compared**, all of three layers, trained on all five tasks from a new start (here the base learns as well):
 #
-# - *shared*: one network, the task is an input. *Wider*: with the FLOPs of top-1, or of softmax;
+# - *shared*: one network, the task is an input. *Wider*: *shared* with more hidden units, until a row costs the FLOPs
+#   of top-1, or of softmax (no router, no adapters);
 # - *heads*: one network, and a last layer for each task; once more with the *task as input*;
 # - *separate*: five networks. *Fewer numbers*: five small ones, together as large as adapters with routers;
 # - *by task*: an adapter for each task in each layer, of rank 2 or 3, alpha $= r$. *Top-1*, *top-1, balance* (the loss
@@ -1019,23 +1030,18 @@ claim(
 # more. Each at its best of five rates on held-out images.
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Predict.** Is a learnt router for adapters better than the network *shared*, after 600 steps?
+# **Predict.** 600 steps. Is a learnt router for adapters better than a network *shared* that costs the same FLOPs?
 #
-# <details><summary>A. Yes, and it is the router's doing</summary>
+# <details><summary>A. Yes</summary>
 #
-# **Nearly.** Narrow by .013 to .020; wide by .004, within the seeds. But the router costs FLOPs.
-#
-# </details>
-#
-# <details><summary>B. Not at equal FLOPs</summary>
-#
-# **Yes.** *Wider (top-1)*, with the FLOPs of top-1, is above all four learnt routers; after 1,800 steps about level.
+# **No.** It beats only the cheaper *shared*: narrow by .013 to .020, wide by .001 to .004, within the seeds.
 #
 # </details>
 #
-# <details><summary>C. It reaches the adapters that are given the task</summary>
+# <details><summary>B. No</summary>
 #
-# **No.** It is .014 to .022 behind them.
+# **Yes.** *Wider (top-1)* leads, narrow by .010 to .017, wide by .002 to .006, within the seeds. After 1,800 steps all
+# are within .006 of it.
 #
 # </details>
 
@@ -1102,22 +1108,31 @@ show(
 )
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Narrow, after 600 steps, shared is .05 behind five networks. Adapters by task win back two thirds of it, heads three
-# quarters, with fewer numbers and the same hidden units. Wide, the gap is .02. The four learnt routers are alike, above
-# a random one, and below a wider network without a router.
+# After 600 steps, narrow, shared is .05 behind five networks. Adapters by task win back two thirds of it, heads three
+# quarters, with fewer numbers than the adapters, and the hidden units of *shared*. Wide, the gap is .02. The four
+# learnt routers are alike: above a random one, below wider (top-1), .014 to .023 behind by task.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: five tasks
 learnt = ["top-1", "top-1, balance", "top-2", "softmax"]
 narrow, wide = ({n: at[n, size, 600] for n in five_tasks.SYSTEMS} for size in five_tasks.SIZES)
 gap = narrow["separate"] - narrow["shared"]
-back = {n: (narrow[n] - narrow["shared"]) / gap for n in ("by task", "heads")}
+back, back_late = (
+    {n: (at[n, "narrow", s] - at["shared", "narrow", s]) / (at["separate", "narrow", s] - at["shared", "narrow", s])
+     for n in ("by task", "heads")} for s in (600, 1800)
+)  # fmt: skip
 claim(
     "narrow, after 600 steps: shared is .05 behind separate; by task wins back two thirds, heads three quarters",
     0.045 < gap < 0.06 and 0.6 < back["by task"] < 0.7 < back["heads"] < 0.8,
     gap=gap,
     by_task=back["by task"],
     heads=back["heads"],
+)
+claim(
+    "after 1,800 steps by task wins back half of it, heads 60 %",
+    0.48 < back_late["by task"] < 0.53 and 0.58 < back_late["heads"] < 0.62,
+    by_task=back_late["by task"],
+    heads=back_late["heads"],
 )
 claim(
     "heads are within 0.006 of adapters by task, narrow and wide, with fewer numbers",
@@ -1152,9 +1167,9 @@ claim(
 for size, each in (("narrow", narrow), ("wide", wide)):
     values = [each[n] for n in learnt]
     claim(
-        "600 steps: random < learnt routers < wider (top-1), and 0.01 below by task",
+        "600 steps: random < learnt routers < wider (top-1), and 0.013 below by task",
         each["random router"] < min(values)
-        and max(values) < min(each["shared, FLOPs of top-1"], each["by task"] - 0.01),
+        and max(values) < min(each["shared, FLOPs of top-1"], each["by task"] - 0.013),
         width=five_tasks.SYSTEMS["shared"].widths[size == "wide"],
         lowest=min(values),
         highest=max(values),
@@ -1171,26 +1186,30 @@ soft = {
     for size in five_tasks.SIZES for n in (600, 1800)
 }  # fmt: skip
 claim(
-    "wider (softmax) less softmax: narrow 0.01 to 0.025, wide 0 to 0.01, after 600 and 1,800 steps",
-    all(0.01 < soft["narrow", n] < 0.025 and 0 < soft["wide", n] < 0.01 for n in (600, 1800)),
+    "wider (softmax) less softmax: narrow 0.015 to 0.021, wide 0.004 to 0.006, after 600 and 1,800 steps",
+    all(0.015 < soft["narrow", n] < 0.021 and 0.004 < soft["wide", n] < 0.006 for n in (600, 1800)),
     narrow=soft["narrow", 1800],
     wide=soft["wide", 1800],
 )
+less_random = {n: at[n, "wide", 1800] - at["random router", "wide", 1800] for n in learnt}
 claim(
-    "wide: shared .02 behind separate, 600 and 1,800 steps; top-1 level with random after 1,800",
-    all(0.015 < at["separate", "wide", s] - at["shared", "wide", s] < 0.025 for s in (600, 1800))
-    and abs(at["top-1", "wide", 1800] - at["random router", "wide", 1800]) < 0.005,
+    "wide: shared .02 behind separate, 600 and 1,800 steps; after 1,800 top-1 level with random, others above",
+    all(0.018 < at["separate", "wide", s] - at["shared", "wide", s] < 0.022 for s in (600, 1800))
+    and abs(less_random["top-1"]) < 0.001
+    and all(0.004 < less_random[n] < 0.01 for n in learnt[1:]),
     behind=at["separate", "wide", 1800] - at["shared", "wide", 1800],
-    top_1_less_random=at["top-1", "wide", 1800] - at["random router", "wide", 1800],
+    top_1=less_random["top-1"],
+    lowest=min(less_random[n] for n in learnt[1:]),
+    highest=max(less_random.values()),
 )
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Reading.** *Heads* do as well as adapters by task: so, narrow, much of the conflict is in the last layer. *Wider*
-# networks without adapters: narrow, 1.35 times the FLOPs of *by task* is .005 below it, 2.2 times is .005 above; wide,
-# both are below. *Routers*: after 1,800 steps within .006 of the network with top-1's FLOPs; wide, top-1 is then level
-# with a random router. Softmax runs all adapters: a network of its FLOPs is .016 above it (narrow, 1,800 steps). Top-2
-# has no control of its own. *And again*: narrow, after 600 steps, five linear layers on the pixels are level with the
-# best (*ink* is a linear threshold).
+# **Reading.** *Heads* do as well as adapters by task; after 1,800 steps, narrow, they win back 60 %, by task half.
+# Conflict or size? Not separated. *Wider* networks, after 600 steps: narrow, 1.35 times the FLOPs of *by task* is .005
+# below it, 2.2 times .005 above, within the seeds; wide, both are below. *Routers*, after 1,800 steps: from .005 worse
+# to .005 better than wider (top-1); top-2 and softmax cost more. Wide, top-1 is then level with a random router, the
+# other three .005 to .010 above. Wider (softmax) is above softmax by .016 to .020 narrow, .005 wide. Top-2 has no
+# control. Narrow, after 600 steps, five linear layers on the pixels are level with the best.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ### Exercise: which control? ★★☆ 2 min
@@ -1216,13 +1235,13 @@ check("fair_baseline", fair_solution)
 # *Mirrored* comes later. What does it cost the five old tasks?
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Question.** The networks above, after 1,800 steps on five tasks, now learn *mirrored* in 600. Who still does the old
-# tasks?
+# **Question.** The networks above, after 1,800 steps, now learn *mirrored* in 600. (Each seed's at its own best rate;
+# above all seeds have one.) Who still does the old tasks?
 #
 # **Ways.** *All weights* of *shared* learn (fine-tuning). *Replay*: in every step also rows of old tasks, from their
-# thousand images or from 50. Or what is there is frozen, and something new learns: an *adapter*
-# (rank 2 or 3) beside *shared* or *by task*, a *head*, a *network* of its own, a *linear* layer on the pixels. A step
-# has 192 rows, in replay 32 of each task. The rate is the best on held-out *mirrored* images.
+# thousand images or from 50. Or what is there is frozen, and something new learns: an *adapter* (rank 2 or 3) beside
+# *shared* or *by task*, a *head*, a *network* of its own, a *linear* layer on the pixels. A step has 192 rows, in
+# replay 32 of each task. The rate is the best on held-out *mirrored* images.
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** Fine-tuning ends with .95 on *mirrored* (wide). The five old tasks, .96 before, are then on average at
@@ -1235,7 +1254,8 @@ check("fair_baseline", fair_solution)
 #
 # <details><summary>B. about .3</summary>
 #
-# **Yes.** .34, and guessing would have .26. That is called *catastrophic forgetting*.
+# **Yes.** .34, at the rate best for *mirrored*. Guessing: (3 · .1 + 2 · .5) / 5 = .26. It is called *catastrophic
+# forgetting*.
 #
 # </details>
 
@@ -1284,6 +1304,7 @@ for size in five_tasks.SIZES:
     print("all weights, rate best for all six   {:.3f}   {:.3f} → {:.3f}".format(
         later("all weights", size, both=True)[0], old_before["all weights", size],
         later("all weights", size, both=True)[1]))  # fmt: skip
+print("last rows: the rate with the best held-out mean of all six tasks; all others: of mirrored alone")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Fine-tuning forgets, what is frozen does not
@@ -1312,9 +1333,9 @@ show(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# Fine-tuning: .96 to .34. Replay keeps the old tasks, if the images are kept. A frozen network cannot forget: with
-# adapters, heads, a network of its own, old tasks stay. Then it is about mirrored: .89 with a head, .93 and .94 with an
-# adapter, .95 with 650 numbers on the pixels.
+# Fine-tuning, at the rate best for mirrored: .96 to .34. Replay keeps the old tasks, if the images are kept. What is
+# frozen cannot forget. Then it is about mirrored. Wide: head .89, adapters .93 and .94, 650 numbers on the pixels .95,
+# own network .96. Narrow: .79, .86 and .89, .95, .96.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Claims: the sixth task
@@ -1335,8 +1356,8 @@ claim(
 )
 compromise = {s: later("all weights", s, both=True) for s in five_tasks.SIZES}
 claim(
-    "at the rate that is best for all six tasks fine-tuning still loses more than 0.25 on the old ones",
-    all(old_before["all weights", s] - compromise[s][1] > 0.25 for s in five_tasks.SIZES),
+    "at the rate that is best for all six tasks fine-tuning still loses more than 0.3 on the old ones",
+    all(old_before["all weights", s] - compromise[s][1] > 0.3 for s in five_tasks.SIZES),
     narrow=old_before["all weights", "narrow"] - compromise["narrow"][1],
     wide=old_before["all weights", "wide"] - compromise["wide"][1],
 )
@@ -1352,25 +1373,25 @@ claim(
 )  # fmt: skip
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# **Reading.** Adapters keep old tasks for one reason: what those use is frozen. With a head, a network or linear layers
-# of their own, nothing is forgotten either. Replay loses .003 (wide) and .017 (narrow), and reads mirrored at .92 and
-# .86: it needs the old data, and 32 of its 192 rows are mirrored. With 50 images of a task it loses .14 and .13. A rate
-# that is best for all six tasks still loses .31 and more. Not measured: a loss that keeps the old answers on the *new*
-# images (Li and Hoiem 2016). The price of freezing: old tasks learn nothing from the new one, and someone must know
-# which task it is.
+# **Reading.** Adapters keep old tasks as heads or networks of their own do: what those use is frozen. Replay loses .003
+# (wide) and .017 (narrow), and reads mirrored at .92 and .86. Not only because 32 of 192 rows are mirrored: replay of
+# 50 has as many and reads .94 and .91. Why, we did not find out. At the rate best for mirrored it loses .14 and .13.
+# Fine-tuning, at a rate best for all six, still loses .31 and more; for replay no other rate was chosen. Not measured:
+# a loss that keeps the old answers on the *new* images (Li and Hoiem 2016). The price of freezing: old tasks learn
+# nothing from the new one. All systems here get the task.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where adapters fail
 #
 # - **Where a simpler thing does as well.** A head, a linear layer on the pixels, the old answer mod 2: try them first.
-# - **Where the base says little of the task.** Views of a digit: less than a point better than a new start, or worse.
+# - **Where the base says little of the task.** Views of a digit: at most .001 better than a new start, or worse.
 # - **Where weights and activations fill the memory.** They stay.
-# - **Where a router chooses.** With the task among its inputs, it was no better than a network with top-1's FLOPs
-#   (within .006, 1,800 steps). Without the task: not measured.
+# - **Where a router chooses.** With the task among its inputs: from .005 worse to .005 better than a network with
+#   top-1's FLOPs (1,800 steps). Without the task: not measured.
 # - **On the clock.** Many small products take longer than their FLOPs say.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# All of this is measured on images of 64 pixels. How much a large trained network helps has to be measured on one.
+# All this is measured on images of 64 pixels. How much a large network helps must be measured on one.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
@@ -1379,8 +1400,8 @@ claim(
 #
 # - LoRA saves gradients and Adam's states: with weights, a factor of nearly 4 in float32. Activations stay.
 # - Merged, a row costs no more FLOPs; with the base kept, the weights take twice the memory.
-# - Alpha is $B$'s learning rate beside $A$'s. Fixed at 8 or 128, the rate of rank 1 cost rank 32 at most .005; with
-#   alpha $= r$, .17 and more.
+# - Scale $=$ alpha$/r$ is $B$'s learning rate relative to $A$'s. With alpha 8 or 128, rates of rank 1 cost rank 32 at
+#   most .005; with alpha $= r$, .165 to .384.
 # - What is frozen cannot be forgotten. Adapter, head, own network: compare all three.
 # - On a view, show the linear layer beside each adapter; on parity, the old answer mod 2.
 
