@@ -157,8 +157,8 @@ class MixtureOfAdapters(nn.Module):
     As in `mix_sparse`, an adapter that did not run gives its weight no gradient; a straight-through choice trains with
     `base(x) + mix(x, choice.weights, mixture.changes)`.
 
-    To add a task, append an adapter to `.adapters` and choose it by `by_task`: whoever did not choose it does not
-    notice, to the bit.
+    To add a task, append an adapter to `.adapters` and choose it by `by_task`: in the same batch, rows that did not
+    choose it stay what they were, to the bit; among other rows up to rounding, as groups have another size.
 
     Args:
         base: what every example runs. `nn.Identity()` where the layer has run already (`Adapter`s behind it). Frozen
@@ -236,7 +236,7 @@ class MixtureOfAdapters(nn.Module):
 
 
 def by_task(task: Tensor, n_tasks: int) -> Choice:
-    """Each task its own adapter, by decree: z = one-hot. task (...) integers -> weights (..., n_tasks)."""
+    """Each task its own adapter, the task is given: z = one-hot. task (...) integers -> weights (..., n_tasks)."""
     n_tasks = _at_least_one("n_tasks", n_tasks)
     if not isinstance(task, Tensor) or task.is_floating_point() or task.dtype == torch.bool:
         raise TypeError(f"task must be a tensor of integers, got {getattr(task, 'dtype', type(task).__name__)}")

@@ -10,7 +10,7 @@ from lecture_lib.adapters import LoRA, MixtureOfAdapters, by_task
 from lecture_lib.cost import count_flops
 from lecture_lib.models import MLP
 from lecture_lib.moe import load_balance_loss
-from lecture_lib.recorded import adapters, adapters_mixtures
+from lecture_lib.recorded import adapters, adapters_alpha, adapters_mixtures
 
 
 @pytest.mark.parametrize("method", ["all weights", "rank 4, alpha 8"])
@@ -39,6 +39,14 @@ def test_one_of_many_is_a_network_of_the_library(method):
     x, _ = adapters.images(adapters.TASKS, "test")
     got = adapters.forward(layers, x, scale=scale)[0][r, t]
     torch.testing.assert_close(got, net(x[t]), rtol=1e-3, atol=1e-3)
+
+
+def test_the_further_scales_are_trained_as_the_first():
+    one = adapters_alpha.run(0, 4, "scale = 2/√r", steps=3)["3"]  # 2/√4 = 4/4
+    other = adapters.run(0, "rank 4, alpha 4", 1000, steps=3)["3"]
+    for part in ("held out", "test"):
+        got = torch.tensor(one[part])[:, 1:]  # the grid has one more rate, the lowest
+        torch.testing.assert_close(got, torch.tensor(other[part]), rtol=0, atol=0.006)
 
 
 @pytest.mark.parametrize("name", ["by task", "top-1", "top-2", "softmax"])

@@ -6,7 +6,13 @@ A check takes an answer, raises `NotAttempted` or `Wrong(hint)`, or returns a se
 
 from types import FunctionType
 
-from lecture_lib.exercises.adapters import two_in_one
+from lecture_lib.exercises.adapters import (
+    fair_baseline,
+    memory_factor,
+    out_of_reach,
+    same_first_step,
+    two_in_one,
+)
 from lecture_lib.exercises.adaptive_language_model import (
     byte_cost,
     fixed_sequence,

@@ -184,7 +184,7 @@ def talk(folder: Path) -> nbformat.NotebookNode:
         parts = [[cell for block in blocks for cell in block["cells"]] for slide in slides(nb) for blocks in slide]
         chosen = [[cell for cell in parts[0] if slide_type(cell) != "notes"]]
         for heading in headings:
-            found = [slide for slide in parts if slide[0].source.partition("\n")[0].strip() == f"## {heading}"]
+            found = [slide for slide in parts if slide[0].source.partition("\n")[0].lstrip("#").strip() == heading]
             if len(found) != 1:
                 raise SlidesError(f"talk.toml: {name} has {len(found)} slides with the heading {heading!r}, not one")
             chosen += found

@@ -1015,7 +1015,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 40 s |
 # | [06](06_early_exits.ipynb) early exits | an exit | confidence | 35 min | 25 s |
 # | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
-# | [10](10_adapters.ipynb) adapters | an adapter | by task, by token | 38 min | 30 s |
+# | [10](10_adapters.ipynb) adapters | an adapter | by task, by token | 28 min | 30 s |
 # | [14](14_outlook.ipynb) outlook | all of them | all of them | 56 min | 50 s |
 #
 # | optional | the k options | the choice | to read | to run |

@@ -1,19 +1,22 @@
 # %% [markdown] slideshow={"slide_type": "slide"}
-# # Adapters and tasks
+# # Adapters: a small change for each task
 #
 # **Notebook 10** · *Designing efficient and modular neural networks*
 #
-# A small change to a network, for every task its own. What does it buy, what does it cost?
-# And which part of a network does what? We ask in numbers.
+# A trained network stays as it is. Beside its layers a few numbers learn, for each task
+# their own. What does that save? When does it help?
 
 # %% [markdown] slideshow={"slide_type": "notes"}
-# **What you will be able to do.** Write an adapter in five lines, merge it and take it out again to the bit; put many
-# beside one network and choose among them; say when that beats one shared network or several separate ones; add a task
-# without forgetting the others; measure which experts a task uses, cut them out, exchange them. You need: notebook 08
-# for experts and routers. About 50 minutes with the exercise. Everything below runs on a laptop in less than a
-# minute.
+# **What you will be able to do.** Say what low rank saves and does not. Write a LoRA, merge it, join two. Know
+# what alpha is. Choose adapters by task or by a router. Add a task and keep the old ones. Name the simple baselines
+# that an adapter has to beat. **You need** notebook 08: experts and routers.
 
-# %% slideshow={"slide_type": "skip"}
+# %% [markdown] slideshow={"slide_type": "skip"}
+# Folded code draws or prepares: click on its title to open it. Where it says *Predict*, guess before you click. Lines
+# with ✓ or ✗ compare the text with the numbers.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Imports, the seed, and three records
 import copy
 
 import matplotlib.pyplot as plt
@@ -22,32 +25,36 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib import plots
+from lecture_lib import plots, recorded
 from lecture_lib.adapters import LoRA, MixtureOfAdapters, by_task, concatenate, merge_lora
-from lecture_lib.choice import Choice, softmax
+from lecture_lib.choice import softmax
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.data import batches, digit_tasks
 from lecture_lib.models import MLP
-from lecture_lib.moe import MoE, expert_load, load_balance_loss, switch
-from lecture_lib.notebook import check, setup, show
-from lecture_lib.specialise import extract, information, needed_experts, swap_experts
+from lecture_lib.notebook import check, claim, setup, show
+from lecture_lib.recorded import adapters as one_task
+from lecture_lib.recorded import adapters_alpha as larger
+from lecture_lib.recorded import adapters_mixtures as five_tasks
 from lecture_lib.training import fit
 
 seed = setup(0)
+record, alphas, mixtures = map(recorded.load, ("adapters", "adapters_alpha", "adapters_mixtures"))
+STEPS = one_task.KEPT  # 200, 600, 1,800
 
 # %% [markdown] slideshow={"slide_type": "slide"}
-# ## One adapter
+# ## Why low rank: what it saves
 #
-# $$y = W x + b + \tfrac{\alpha}{r} B A x \qquad W \text{ stays}, \; A \text{ and } B \text{ learn}$$
+# $$y = W x + b + \text{scale} \cdot B A x \qquad W, b \text{ stay}, \; A \text{ and } B \text{ learn}$$
 
 # %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Picture: two thin matrices beside a large one
 fig, ax = plt.subplots(figsize=(10, 3.6))
 plots.box(ax, 0, 1.3, 0.35, 2.4, "x", colour="0.4")
-plots.box(ax, 2.2, 2.1, 2.4, 2.4, "W, frozen\n\n64 × 64:\n4,096 weights", colour="0.5")
-plots.box(ax, 2.2, 0.4, 2.4, 0.42, "A: 4 × 64", colour="C1")
+plots.box(ax, 2.2, 2.1, 2.4, 2.4, "W, frozen\n\n4,096 × 4,096:\n16.8 million", colour="0.5")
+plots.box(ax, 2.2, 0.4, 2.4, 0.42, "A: 8 × 4,096", colour="C1")
 plots.box(ax, 5.2, -0.6, 0.42, 2.4, "B", colour="C1")
-ax.text(5.8, 0.0, "64 × 4\nzero at the start", va="center", fontsize="small", color="0.3")
-ax.text(3.4, -0.1, "trained: 512 weights", ha="center", fontsize="small", color="0.3")
+ax.text(5.8, 0.0, "4,096 × 8\nzero at the start", va="center", fontsize="small", color="0.3")
+ax.text(3.4, -0.1, "learn: 65,536 numbers", ha="center", fontsize="small", color="0.3")
 plots.box(ax, 9.0, 1.3, 0.35, 2.4, "y", colour="0.4")
 plots.box(ax, 7.6, 2.2, 0.6, 0.6, "+", colour="0.4")
 plots.arrow(ax, (0.4, 2.8), (2.1, 3.3))
@@ -60,714 +67,315 @@ ax.set(xlim=(-0.2, 9.6), ylim=(-0.7, 4.6))
 ax.axis("off")
 show(
     fig,
-    "x goes through a large square matrix W, frozen, of 4,096 weights, and beside it through two thin ones, A with 4 "
-    "rows and B with 4 columns, together 512 weights. Both results are added to y.",
+    "x goes through a large square matrix W, frozen, of 4,096 times 4,096 numbers, and beside it through two thin "
+    "ones, A with 8 rows and B with 8 columns, together 65,536 numbers. Both results are added to y.",
 )
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# LoRA (Hu et al. 2022): leave the trained matrix alone, learn a change of it, and allow that change only a low rank r.
-# B starts at zero, so on the first step nothing has changed. α is a scale, so that the learning rate need not be
-# found again for each rank. The older adapter (Houlsby et al. 2019) is a bottleneck *behind* a layer,
-# $x + U\,a(D x)$ with U zero at the start: `lecture_lib.adapters.Adapter`. It has an activation between its two
-# matrices, so it cannot be merged. LoRA can: that is the next slide but one.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## By hand: five lines
-
-# %% slideshow={"slide_type": "-"}
-W = nn.Linear(64, 64).requires_grad_(False)  # trained, and frozen
-x = torch.randn(100, 64)
-
-A = nn.Parameter(torch.randn(4, 64) / 8)
-B = nn.Parameter(torch.randn(64, 4))  # as after training; at the start it is 0
-alpha, r = 8, 4
-y = W(x) + alpha / r * x @ A.T @ B.T  # (100, 64): never B A, only thin products
-
-lora = LoRA(W, rank=r, alpha=alpha)
-torch.testing.assert_close(lora(x), W(x), rtol=0, atol=0)  # it starts as W
-lora.A.data, lora.B.data = A.data, B.data
-torch.testing.assert_close(lora(x), y)
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-base_flops, lora_flops = count_flops(W, x), count_flops(lora, x)
-trained = sum(w.numel() for w in lora.parameters() if w.requires_grad)
-print(f"trained weights: {trained} of {sum(w.numel() for w in lora.parameters()):,}")
-print(f"FLOPs: {lora_flops / base_flops:.3f} × those of W")
-assert trained == 512 and lora_flops == base_flops + 2 * 100 * 512
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Merge, and take it out again
-#
-# **Predict:** add $BA$ to $W$, subtract it again. Which share of the weights is what it was?
-
-# %% slideshow={"slide_type": "-"}
-change = alpha / r * B.data @ A.data
-there_and_back = (W.weight + change) - change
-same = (there_and_back == W.weight).float().mean().item()
-print(f"the same after adding and subtracting: {same:.0%} of the weights")
-
-weight, y_before = W.weight.clone(), lora(x)
-lora.merge()  # one product, W + (α/r) B A
-torch.testing.assert_close(lora(x), y, rtol=1e-4, atol=1e-4)
-assert count_flops(lora, x) == count_flops(W, x)  # the adapter costs nothing now
-lora.unmerge()
-assert torch.equal(W.weight, weight) and torch.equal(lora(x), y_before)  # to the bit
-
-# %% slideshow={"slide_type": "skip"}
-assert 0.02 < same < 0.7
-plain = merge_lora(lora)  # a torch.nn.Linear that does not know of adapters
-torch.testing.assert_close(plain(x), y, rtol=1e-4, atol=1e-4)
-other = LoRA(W, rank=2)
-nn.init.normal_(other.B)
-both = concatenate([lora, other], weights=[0.5, 2.0])  # rank 4 + 2
-torch.testing.assert_close(both.change(x), 0.5 * lora.change(x) + 2 * other.change(x), rtol=1e-4, atol=1e-4)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Merged, an adapted network is a network like any other: no extra product, no extra second. But floating-point
-# addition rounds: what was added cannot be subtracted again without a trace. Do it a thousand times, for a thousand
-# users with an adapter each, and the base has drifted. The library keeps the base and makes the merged matrix beside
-# it; taking it out means to forget it, and the base is the same *to the bit*.
-#
-# Two adapters of one layer can be one, exactly: stack the A, put the B side by side, and the ranks add up. That is
-# the exercise. Averaging the A and the B on their own gives something else, with cross terms between strangers.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Six tasks, made of the digits
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-tasks = digit_tasks()
-names = list(tasks)
-example = (tasks["class"].test_y == 6).nonzero()[0, 0]
-fig, axes = plt.subplots(1, 6, figsize=(10, 2.5))
-for ax, (name, task) in zip(axes, tasks.items(), strict=True):
-    ax.imshow(task.test_x[example], cmap="gray_r", vmin=0, vmax=1)
-    ax.spines[:].set_visible(True)
-    ax.set(title=name, xticks=[], yticks=[], xlabel=f"say {task.test_y[example]}")
-show(
-    fig,
-    "The same six in six tasks: class and the label 6, parity and 0, ink and 0 or 1, turned by 180 degrees and 6, "
-    "inverted to white on black and 6, mirrored and 6.",
-)
-
-# %% [markdown] slideshow={"slide_type": "-"}
-# They **conflict**: *class*, *parity* and *ink* ask three things of the same image. Turned by 180°, a six
-# looks like a nine. Who is not told the task cannot be right on all.
-
-# %% slideshow={"slide_type": "skip"}
-def told(image, task):
-    """An image and the number of its task, as one row: 64 pixels from -1 to 1, then six places for the task."""
-    return torch.cat([2 * image.flatten(1) - 1, F.one_hot(task, 6).float()], -1)  # (B, 70)
-
-
-def lessons(which, run=0, size=32):
-    """Endless batches of images, answers and tasks: `size` examples of each task in `which`."""
-    generator = torch.Generator().manual_seed(1000 * seed + run)
-    parts = [tasks[names[t]] for t in which]
-    streams = [batches(part.train_x, part.train_y, size=size, generator=generator) for part in parts]
-    for rows in zip(*streams, strict=True):
-        image, answer = (torch.cat(column) for column in zip(*rows, strict=True))
-        yield image, answer, torch.tensor(which).repeat_interleave(size)
-
-
-def train(model, which, steps=400, lr=5e-3, extra=None, label="training"):
-    def loss(image, answer, task):
-        logits, choice = model(image, task)
-        return F.cross_entropy(logits, answer) + (extra(choice) if extra else 0)
-
-    fit(model, loss, lessons(list(which)), steps=steps, lr=lr, label=label)
-    return model
-
-
-@torch.no_grad()
-def answers(model, t):
-    """The logits for the test images of task t."""
-    return model(tasks[names[t]].test_x, torch.full((540,), t))[0]
-
-
-def accuracy(model, which):
-    return np.array([(answers(model, t).argmax(-1) == tasks[names[t]].test_y).float().mean() for t in which])
-
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## How much rank does a task need?
-#
-# A network that reads digits, frozen. Beside each layer a LoRA, trained on another task for 200 steps.
-# **Predict:** which of *turned*, *mirrored*, *inverted* is hard?
-
-# %% slideshow={"slide_type": "skip"}
-class Plain(nn.Module):
-    """One network that is told the task."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.net = MLP(70, width, 10, depth=3)
-
-    def forward(self, image, task):
-        return self.net(told(image, task)), None
-
-
-reader = train(Plain(32), [0], steps=300, label="digits")
-ranks, views = [1, 4, 16, 32], [3, 5, 4]
-
-
-def with_loras(rank):
-    """The reader, frozen, with a LoRA beside each layer."""
-    adapted = copy.deepcopy(reader)
-    for i in (0, 2, 4):
-        adapted.net[i] = LoRA(adapted.net[i], rank)
-    return adapted
-
-
-def learnt(model, t, steps=200):
-    """What a network reaches on task t: for all of them the same steps, the same rate."""
-    return accuracy(train(model, [t], steps=steps, lr=1e-2, label=names[t]), [t])[0]
-
-
-by_rank = {(t, r): learnt(with_loras(r), t) for t in views for r in ranks}
-all_weights = {t: learnt(copy.deepcopy(reader), t) for t in views}  # fine-tuned, nothing frozen
-from_scratch = {t: learnt(Plain(32), t) for t in views}
-longer = {r: learnt(with_loras(r), 4, steps=600) for r in ranks}  # inverted, three times the steps
-for t in views:
-    row = ", ".join(f"rank {r}: {by_rank[t, r]:.2f}" for r in ranks)
-    print(f"{names[t]:9} {row}; all weights: {all_weights[t]:.2f}; a network of its own: {from_scratch[t]:.2f}; "
-          f"unadapted: {accuracy(reader, [t])[0]:.2f}")  # fmt: skip
-print("inverted, 600 steps:", ", ".join(f"rank {r}: {longer[r]:.2f}" for r in ranks))
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.4))
-plots.curves(ax, ranks, {names[t]: [[by_rank[t, r] for r in ranks]] for t in views}, legend=False)
-ax.plot(ranks, list(longer.values()), "v:", color="C2", lw=2.2, label="inverted, 600 steps")
-for place, t, sign, colour in zip((90, 100, 111), views, "os^", ("C0", "C1", "C2"), strict=True):
-    ax.plot(place, all_weights[t], sign, color=colour, ms=8)
-ax.axhline(np.mean(list(from_scratch.values())), color="0.4", ls=":", lw=1)
-ax.text(1, np.mean(list(from_scratch.values())) + 0.02, "a network of its own", color="0.3", fontsize="small")
-ax.set(xscale="log", xlabel="rank of the adapters (the layers are 32 wide)", ylabel="accuracy", ylim=(0, 1.08))
-ax.set_xticks([*ranks, 100], [*ranks, "none:\nall weights"])
-ax.minorticks_off()
-ax.legend(frameon=False, loc="lower right", bbox_to_anchor=(0.8, 0))
-show(
-    fig,
-    "Accuracy against the rank, 1 to 32, after 200 steps. "
-    + " ".join(
-        f"{names[t]}: " + ", ".join(f"{by_rank[t, r]:.2f} with rank {r}" for r in ranks)
-        + f", {all_weights[t]:.2f} with all weights, {from_scratch[t]:.2f} by a network of its own." for t in views
-    )
-    + " Inverted after 600 steps: " + ", ".join(f"{longer[r]:.2f} with rank {r}" for r in ranks) + ".",
-)
-
-# %% slideshow={"slide_type": "skip"}
-assert all(by_rank[t, 4] > from_scratch[t] - 0.1 and by_rank[t, 16] > from_scratch[t] - 0.06 for t in (3, 5))
-assert by_rank[4, 1] < 0.6 < by_rank[3, 1] and max(by_rank[4, r] for r in ranks) < from_scratch[4] - 0.02
-assert longer[4] > max(by_rank[4, 4] + 0.05, from_scratch[4] - 0.13)
-assert sum(longer[r] - by_rank[4, r] for r in ranks[1:]) > 0.1  # not the rank: the steps
-assert all_weights[4] > max(by_rank[4, r] for r in ranks)  # the same start, the same steps
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# *Turned* and *mirrored* need new combinations of pixels, and rank 4 comes within a few points of a network of their
-# own, rank 16 reaches it. *Inverted* looks simplest to us: white on black. With pixels from -1 to 1 the image is just
-# $-x$. But what $W$ does to $x$, only $-W$ does to $-x$: a change of $-2W$, of **full** rank.
-#
-# A nice story, and the dotted line refutes it. Given 600 steps in place of 200, rank 4 comes within ten points of a
-# network of its own: from there on time was missing, not rank. Nor is the start to blame: from the same reader, in the
-# same 200 steps, *all* weights together get there or nearly so. Why adapters are slow here we have not found out. An
-# adapter is a bet that the new task is close to what the network can do; close for a network is not what is close for
-# us.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## A mixture of adapters
-#
-# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad z = \text{choice}(\text{score}(x)) \text{ or given by the task}$$
-
-# %% slideshow={"slide_type": "-"}
-base = nn.Linear(70, 32)
-layer = MixtureOfAdapters(base, [LoRA(base, 2) for _ in range(5)], softmax)
-for adapter in layer.adapters:
-    nn.init.normal_(adapter.B)  # as after training
-x, task = torch.randn(100, 70), torch.randint(5, (100,))
-
-y = base(x)
-for k, adapter in enumerate(layer.adapters):
-    mine = task == k
-    y[mine] += adapter.scale * x[mine] @ adapter.A.T @ adapter.B.T
-
-torch.testing.assert_close(layer(x, by_task(task, 5))[0], y)
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-one, every = count_flops(layer, x, by_task(task, 5)), count_flops(layer, x, softmax(layer.router(x)))
-print(f"FLOPs against the base: {one / count_flops(base, x):.2f} × with one adapter each, "
-      f"{every / count_flops(base, x):.2f} × with all five")  # fmt: skip
-assert one < 1.15 * count_flops(base, x) and every - count_flops(base, x) == 5 * (one - count_flops(base, x))
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# The one equation again, with a base in front: every example runs f, and of the K adapters only the chosen ones. Any
-# `choose` of notebooks 02 to 04 works, per token or per example. If the task of an example is known, `by_task` chooses
-# by decree and no router is needed. The same library layer takes bottleneck adapters, with `nn.Identity()` as base.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## One network, five, or adapters?
-#
-# Five tasks, equal FLOPs for an example. **Predict:** who wins, narrow? And wide?
-
-# %% slideshow={"slide_type": "skip"}
-class Adapted(nn.Module):
-    """A network of three layers, each with K adapters: by decree of the task, or by routers that learn."""
-
-    def __init__(self, width, rank, choose=None, n_tasks=5):
-        super().__init__()
-        layers = [nn.Linear(70, width), nn.Linear(width, width), nn.Linear(width, 10)]
-        self.layers = nn.ModuleList(
-            MixtureOfAdapters(linear, [LoRA(linear, rank) for _ in range(n_tasks)], choose) for linear in layers
-        )
-        self.requires_grad_(True)  # here, the base learns as well
-        self.by_decree = choose is None
-
-    def forward(self, image, task, wear=None):
-        """`wear`: the adapter to choose, if not the task's own."""
-        x, decree = told(image, task), None
-        if self.by_decree:
-            decree = by_task(task if wear is None else wear, len(self.layers[0].adapters))
-        for i, layer in enumerate(self.layers):
-            x, choice = layer(x if i == 0 else F.relu(x), decree)
-        return x, choice
-
-
-class Blind(Plain):
-    """One network that is not told the task."""
-
-    def forward(self, image, task):
-        return self.net(told(image, task) * (torch.arange(70) < 64)), None
-
-
-class Separate(nn.Module):
-    """A network for each task."""
-
-    def __init__(self, width):
-        super().__init__()
-        self.nets = nn.ModuleList(Plain(width) for _ in range(5))
-
-    def forward(self, image, task):
-        return self.nets[task[0].item()](image, task)  # a batch of one task
-
-
-# %% slideshow={"slide_type": "skip"}
-old, sizes = range(5), {12: (10, 2), 32: (28, 3)}  # width of a plain network: width and rank of one with adapters
-systems = {}
-for width, (narrower, rank) in sizes.items():
-    separate = Separate(width)
-    for t in old:
-        train(separate.nets[t], [t], label=f"{names[t]} alone")
-    systems["separate", width] = separate
-    systems["adapters", width] = train(Adapted(narrower, rank), old, label="adapters")
-    systems["shared", width] = train(Plain(width), old, label="shared")
-systems["not told", 32] = train(Blind(32), old, label="not told")
-systems["learnt router", 12] = train(Adapted(10, 2, switch), old, label="learnt router")
-
-# %% slideshow={"slide_type": "skip"} tags=["varies"]
-scores = {key: accuracy(model, old) for key, model in systems.items()}
-parameters = {key: sum(w.numel() for w in model.parameters()) for key, model in systems.items()}
-image, task = tasks["class"].test_x, torch.zeros(540, dtype=torch.long)
-flops, times = {}, {}
-for key, model in systems.items():
-    with torch.no_grad():
-        flops[key] = count_flops(model, image, task) / 540
-        times[key] = wall_time(model, image, task, min_seconds=0.1)
-print("width                " + " ".join(f"{names[t]:>9}" for t in old) + "      mean  weights   FLOPs   µs/image")
-for key in sorted(systems, key=lambda key: (key[1], -scores[key].mean())):
-    row = " ".join(f"{score:9.3f}" for score in scores[key]) + f" {scores[key].mean():9.3f}"
-    print(f"{key[1]:3}  {key[0]:14}  {row} {parameters[key]:8,} {flops[key]:7,.0f} {1e6 * times[key] / 540:10.2f}")
-
-# %% slideshow={"slide_type": "skip"}
-mean = {key: score.mean() for key, score in scores.items()}
-for width in sizes:
-    assert parameters["separate", width] > 1.8 * parameters["adapters", width]
-    equal = [flops[kind, width] for kind in ("separate", "adapters", "shared")]
-    assert max(equal) < 1.05 * min(equal)
-gap = {width: mean["separate", width] - mean["shared", width] for width in sizes}
-left_over = {width: mean["separate", width] - mean["adapters", width] for width in sizes}
-assert gap[12] > 1.5 * gap[32] > -0.01 and gap[12] > 0.04 and 0.005 < left_over[12] < 0.8 * gap[12]
-assert left_over[32] < 0.03 and mean["adapters", 32] > mean["shared", 32] - 0.01
-assert mean["learnt router", 12] < mean["adapters", 12] + 0.05
-assert abs(mean["learnt router", 12] - mean["shared", 12]) < 0.12
-print(f"learnt router against shared: {mean['learnt router', 12] - mean['shared', 12]:+.3f}")
-assert flops["learnt router", 12] > 1.3 * flops["adapters", 12]
-guess = scores["shared", 32] - scores["not told", 32]  # lost by who is not told: class, parity, ink against inverted
-assert guess[:3].min() > 0.1 and guess[:3].mean() > 0.25 and guess[4] < 0.05
-print({f"gap at width {width}, of which is left with adapters": (round(gap[width], 3), round(left_over[width], 3))
-       for width in sizes})  # fmt: skip
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.7), sharey=True)
-for ax, width in zip(axes, sizes, strict=True):
-    for i, kind in enumerate(("separate", "adapters", "shared", "learnt router")):
-        if (kind, width) in mean:
-            x, y = parameters[kind, width], mean[kind, width]
-            ax.scatter(x, y, s=130, color=f"C{i}", marker="osD^"[i], ec="0.2", lw=0.6, zorder=3)
-            place = {"separate": (0, 12), "adapters": (0, 12), "shared": (0, -22)}.get(kind, (10, -5))
-            side = "center" if place[0] == 0 else "left"
-            ax.annotate(kind, (x, y), xytext=place, textcoords="offset points", ha=side)
-    ax.set(xscale="log", xlabel="weights (log)", title=f"{flops['shared', width]:,.0f} FLOPs (width {width})")
-    ax.set(xlim=(700, 27_000), ylim=(0.8, 1.0), yticks=[0.8, 0.85, 0.9, 0.95, 1])
-    ax.set_xticks([1000, 3000, 10_000], ["1,000", "3,000", "10,000"])
-    ax.minorticks_off()
-axes[0].set_ylabel("accuracy, mean of 5 tasks\n(axis from 0.8)")
-show(
-    fig,
-    "Mean accuracy of five tasks against the number of weights, at equal FLOPs, narrow on the left and wide on the "
-    "right. "
-    + " ".join(
-        f"Width {width}: "
-        + ", ".join(f"{kind} {mean[kind, w]:.2f} with {parameters[kind, w]:,} weights"
-                    for kind, w in mean if w == width and kind != "not told") + "."
-        for width in sizes
-    ),
-)  # fmt: skip
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# **Narrow, separate networks win**, at five times the weights. One shared network that is told the task is the
-# smallest, and about ten points behind: in a few hidden units the tasks fight for room. Adapters win back about two
-# thirds of that, for about twice the weights of the shared one. **Wide** (three times the FLOPs), the fight is nearly
-# over: a few points, at most five in ten seeds, between shared and separate, and adapters reach the separate ones
-# within a point or two, with a third of the weights. What looked like a conflict of tasks was mostly a lack of room.
-# But a network that is not *told* the task is lost on *class*, *parity* and *ink*, wide as it is: that conflict is in
-# the labels. (*Inverted* needs no telling: nothing else looks like it.)
-#
-# **The learnt router** chooses an adapter for each example and layer. It sees the task among its inputs, and is no
-# safe win over the shared network: from a few points worse to nearly as good as the decree, as the seed has it, for
-# 40 % more FLOPs (the router's own). As in notebook 08, it has to find the division of labour that a decree simply
-# states. Where you know the task, say it.
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# **Cost.** The FLOPs are equal, the seconds are not: fifteen small adapters, each with a gather and two thin products,
-# take several times as long as one plain network. If a whole batch has one task, merge its adapters first.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Equal FLOPs are not equal seconds
-#
-# 540 images, width 32, three layers. **Predict** the time with adapters.
-
-# %% slideshow={"slide_type": "skip"} tags=["varies"]
-adapted, t = systems["adapters", 32], 3
-merged = nn.Sequential(*[part for layer in adapted.layers for part in (merge_lora(layer.adapters[t]), nn.ReLU())][:-1])
-turned, turned_task = tasks["turned"].test_x, torch.full((540,), t)
-mixed, mixed_task = torch.cat([tasks[names[t]].test_x[:108] for t in old]), torch.arange(5).repeat_interleave(108)
-runs = {
-    "one plain network": lambda: systems["shared", 32](turned, turned_task),
-    "one task, adapters merged": lambda: merged(told(turned, turned_task)),
-    "one task, adapters": lambda: adapted(turned, turned_task),
-    "five tasks, adapters": lambda: adapted(mixed, mixed_task),
-}
-with torch.no_grad():
-    torch.testing.assert_close(merged(told(turned, turned_task)), answers(adapted, t), rtol=1e-3, atol=1e-3)
-    counted = {kind: count_flops(run) for kind, run in runs.items()}
-    rounds = [{kind: wall_time(run, min_seconds=0.02) for kind, run in runs.items()} for _ in range(10)]
-measured = {kind: min(times[kind] for times in rounds) for kind in runs}  # the quietest of ten rounds
-slower = measured["five tasks, adapters"] / measured["one plain network"]
-
-# %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
-fig, axes = plt.subplots(1, 2, figsize=(10, 3.0), sharey=True)
-for ax, values, title in zip(axes, (counted, measured), ("counted: FLOPs", "measured: seconds"), strict=True):
-    relative = [values[kind] / values["one plain network"] for kind in runs]
-    drawn = ax.barh(list(runs), relative)
-    ax.bar_label(drawn, [f"{value:.1f} ×" for value in relative], padding=4)
-    ax.set(title=title, xticks=[], xlim=(0, 1.25 * max(relative)))
-    ax.spines["bottom"].set_visible(False)
-axes[0].invert_yaxis()
-show(
-    fig,
-    "FLOPs and seconds of 540 images, relative to one plain network. "
-    + "; ".join(
-        f"{kind}: {counted[kind] / counted['one plain network']:.1f} and "
-        f"{measured[kind] / measured['one plain network']:.1f}" for kind in runs
-    ) + ".",
-)  # fmt: skip
-
-# %% slideshow={"slide_type": "skip"}
-assert counted["one task, adapters merged"] < counted["one plain network"] and slower > 1.5
-assert measured["one task, adapters merged"] < 0.8 * measured["five tasks, adapters"]
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Merging needs a batch of a single task. A server with a thousand users, each with an adapter and one request in the
-# batch, cannot merge; it pays for the gathers, or it has special kernels that do many thin products at once.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## A sixth task, and nothing forgotten
-#
-# *Mirrored* comes later. Fine-tune everything, or add adapters? **Predict** the old tasks.
-
-# %% slideshow={"slide_type": "-"}
-grown = copy.deepcopy(systems["adapters", 32]).requires_grad_(False)  # all frozen
-before = [answers(grown, t) for t in old]
-for layer in grown.layers:
-    layer.adapters.append(LoRA(layer.base, 4))  # the new ones learn
-train(grown, [5], steps=300, lr=1e-2)
-assert all(torch.equal(answers(grown, t), before[t]) for t in old)  # to the bit
-
-tuned = train(copy.deepcopy(systems["shared", 32]), [5], steps=300)
-extra = sum(w.numel() for w in grown.parameters() if w.requires_grad)
-print(f"new weights: {extra}; a network of its own: {parameters['shared', 32]:,}")
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Fine-tuning forgets, adapters cannot
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, ax = plt.subplots(figsize=(10, 3.5))
-heights = {"shared, before": [*scores["shared", 32], 0], "shared, fine-tuned": accuracy(tuned, range(6)),
-           "adapters, added": accuracy(grown, range(6))}  # fmt: skip
-plots.bars(ax, names, heights)
-ax.patches[5].set_visible(False)
-ax.texts[5].set_visible(False)
-ax.legend(frameon=False, ncols=3, loc="upper left")
-ax.set(ylabel="accuracy", ylim=(0, 1.3), yticks=[0, 0.5, 1])
-show(
-    fig,
-    "Accuracy on six tasks. "
-    + " ".join(f"{how}: {', '.join(f'{name} {v:.2f}' for name, v in zip(names, row, strict=True) if v)}."
-               for how, row in heights.items()),
-)  # fmt: skip
-
-# %% slideshow={"slide_type": "skip"}
-lost = (scores["shared", 32] - accuracy(tuned, old)).mean()
-new = {"fine-tuned": accuracy(tuned, [5])[0], "added": accuracy(grown, [5])[0]}
-print(f"old tasks: fine-tuned {lost:.2f} lost on average, added adapters 0 to the bit; mirrored: "
-      + ", ".join(f"{how} {value:.2f}" for how, value in new.items()))  # fmt: skip
-assert lost > 0.15 and new["added"] > new["fine-tuned"] - 0.06 and extra < 0.3 * parameters["shared", 32]
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Catastrophic forgetting in one picture. Nothing is wrong with the fine-tuned network: it was never asked to keep the
-# old tasks. The adapters keep them because they *cannot* do otherwise: the base and the old adapters are frozen, and an
-# old example does not run the new ones. `torch.equal`, not "about the same". The price: the old tasks learn nothing
-# from the new one either, and someone has to say which task it is.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Who uses which expert?
-#
-# The five tasks, eight experts, a router that learns. Nobody told it to split by task.
-
-# %% slideshow={"slide_type": "skip"}
-class Experts(nn.Module):
-    """Image and task in; one hidden layer with eight experts beside it."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.norm, self.head = nn.Linear(70, 32), nn.LayerNorm(32), nn.Linear(32, 10)
-        self.moe = MoE(32, 16, 8, switch, activation=F.relu)
-
-    def tokens(self, image, task):
-        return self.norm(F.relu(self.first(told(image, task))))
-
-    def forward(self, image, task):
-        h = self.tokens(image, task)
-        y, choice = self.moe(h)
-        return self.head(h + y), choice
-
-
-experts = train(Experts(), old, steps=500, extra=lambda choice: 0.05 * load_balance_loss(choice), label="experts")
-all_images = torch.cat([tasks[names[t]].test_x for t in old])
-all_tasks, digit = torch.arange(5).repeat_interleave(540), tasks["class"].test_y.repeat(5)
-with torch.no_grad():
-    tokens = experts.tokens(all_images, all_tasks)
-    choice = experts.moe(tokens)[1]
-
-
-def of(t):
-    """The choices for the images of task t."""
-    return Choice(*(part[all_tasks == t] for part in choice))
-
-
-use = torch.stack([expert_load(of(t)) for t in old])  # (tasks, experts)
-about_task, about_digit = information(choice, all_tasks), information(choice, digit)
-untrained = np.mean(
-    [information(switch(tokens @ torch.randn(32, 8)), all_tasks, n_permutations=1).bits for _ in range(10)]
-)
-for name, told_bits in {"task": about_task, "digit": about_digit}.items():
-    print(f"the expert tells {told_bits.bits:.2f} of the {told_bits.label_bits:.2f} bits of the {name}; "
-          f"by chance {told_bits.by_chance:.3f}, p = {told_bits.p_value:.2f}")  # fmt: skip
-print(f"a random router on the same tokens tells {untrained:.2f} bits of the task")
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-def table(ax, values, rows, columns, fmt="{:.0%}", cmap="Blues", limits=(0, 1)):
-    """Numbers on coloured fields."""
-    ax.imshow(values, cmap=cmap, vmin=limits[0], vmax=limits[1], aspect="auto")
-    for i, j in np.ndindex(*np.shape(values)):
-        value = float(values[i][j])
-        dark = abs(value) > 0.5 * limits[1]
-        ax.text(j, i, fmt.format(value), ha="center", va="center", fontsize="small", color="w" if dark else "0.2")
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows)
-    ax.spines[:].set_visible(False)
-    ax.tick_params(length=0)
-
-
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.5), width_ratios=[1.7, 1])
-table(left, use, [names[t] for t in old], range(1, 9))
-left.set(xlabel="expert", title="share of a task's images")
-facts = {"shuffled": about_task.by_chance, "random router": untrained, "trained router": about_task.bits}
-drawn = right.barh(list(facts), list(facts.values()))
-right.bar_label(drawn, [f"{value:.2f}" for value in facts.values()], padding=4)
-right.set(title=f"bits about the task, of {about_task.label_bits:.1f}", xticks=[], xlim=(0, 1.3 * about_task.bits))
-right.spines["bottom"].set_visible(False)
-show(
-    fig,
-    "Left: for each of five tasks, which share of its images goes to each of eight experts: the busiest has "
-    f"{use.amax(1).min():.0%} to {use.amax(1).max():.0%}. Right: bits that the expert tells about the task: "
-    f"shuffled {about_task.by_chance:.2f}, random router {untrained:.2f}, trained {about_task.bits:.2f}.",
-)
-
-# %% slideshow={"slide_type": "skip"}
-assert about_task.p_value < 0.02 and about_task.bits > 20 * about_task.by_chance
-assert about_task.bits > 1.3 * untrained > 3 * about_task.by_chance
-overlap = torch.minimum(use[:, None], use).sum(-1)  # (tasks, tasks): the share of work at common experts
-print("work in common with class:", {names[t]: f"{overlap[0, t]:.0%}" for t in old[1:]})
-assert overlap[0, 3] > overlap[0, 4] + 0.1  # turned shares its experts with class, inverted does not
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Three numbers, not a story: the trained router's expert tells almost half of the task's bits; shuffled labels
-# almost none, and no shuffle in a hundred comes near (the permutation test); a *random* router on the same tokens tells
-# a good part for free, since tokens of one task are alike. What is above that was learnt.
-#
-# Look at the rows: *class* and *turned* share experts: they ask the same question about similar strokes. *Inverted*
-# keeps to itself. Nobody asked for that.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Cut out what one task needs
-#
-# The fewest experts that do 95 % of its work, with their rows of the router. **Predict** the loss.
-
-# %% slideshow={"slide_type": "skip"}
-def specialist(t):
-    """The same network with only those experts that do 95 % of the work of task t."""
-    small = copy.deepcopy(experts)
-    small.moe = extract(experts.moe, needed_experts(of(t), coverage=0.95))
-    return small
-
-
-specialists = [specialist(t) for t in old]
-full = accuracy(experts, old)
-cut = np.stack([accuracy(small, old) for small in specialists])
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-kept = [len(small.moe.experts) for small in specialists]
-fig, ax = plt.subplots(figsize=(10, 3.5))
-rows = [*(f"{names[t]}: {n} of 8" for t, n in zip(old, kept, strict=True)), "all eight"]
-table(ax, np.vstack([cut, full]), rows, [names[t] for t in old])
-ax.xaxis.tick_top()
-ax.xaxis.set_label_position("top")
-ax.set(xlabel="accuracy on the task", ylabel="experts kept for")
-show(
-    fig,
-    "Accuracy of five specialists on five tasks, and of the whole. On its own task each specialist is as good as the "
-    f"whole; on others often far worse. They keep {min(kept)} to {max(kept)} of 8 experts.",
-)
-
-# %% slideshow={"slide_type": "skip"}
-own = np.diag(cut)
-share = sum(w.numel() for small in specialists for w in small.moe.parameters()) / 5
-share /= sum(w.numel() for w in experts.moe.parameters())
-others = ((full - cut).sum() - (full - own).sum()) / 20
-print(f"own task: {(full - own).mean():+.3f} lost; the others: {others:.2f} lost; weights of the layer: {share:.0%}")
-assert (full - own).max() < 0.05 and others > 0.08 and 0.4 < share < 0.75
-lost = full - cut  # (specialist, task)
-assert lost[:4, 4].mean() > 0.15  # inverted, by those who never needed its experts
-assert lost[4, :4].mean() > 0.06 and lost[0, 3] < 0.06  # the other way round; turned, by class
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# The talk's "re-use of components" as a number: with half to two thirds of the layer a task keeps all of its accuracy.
-# The specialist for *class* is still good at *turned*: they share experts. *Inverted* keeps to experts of its own, so
-# its specialist falls on the others, and they fall on *inverted*. By how much depends on the seed. Other tokens are not
-# lost at once: the router sends them to the best expert that is left, which may be quite good. One detail: `switch`
-# weighs by a softmax over *all* experts. With fewer, weights grow a little; with `top_k` the outputs would be equal.
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# ## Exchange two modules: who notices?
-
-# %% slideshow={"slide_type": "skip"}
-a, b = use[2].argmax().item(), use[4].argmax().item()  # the busiest expert of ink, and of inverted
-swapped = copy.deepcopy(experts)
-swapped.moe = swap_experts(experts.moe, a, b)
-with torch.no_grad():
-    changed = (swapped.moe(tokens)[0] != experts.moe(tokens)[0]).any(-1)
-assert torch.equal(changed, choice.weights[:, [a, b]].sum(-1) > 0)  # their own tokens, and no other, to the bit
-noticed = torch.stack([changed[all_tasks == t].float().mean() for t in old])
-drop = full - accuracy(swapped, old)
-
-
-@torch.no_grad()
-def wearing(t, k):
-    """Accuracy on task t with the adapters of task k."""
-    task = tasks[names[t]]
-    logits = systems["adapters", 32](task.test_x, torch.full((540,), t), torch.full((540,), k))[0]
-    return (logits.argmax(-1) == task.test_y).float().mean().item()
-
-
-worn = np.array([[wearing(t, k) for k in old] for t in old])
-print(f"experts {a + 1} and {b + 1} exchanged: accuracy lost", {names[t]: f"{drop[t]:.2f}" for t in old})
-assert drop.max() > 0.08 and drop[4] > 0.05 and (drop <= noticed.numpy() + 1e-6).all()
-assert np.diag(worn).mean() > worn[~np.eye(5, dtype=bool)].mean() + 0.3
-
-# %% slideshow={"slide_type": "skip"}
-c = use[0].argmax().item()  # the busiest expert of class
-one = copy.deepcopy(experts).requires_grad_(False)  # all is frozen, but this expert: it learns on, for class alone
-for stacked in one.moe.experts.parameters():  # (8, ...)
-    stacked.requires_grad_(True).register_hook(lambda grad: grad * (torch.arange(8) == c)[:, None, None])
-train(one, [0], steps=200, label="one expert")
-with torch.no_grad():
-    moved = (one.moe(tokens)[0] != experts.moe(tokens)[0]).any(-1)
-assert moved.any() and not moved[choice.weights[:, c] == 0].any()  # its own tokens, and no other, to the bit
-moved = torch.stack([moved[all_tasks == t].float().mean() for t in old])
-gain = accuracy(one, old) - full
-print(f"expert {c + 1} alone learns on, for class: outputs changed, accuracy gained",
-      {names[t]: f"{moved[t]:.0%}, {gain[t]:+.2f}" for t in old})  # fmt: skip
-assert (np.abs(gain) <= moved.numpy() + 1e-6).all() and moved[0] > 0.1 and moved[3] > 0.05 and gain[0] > -0.02
-
-# %% slideshow={"slide_type": "-"} tags=["fold"]
-fig, (left, right) = plt.subplots(1, 2, figsize=(10, 3.6), width_ratios=[1.15, 1])
-plots.bars(left, [names[t] for t in old],
-           {"outputs changed": 100 * noticed.numpy(), "accuracy lost": 100 * drop.clip(0)}, fmt="{:.0f}")  # fmt: skip
-left.tick_params(axis="x", rotation=30)
-left.set(title=f"experts {a + 1} and {b + 1} exchanged", yticks=[], ylim=(0, 135), ylabel="% of a task's images")
-left.spines["left"].set_visible(False)
-table(right, worn, [names[t] for t in old], [names[t] for t in old])
-right.tick_params(axis="x", rotation=30)
-right.set(title="accuracy with another's adapters", xlabel="adapters of", ylabel="task")
-show(
-    fig,
-    f"Left: after exchanging experts {a + 1} and {b + 1}, the busiest of ink and of inverted, outputs change for those "
-    "who use them only, and only they lose accuracy. Right: the accuracy of each task with each adapter: "
-    f"{np.diag(worn).mean():.2f} on the diagonal, {worn[~np.eye(5, dtype=bool)].mean():.2f} elsewhere, on average.",
-)
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Encapsulation means: a change here is not seen there. For the experts it holds to the bit, for tokens that chose
-# neither of the two: a task can lose only as far as it uses them. The same if we freeze all but one expert, that of
-# *class*, which learns on: who does not use it does not notice; who shares it, such as *turned*, gets other outputs,
-# though hardly another accuracy.
-#
-# On the right, each task wears the adapters of every other: they are not interchangeable, although they are small
-# changes to one base. Note what is *not* encapsulated: the first layer, the head, the base. Exchange one of those, and
-# everybody notices.
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## Where modules fail
-#
-# - **Low rank is a bet** that the new task is near. *Inverted* took three times the steps.
-# - **Somebody must know the task.** What a decree states, a learnt router finds with luck.
-# - **Room beats modules.** With wide enough layers, sharing costs few points.
-# - **Only modules are encapsulated.** What they share, everybody feels.
-
-# %% [markdown] slideshow={"slide_type": "notes"}
-# Numbers for each of these are above; none comes from a large model. What changes with size: the gap between shared and
-# separate networks closes where there is room, and adapters are a smaller part of the whole. What does not change:
-# merging is exact, an adapter that does not run cannot disturb, and specialisation is something to measure, with its
-# baselines, before it is told. Notebook 11 goes on: one network for images and for text.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
-# ## Exercise
+# **Question.** A large network is trained. For another task, why not train all its weights further? (That is called
+# **fine-tuning**.)
 #
-# ### Exercise: two adapters in one (★★☆, 10 min)
+# **Idea.** Training needs more memory than use. For each number that learns there is a gradient, and Adam keeps two
+# states: a mean of gradients, and of their squares. In float32, 4 bytes each, that makes 16 bytes for a number that
+# learns, and 4 for a *frozen* one, that does not.
 #
-# Two LoRAs of one layer, `first = (A1, B1)` and `second = (A2, B2)`, with A of shape `(r, d_in)` and B of shape
-# `(d_out, r)`, and two weights `w`. Write `two_in_one(first, second, w)`: return one pair `(A, B)` with
-# $BA = w_1 B_1 A_1 + w_2 B_2 A_2$, exactly, of the smallest rank that is always enough. Weights may be negative.
+# **LoRA** (low-rank adaptation, Hu et al. 2022) freezes the matrix $W$, of $D \times D$ numbers, and learns a change of
+# it: a product $BA$ of two thin matrices, $A$ of $r \times D$ and $B$ of $D \times r$. It has **rank** at most $r$:
+# each of its rows is a sum of multiples of the $r$ rows of $A$. Only $2Dr$ numbers learn.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### What lies in memory
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** $D = 4{,}096$, $r = 8$, all in float32: 0.4 % of the numbers learn. By which factor does the memory for
+# weights, gradients and Adam's states shrink?
+#
+# <details><summary>A. 256, as the numbers that learn</summary>
+#
+# **No.** Gradients and states shrink by that. The frozen $W$ is still there.
+#
+# </details>
+#
+# <details><summary>B. About 4</summary>
+#
+# **Yes.** Of 16 bytes, 4 stay: those of $W$.
+#
+# </details>
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Measured.** The bytes in memory after one real step of Adam. `LoRA` is the library's; the next section writes it
+# out.
+
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title Measure what lies in memory; the same by count for other ranks and for 16 bits
+def memory(net, x):
+    """MiB of weights, gradients and Adam's states after a step."""
+    learning = [w for w in net.parameters() if w.requires_grad]
+    adam = torch.optim.Adam(learning)
+    net(x).square().mean().backward()
+    adam.step()
+    states = [state[key] for state in adam.state.values() for key in ("exp_avg", "exp_avg_sq")]
+    kinds = {"weights": net.parameters(), "gradients": [w.grad for w in learning], "Adam's states": states}
+    return {kind: sum(t.nbytes for t in tensors) / 2**20 for kind, tensors in kinds.items()}
+
+
+D, x = 4096, torch.randn(8, 4096)
+all_of_it = memory(nn.Linear(D, D, bias=False), x)
+low_rank = memory(LoRA(nn.Linear(D, D, bias=False), rank=8), x)
+
+
+for kind in all_of_it:
+    print(f"{kind:14} all weights {all_of_it[kind]:6.1f} MiB, LoRA of rank 8 {low_rank[kind]:6.2f} MiB")
+
+
+def by_count(rank, frozen):
+    """MiB for LoRA beside a matrix of `frozen` bytes a number; what learns takes 16."""
+    return (frozen * D * D + 16 * 2 * D * rank) / 2**20
+
+
+full = 16 * D * D / 2**20
+print(f"by count: all weights {full:.0f} MiB")
+for rank in (1, 8, 512, 2048):
+    print(f"rank {rank:5}: {by_count(rank, 4):6.1f} MiB, with W in 16 bits {by_count(rank, 2):6.1f} MiB")
+measured, total = sum(all_of_it.values()), sum(low_rank.values())
+half = 8 * D * D / (2 * D * D + 16 * 2 * D * 8)  # full training all in 16 bits: 2 bytes of each kind, two states
+torch.testing.assert_close((measured, total), (full, by_count(8, 4)), rtol=1e-6, atol=1e-6)
+claim(
+    "rank 8, float32: above 3.9; W in 16 bits: above 7.5 against float32, below 4 against 16 bits",
+    measured / total > 3.9 and full / by_count(8, 2) > 7.5 and 3.5 < half < 4,
+    float32=measured / total,
+    W_in_16=full / by_count(8, 2),
+    all_in_16=half,
+)
+
+# %% slideshow={"slide_type": "fragment"} tags=["fold", "guess"]
+# @title Plot: memory by what it is for
+rows = ["all weights", "LoRA, rank 8", "LoRA, rank 512", "LoRA, rank 8, W in 16 bits", "LoRA, rank 512, W in 16 bits"]
+ranks, bytes_of_w = (0, 8, 512, 8, 512), (4, 4, 4, 2, 2)
+fig, ax = plt.subplots(figsize=(10, 3.4))
+left = np.zeros(5)
+for i, (kind, share) in enumerate({"weights": 4, "gradients": 4, "Adam's states": 8}.items()):
+    own = np.array([share * 2 * D * r / 2**20 for r in ranks])
+    base = [
+        (w if kind == "weights" else share * (r == 0)) * D * D / 2**20 for w, r in zip(bytes_of_w, ranks, strict=True)
+    ]
+    ax.barh(rows, own + base, left=left, color=f"C{i}", hatch=["", "//", ".."][i], ec="w", label=kind)
+    left += own + base
+for y, value in enumerate(left):
+    ax.text(value + 3, y, f"{value:.0f} MiB", va="center")
+ax.invert_yaxis()
+ax.set(xlim=(0, 300), xlabel="MiB, one matrix of 4,096 × 4,096")
+ax.legend(frameon=False, loc="lower right")
+show(
+    fig,
+    "Memory for weights, gradients and Adam's states of one matrix. "
+    + "; ".join(f"{row} {value:.0f} MiB" for row, value in zip(rows, left, strict=True)) + ".",
+)  # fmt: skip
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Reading.** 192 MiB of gradients and states become less than 1; $W$ stays. With $W$ in 2 bytes a number and the
+# adapter in float32, 33 MiB are nearly 8 times less than 256. But those 256 are of float32: full training with all in
+# 16 bits takes 8 bytes a number, and against that the factor is about 4 again. For GPT-3, Hu et al. report 3 times less
+# memory.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **What is not saved?** Three layers of width 512 with ReLU, 64 rows. Counted are FLOPs, and the bytes of
+# *activations*: results that autograd keeps for the backward pass, 128 KiB for each layer's input and the output. To
+# compare with: a **head**, a new last layer on frozen ones.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Count FLOPs and activations: all weights, LoRA, a head
+
+
+def kept_for_backward(net, x):
+    """Bytes that autograd keeps, beside the weights: each tensor once."""
+    own, kept = {w.untyped_storage().data_ptr() for w in net.parameters()}, {}
+
+    def pack(tensor):
+        if (place := tensor.untyped_storage().data_ptr()) not in own:
+            kept[place] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        loss = net(x).square().mean()
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()), loss
+
+
+def three_layers(how):
+    net = MLP(512, 512, 512, depth=3)
+    for i in (0, 2, 4):
+        if how == "LoRA, rank 8":
+            net[i] = LoRA(net[i], 8)
+        elif how == "head":
+            net[i].requires_grad_(i == 4)
+    return net
+
+
+x, spent = torch.randn(64, 512), {}
+for how in ("all weights", "LoRA, rank 8", "head"):
+    net = three_layers(how)
+    forward = count_flops(net, x)
+    training = count_flops(lambda net=net: net(x).square().mean().backward())
+    spent[how] = forward / 1e6, training / 1e6, kept_for_backward(net, x)[0] / 1024
+    print("{:13} million FLOPs: forward {:5.1f}, forward and backward {:5.1f}; activations {:4.0f} KiB".format(
+        how, *spent[how]))  # fmt: skip
+ratios = [lora / every for lora, every in zip(spent["LoRA, rank 8"], spent["all weights"], strict=True)]
+claim(
+    "LoRA: FLOPs a few per cent more forward, a third fewer in a step; no fewer activations",
+    1 < ratios[0] < 1.05 and 0.6 < ratios[1] < 0.75 and ratios[2] >= 1,
+    forward=ratios[0],
+    step=ratios[1],
+    activations=ratios[2],
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** LoRA's forward pass costs a few per cent *more*. It keeps no fewer activations: errors still travel
+# through all layers, and $A$ needs each layer's input. A layer's step is three products: forward, the gradient of its
+# input, the gradient of $W$. LoRA saves the last. (The first layer needs no gradient of its input: 8 products, not 9.)
+# The head saves more: nothing travels below it.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: a smaller layer ★☆☆ 2 min
+#
+# $D = 1{,}024$, $r = 16$, all in float32, with Adam. By which factor is the memory for weights, gradients and states
+# smaller than with all weights learning? Work it out on paper.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+factor = ...
+
+check("memory_factor", factor)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+factor_solution = 16 * 1024**2 / (4 * 1024**2 + 16 * 2 * 1024 * 16)  # 16 MiB / 4.5 MiB
+
+check("memory_factor", factor_solution)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One LoRA, written out
+#
+# $$y = W x + b + \tfrac{\text{alpha}}{r} \, B A x \qquad \text{at the start } B = 0$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** How much code is that, and where does it start?
+#
+# **Idea.** At the start $B = 0$: the layer is what it was. $A$ is random. The change is multiplied by $\text{scale} =
+# \text{alpha}/r$, with a constant alpha that you choose; a later section asks what for.
+#
+# **Code.** Rows of `x` are examples, so $Ax$ is `x @ A.T`. The large matrix $BA$ is never computed.
+
+
+# %% slideshow={"slide_type": "-"}
+class LowRank(nn.Module):
+    def __init__(self, linear, r, alpha):
+        super().__init__()
+        d_out, d_in = linear.weight.shape
+        self.base, self.scale = linear.requires_grad_(False), alpha / r
+        self.A = nn.Parameter(torch.randn(r, d_in) / d_in**0.5)
+        self.B = nn.Parameter(torch.zeros(d_out, r))
+
+    def forward(self, x):  # (N, d_in)
+        return self.base(x) + self.scale * (x @ self.A.T) @ self.B.T
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Predict.** Why is $A$ random? What if the matrices $A$ and $B$ both start at 0?
+#
+# <details><summary>A. The same, after a few steps</summary>
+#
+# **No.** There is no first step.
+#
+# </details>
+#
+# <details><summary>B. Nothing ever learns</summary>
+#
+# **Yes.** The gradient of $B$ has $A$ as a factor, that of $A$ has $B$. Both are 0, and stay so.
+#
+# </details>
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title Equal to the library, equal to the base at the start, and the first gradients
+linear, x = nn.Linear(64, 64), torch.randn(100, 64)
+mine, library = LowRank(linear, 4, alpha=8), LoRA(linear, rank=4, alpha=8)
+torch.testing.assert_close(mine(x), linear(x), rtol=0, atol=0)  # it starts as its base, to the bit
+sizes = {}
+for start in ("A random, B = 0", "both 0"):
+    if start == "both 0":
+        mine.A.data.zero_()
+    gradients = torch.autograd.grad(mine(x).square().mean(), [mine.A, mine.B])
+    sizes[start] = [gradient.norm().item() for gradient in gradients]
+    print("{:16} size of the first gradient: of A {:.3f}, of B {:.3f}".format(start, *sizes[start]))
+nn.init.normal_(mine.A)
+nn.init.normal_(mine.B)  # as after training
+library.A.data, library.B.data = mine.A.data, mine.B.data
+torch.testing.assert_close(mine(x), library(x))
+claim(
+    "with B = 0 the first step moves B and not A; with both 0 neither moves",
+    sizes["A random, B = 0"][0] == 0 < sizes["A random, B = 0"][1] and sizes["both 0"] == [0, 0],
+    of_B=sizes["A random, B = 0"][1],
+)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ## Merge, and take it out again
+#
+# $$W x + \text{scale} \cdot B A x = (W + \text{scale} \cdot BA)\, x$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Does an adapted layer cost more when it is used?
+#
+# **Idea.** Not if the product is added to $W$ once: to **merge**. (The adapter of Houlsby et al. 2019 cannot be: it has
+# an activation function between.) And to take it out again, subtract the product?
+#
+# **Code.** `linear` has 64 × 64 numbers, `library` is a LoRA of rank 4 beside it. First by hand, then the library:
+# `merge` keeps the sum *beside* $W$, `unmerge` forgets it.
+
+# %% slideshow={"slide_type": "-"}
+W = linear.weight.detach().clone()
+product = (library.scale * library.B @ library.A).detach()
+there_and_back = (W + product) - product
+same = (there_and_back == W).float().mean().item()
+print(f"added and subtracted: {same:.0%} of the weights are the same to the bit")
+
+before = library(x)
+library.merge()
+torch.testing.assert_close(library(x), before, rtol=1e-4, atol=1e-4)
+library.unmerge()
+print("the library, unmerged: equal to the bit is", torch.equal(library(x), before))
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims, and a thousand times
+merged_flops = count_flops(merge_lora(library), x) / count_flops(linear, x)
+drifted = W.clone()
+for _ in range(1000):
+    drifted = (drifted + product) - product
+error = (drifted - W).norm() / W.norm()
+claim(
+    "adding and subtracting changes most weights, a little; the library's merge and unmerge change none",
+    same < 0.5 and 0 < error < 1e-4 and torch.equal(linear.weight, W),
+    same=same,
+    error_after_1000=error,
+)
+library.merge()
+claim(
+    "merged, a row has the FLOPs of the base; with the base kept, the matrix is in memory twice",
+    merged_flops == 1 and library.merged.nbytes == linear.weight.nbytes,
+)
+library.unmerge()
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Floating point rounds: what was added cannot be subtracted without a trace. It is small, but the base is no longer
+# the one that others adapted. So keep it: merged, a row costs no more FLOPs than before, and with $W$ beside the sum
+# the weights take twice the memory.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: two adapters in one ★★☆ 5 min
+#
+# Two LoRAs of one layer can be one: `first = (A1, B1)` and `second = (A2, B2)`, with A of shape `(r, d_in)` and B of
+# shape `(d_out, r)`, and two weights `w`, perhaps negative. Write `two_in_one(first, second, w)`: return one pair `(A,
+# B)` with $BA = w_0 B_1 A_1 + w_1 B_2 A_2$, exactly, of the smallest rank that is always enough. (The library's
+# function is `concatenate`.)
+
 
 # %% slideshow={"slide_type": "skip"} tags=["exercise"]
 def two_in_one(first, second, w):
@@ -775,6 +383,7 @@ def two_in_one(first, second, w):
 
 
 check("two_in_one", two_in_one)
+
 
 # %% slideshow={"slide_type": "skip"} tags=["solution"]
 # @title Solution
@@ -785,22 +394,1026 @@ def two_in_one_solution(first, second, w):
 
 check("two_in_one", two_in_one_solution)
 
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The library's: one adapter of two
+other = LoRA(linear, rank=4)
+nn.init.normal_(other.B)
+both = concatenate([library, other], weights=[0.5, 2.0])  # rank 4 + 4
+wanted = 0.5 * library.change(x) + 2 * other.change(x)
+torch.testing.assert_close(both.change(x), wanted, rtol=1e-4, atol=1e-4)
+torch.testing.assert_close(merge_lora(both)(x), linear(x) + wanted, rtol=1e-4, atol=1e-4)
+print("rank", len(both.A), "does what both do together")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Alpha and the rank
+#
+# $$\text{scale} = \frac{\text{alpha}}{r} \qquad \text{Adam, first step, one row: } |\text{change}| \;\propto\;
+# \text{alpha} \cdot \text{learning rate}$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** What is alpha for? (Libraries call it `lora_alpha`.)
+#
+# **Idea.** At step 1, after bias correction, Adam's mean is the gradient $g$, its mean of squares $g^2$. So *each*
+# number of $B$ moves by the learning rate, as the sign of $g$ says. The change at an output $i$ is $\text{scale} \cdot
+# \sum_j B_{ij} (Ax)_j$. For one row $x$ the gradient of $B_{ij}$ is $(Ax)_j$ times a factor of output $i$. So each of
+# the $r$ terms $B_{ij} (Ax)_j$ has size learning rate $\cdot |(Ax)_j|$, all with one sign. The change has the size
+#
+# $$\frac{\text{alpha}}{r} \cdot \text{learning rate} \cdot \sum_{j=0}^{r-1} |(Ax)_j|
+# = \text{alpha} \cdot \text{learning rate} \cdot \text{mean}_j\, |(Ax)_j|$$
+#
+# and $r$ is gone. For one row, with alpha fixed, the advice of Hu et al., every rank starts at one speed; with alpha
+# $= r$, so scale 1, rank 32 starts 32 times as fast as rank 1.
+#
+# **Code.** The change after one step; the folded cell takes one row, a batch of 32, and means over 200 draws of $A$.
+
+
+# %% slideshow={"slide_type": "skip"}
+def first_change(rank, alpha, x, goal):  # x and goal are random
+    lora = LoRA(linear, rank, alpha=alpha)
+    adam = torch.optim.Adam([lora.A, lora.B], lr=1e-3)
+    (lora(x) - goal).square().mean().backward()
+    adam.step()
+    return lora.change(x).abs().mean().item()  # of scale · BAx alone
+
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title The first change against the rank
+ranks, moved = [1, 4, 16, 32], {}
+print("first change of rank              1      4     16     32")
+for n, alpha in [(1, "8"), (1, "r"), (32, "8"), (32, "r")]:
+    x, goal = torch.randn(n, 64), torch.randn(n, 64)
+    sizes = [np.mean([first_change(r, r if alpha == "r" else 8, x, goal) for _ in range(200)]) for r in ranks]
+    moved[n, alpha] = np.array(sizes) / sizes[0]
+    shown = "".join(f"{ratio:7.2f}" for ratio in moved[n, alpha])
+    print(f"rows {n:2}, alpha = {alpha}, against rank 1 {shown}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: the first step
+claim(
+    "one row: with alpha fixed, ranks 1 to 32 start within 0.15; with alpha = r, 32 about 32 times as fast",
+    moved[1, "8"].max() / moved[1, "8"].min() < 1.15 and 27 < moved[1, "r"][-1] < 40,
+    fixed=moved[1, "8"].max() / moved[1, "8"].min(),
+    alpha_is_r=moved[1, "r"][-1],
+)
+claim(
+    "32 rows: rank 32 starts at less than 0.3 of rank 1's change with alpha fixed, above 7 times with alpha = r",
+    moved[32, "8"][-1] < 0.3 and moved[32, "r"][-1] > 7,
+    fixed=moved[32, "8"][-1],
+    alpha_is_r=moved[32, "r"][-1],
+)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# In a batch each $B_{ij}$ takes one sign for all rows. For a single row about half of the $r$ terms can then have the
+# wrong sign: the sum grows more slowly than $r$, and alpha$/r$ falls as $1/r$. Rank 1 has one term: nothing cancels.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: the same first step ★★☆ 3 min
+#
+# Rank 4 with alpha = 4 trains well at a learning rate of 0.02. Now you take rank 16 with alpha = 16. Which rate makes
+# the first step, for one row, as large as before? Give the number.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+new_rate = ...
+
+check("same_first_step", new_rate)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+new_rate_solution = 0.02 * 4 / 16  # alpha times the rate stays; the best rates of whole runs fall less: see below
+
+check("same_first_step", new_rate_solution)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Is alpha only another learning rate?** With Adam there is an exact answer. Call $B' = \text{scale} \cdot B$. Outputs
+# and the gradient of $A$ depend on $B'$ alone, and Adam, whose steps (but for eps, a guard against dividing by 0) do
+# not depend on a gradient's size, moves $B'$ by scale times the learning rate. So scale $=$ alpha$/r$ is the learning
+# rate of $B$ relative to $A$'s ($B = 0$ at the start, no weight decay); at a fixed rank, alpha sets it. (Hayou et al.
+# 2024 give $B$ the larger rate: LoRA+.)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Check: scale 8, or scale 1 and eight times the rate for B
+wide_open, (x, goal) = nn.Linear(64, 64).double(), torch.randn(2, 32, 64).double()
+one, other = LoRA(wide_open, 4, alpha=32), LoRA(wide_open, 4, alpha=4)
+other.A.data.copy_(one.A)
+for lora, rates in ((one, (0.01, 0.01)), (other, (0.01, 0.08))):
+    groups = [{"params": [w], "lr": rate} for w, rate in zip((lora.A, lora.B), rates, strict=True)]
+    adam = torch.optim.Adam(groups, eps=1e-20)  # so small that it does not matter
+    for _ in range(100):
+        adam.zero_grad()
+        (lora(x) - goal).square().mean().backward()
+        adam.step()
+torch.testing.assert_close(one.change(x), other.change(x), rtol=1e-5, atol=1e-5)
+change, off = one.change(x).abs().max().item(), (one.change(x) - other.change(x)).abs().max().item()
+print(f"after 100 steps the largest change is {change:.1f}, the largest difference of the two {off:.0e}")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The best learning rate of each rank
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **What is compared.** A network that reads digits, the *reader*, three layers of width 32, with a LoRA beside each
+# layer, learns four other tasks (next section). Ranks 1 to 32; alpha of 1, 8, 128 and $r$; and scale $= 2/\sqrt r$, as
+# Kalajdzievski (2023) proposes $\text{alpha}/\sqrt r$. Five or six constant learning rates, .1 and below. For each task
+# the rate that is best on held-out images; lines are geometric means of the four.
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: the best rate against the rank
+TASKS, ranks = one_task.TASKS, [1, 4, 16, 32]
+SCALES = ("alpha = 1", "alpha = 8", "alpha = 128", "alpha = r", "scale = 2/√r")
+entries = record["entries"] + [
+    e | {"method": f"rank {e['rank']}, {e['scale']}", "examples": 1000} for e in alphas["entries"]
+]
+
+
+def runs(method, examples=1000):
+    return [e for e in entries if e["method"] == method and e["examples"] == examples]
+
+
+def lora(rank, scale):
+    if scale in larger.SCALES:
+        return f"rank {rank}, {scale}"
+    return f"rank {rank}, alpha {rank if scale == 'alpha = r' else scale[8:]}"
+
+
+def places(rank, scale, steps):
+    """The place in the grid of the best held-out rate, of each task."""
+    return [one_task.best(runs(lora(rank, scale)), lambda e, t=t: e[str(steps)]["held out"][t])[0] for t in range(4)]
+
+
+line = {}
+for scale in SCALES:
+    grid = np.log((larger if scale in larger.SCALES else one_task).RATES)
+    for steps in STEPS:
+        line[scale, steps] = np.exp([grid[places(r, scale, steps)].mean() for r in ranks])
+fig, axes = plt.subplots(1, 3, figsize=(10, 3.8), sharey=True)
+for ax, steps in zip(axes, STEPS, strict=True):
+    for i, scale in enumerate(SCALES):
+        style = "os^Dv"[i] + ["-", "--", "-.", ":", "-"][i]
+        ax.plot(ranks, line[scale, steps], style, color=f"C{i}", lw=2.2, label=scale)
+    ax.set(xscale="log", yscale="log", xlabel="rank (log)", title=f"{steps:,} steps", ylim=(8e-4, 1e-1))
+    ax.set_xticks(ranks, ranks)
+    ax.set_yticks(one_task.RATES, [f"{r:g}" for r in one_task.RATES])
+    ax.minorticks_off()
+axes[0].set_ylabel("best learning rate (log)")
+both = f"{record['label']}, and {alphas['label'].split(', ')[1]}"
+handles = axes[0].get_legend_handles_labels()
+fig.legend(*handles, loc="outside upper center", ncols=5, frameon=False, title=f"mean of four tasks; {both}")
+show(
+    fig,
+    "Best learning rate of ranks 1, 4, 16, 32. "
+    + " ".join(f"{k}, {n} steps: {', '.join(f'{v:.4f}' for v in values)}." for (k, n), values in line.items()),
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# And the accuracy? Rank 32 at its own rates, and with those of ranks 1 and 4.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Rank 32: accuracy at its best rates, and with those of rank 1 and rank 4
+kept, lost = {}, {}
+print("rank 32, after 200, 600, 1,800 steps: mean accuracy of four tasks at its own best rates; what it changes")
+print("with the rates of rank 1, of rank 4; accuracy on inverted alone, at its own rates\n")
+print(f"{'':14}   {'mean of four':14}   {'with rates of rank 1':20}   {'of rank 4':20}   inverted")
+for scale in SCALES:
+    for steps in STEPS:
+        found = [e[str(steps)]["test"] for e in runs(lora(32, scale))]
+        taken = {r: [np.mean([test[t][p] for test in found]) for t, p in enumerate(places(r, scale, steps))]
+                 for r in (1, 4, 32)}  # fmt: skip
+        kept[scale, steps] = taken[32]
+        lost[scale, steps] = [np.mean(taken[32]) - np.mean(taken[r]) for r in (1, 4)]
+    own = " ".join(f"{np.mean(kept[scale, n]):.3f}"[1:] for n in STEPS)
+    first, fourth = (" ".join(f"{-lost[scale, n][i]:+.3f}" for n in STEPS) for i in (0, 1))
+    print(
+        f"{scale.replace('= r', '= r (32)'):14}   {own:14}   {first:20}   {fourth:20}  ",
+        " ".join(f"{kept[scale, n][2]:.2f}"[1:] for n in STEPS),
+    )
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: alpha and the rank
+costs = {scale: [lost[scale, n][0] for n in STEPS] for scale in SCALES}
+claim(
+    "rank 32 loses by rates of rank 1: alpha 8, 128 < .006, 1 < .025, 2/√r .039 to .041, r .165 to .385",
+    max(costs["alpha = 8"] + costs["alpha = 128"]) < 0.006
+    and max(costs["alpha = 1"]) < 0.025
+    and 0.039 < min(costs["scale = 2/√r"]) <= max(costs["scale = 2/√r"]) < 0.041
+    and 0.165 < min(costs["alpha = r"]) < max(costs["alpha = r"]) < 0.385,
+    fixed=max(costs["alpha = 8"] + costs["alpha = 128"]),
+    root=max(costs["scale = 2/√r"]),
+    r=max(costs["alpha = r"]),
+)
+of_rank_4 = max(lost[scale, n][1] for scale in ("alpha = 8", "alpha = 128") for n in STEPS)
+claim("rates of rank 4 cost rank 32 less than 0.01 with alpha 8 or 128", of_rank_4 < 0.01, largest=of_rank_4)
+fall = {scale: [line[scale, n][0] / line[scale, n][-1] for n in STEPS] for scale in ("alpha = r", "scale = 2/√r")}
+claim(
+    "from rank 1 to 32 the best rate falls by 4 to 6 with alpha = r, by less than 2 with 2/√r",
+    all(4 < f < 6 for f in fall["alpha = r"]) and all(1 < f < 2 for f in fall["scale = 2/√r"]),
+    alpha_r=max(fall["alpha = r"]),
+    root=max(fall["scale = 2/√r"]),
+)
+grows = {n: [kept[a, n][2] for a in ("alpha = 1", "alpha = 8", "alpha = r", "alpha = 128")] for n in STEPS}
+claim(
+    "inverted, rank 32: the larger alpha the better, 200 and 600 steps; after 1,800 8 to 128 level",
+    all(grows[n] == sorted(grows[n]) for n in (200, 600)) and max(grows[1800][1:]) - min(grows[1800][1:]) < 0.01,
+    range_1800=max(grows[1800][1:]) - min(grows[1800][1:]),
+)
+spread = [max(kept[a, n][t] for a in SCALES) - min(kept[a, n][t] for a in SCALES) for n in STEPS for t in (0, 1, 3)]
+claim("on the other three tasks, rank 32, all scales are within 0.016", max(spread) < 0.016, largest=max(spread))
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Reading.** Rates of rank 1 cost rank 32 at most .005 with alpha = 8 or 128 (rates of rank 4 up to .009), .024 with
+# alpha = 1, .04 with $2/\sqrt r$, .165 to .384 with alpha $= r$. Here a rate too small costs less than one too large;
+# rank 32's rates at rank 1: not measured. With alpha $= r$ the best rate falls from rank 1 to 32 by 4 to 6, below the
+# first step's 8 (batch) and 32 (one row). A larger alpha learns *inverted* sooner; after 1,800 steps those from 8 on
+# are level. On the other tasks, at rank 32, all scales are within .016.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What does a frozen network help with?
+#
+# It reads digits. Four other tasks, from 1,000 images or from 100.
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Picture: one six in six tasks
+tasks = digit_tasks()
+example = (tasks["class"].test_y == 6).nonzero()[0, 0]
+fig, axes = plt.subplots(1, 6, figsize=(10, 2.4))
+for ax, (name, task) in zip(axes, tasks.items(), strict=True):
+    ax.imshow(task.test_x[example], cmap="gray_r", vmin=0, vmax=1)
+    ax.spines[:].set_visible(True)
+    ax.set(title=name, xticks=[], yticks=[], xlabel=f"answer: {task.test_y[example]}")
+show(
+    fig,
+    "The same six in six tasks: class and the answer 6, parity and 0, ink and 0 or 1, turned by 180 degrees and 6, "
+    "inverted to white on black and 6, mirrored and 6.",
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** When is a trained network worth starting from?
+#
+# **The tasks.** *Class*: which digit? *Parity*: odd or even? Three **views**, *turned* by 180 degrees, *mirrored*,
+# *inverted* (white on black): which digit? Views are pixels in another order or of another sign: a linear layer finds
+# them exactly as hard as upright digits; so does a new network, apart from its random start. *Ink*, used later: is the
+# sum of the pixels above the median?
+#
+# **What is compared**, beside LoRA on each layer of the reader:
+#
+# - *head*: a new last layer, 330 numbers, on the reader's frozen hidden layers; *random trunk*: the same on layers
+#   that nobody trained;
+# - *all weights*: fine-tuning; *own network*: the same network from a new start;
+# - *linear on pixels*: one layer of 650 numbers on the 64 pixels;
+# - *answer mod 2*, for parity: the reader's digit, even or odd. Nothing learns.
+#
+# All have ten outputs, also for parity. The reader learnt from the same thousand images. Equal: steps and batches
+# of 32. Each method has its best rate on held-out images; LoRA also its best of five scales (three with 100 images):
+# more tries can only favour LoRA. Not equal, so printed: numbers that learn, FLOPs of a step.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** 1,000 *turned* images, 200 steps. Who is ahead of LoRA?
+#
+# <details><summary>A. No one: LoRA begins with a trained network</summary>
+#
+# **No.** The best rank reads .944.
+#
+# </details>
+#
+# <details><summary>B. One linear layer on the pixels</summary>
+#
+# **Yes.** .957, level with a network of its own (.956); after 600 steps the network leads.
+#
+# </details>
+#
+# <details><summary>C. A new head on the reader</summary>
+#
+# **No.** .861: what the reader computes for digits says too little of turned ones.
+#
+# </details>
+
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Train one network on one task, and test it
+def train(net, name, steps):
+    x, y = (part[0] for part in one_task.images((name,), "train"))  # pixels from -1 to 1
+    stream = batches(x, y, size=32, generator=torch.Generator().manual_seed(seed))
+    fit(net, lambda x, y: F.cross_entropy(net(x), y), stream, steps=steps, lr=0.01, label=name)
+    x, y = (part[0] for part in one_task.images((name,), "test"))
+    return (net(x).argmax(-1) == y).float().mean().item()
+
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Code.** Live, once: one seed, learning rate .01, 200 steps (600 for the reader). A LoRA takes the place of each
+# layer of a copy.
+
+
+# %% slideshow={"slide_type": "skip"}
+reader = MLP(64, 32, 10, depth=3)
+reads = train(reader, "class", 600)
+adapted = copy.deepcopy(reader)
+for i in (0, 2, 4):
+    adapted[i] = LoRA(adapted[i], rank=4, alpha=8)
+live = {"LoRA, rank 4": adapted, "own network": MLP(64, 32, 10, depth=3), "linear on pixels": nn.Linear(64, 10)}
+live = {name: train(net, "turned", 200) for name, net in live.items()}
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title Print the live run, and the record
+print(f"live: digits {reads:.3f}; turned, 200 steps:", ", ".join(f"{k} {v:.3f}" for k, v in live.items()))
+KINDS = {"linear on pixels": ["linear on pixels"], "own network": ["own network"], "all weights": ["all weights"]}
+KINDS |= {f"LoRA, rank {r}": list(dict.fromkeys(lora(r, a) for a in SCALES)) for r in (32, 16, 4, 1)}
+KINDS |= {"head": ["head"], "head, random trunk": ["head, random trunk"]}
+(x,), (parity,) = one_task.images(("class",), "test")[0], one_task.images(("parity",), "test")[1]
+readers = [one_task.reader(s, one_task.WIDTH, 600) for s in one_task.SEEDS]  # those of the record
+answers = [one_task.forward(layers, x)[0][0, 0].argmax(-1) for layers in readers]
+mod_2 = np.mean([(answer % 2 == parity).float().mean().item() for answer in answers])
+
+
+def at_best(kind, t, steps, examples):
+    """The method of a kind, and its rate, that are best on held-out images: test accuracy of five seeds."""
+    candidates = [found for method in KINDS[kind] if (found := runs(method, examples))]
+    best = max(candidates, key=lambda c: one_task.best(c, lambda e: e[str(steps)]["held out"][t])[1])
+    return one_task.picked(best, t, steps)
+
+
+score = {
+    (kind, n, steps): np.array([at_best(kind, t, steps, n) for t in range(4)])
+    for kind in KINDS for n in (1000, 100) for steps in STEPS
+}  # fmt: skip
+mean = {key: values.mean(1) for key, values in score.items()}  # of each task
+mean |= {("answer mod 2", n, 600): np.array([np.nan, np.nan, np.nan, mod_2]) for n in (1000, 100)}
+for n in (1000, 100):
+    print(f"\n{n:,} images, {both}; after 200/600/1,800 steps; FLOPs: thousands in a step")
+    print(f"{'':19}{'numbers':>7} {'FLOPs':>6} ", " ".join(f"{task:^15}" for task in TASKS))
+    for kind, methods in KINDS.items():
+        first = runs(methods[0])[0]
+        columns = "  ".join("/".join(f"{mean[kind, n, s][t]:.3f}"[1:] for s in STEPS) for t in range(4))
+        print(f"{kind:19}{first['parameters']:7,} {first['FLOPs of a step'] / 1000:6,.0f}  {columns}")
+print(f"\nanswer mod 2, live, of the record's five readers: nothing learns, parity {mod_2:.3f}")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### After 600 steps
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
+# @title Plot: four tasks, eight methods, 1,000 and 100 images
+shown = [*(kind for kind in KINDS if kind not in ("LoRA, rank 16", "LoRA, rank 1")), "answer mod 2"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.1), sharey=True)
+for ax, n in zip(axes, (1000, 100), strict=True):
+    for t, task in enumerate(TASKS):
+        places = np.arange(len(shown)) + 0.18 * (t - 1.5)
+        ax.plot([mean[kind, n, 600][t] for kind in shown], places, "os^D"[t], color=f"C{t}", ms=8, label=task)
+    ax.hlines(np.arange(len(shown) - 1) + 0.5, 0.6, 1, color="0.85", lw=1)
+    ax.set(title=f"{n:,} images", xlim=(0.6, 1), xlabel="accuracy (from 0.6)")
+axes[0].set_yticks(range(len(shown)), shown)
+axes[0].invert_yaxis()
+handles = axes[0].get_legend_handles_labels()
+fig.legend(*handles, loc="outside upper center", ncols=4, frameon=False, title=both)
+show(
+    fig,
+    "Test accuracy after 600 steps. "
+    + " ".join(
+        f"{n:,} images: "
+        + "; ".join(f"{kind} " + ", ".join(f"{v:.2f}" for v in mean[kind, n, 600]) for kind in shown[:-1])
+        + f" ({', '.join(TASKS)}); answer mod 2, parity {mod_2:.2f}."
+        for n in (1000, 100)
+    ),
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Views, 1,000 images.** An adapter leads a network of its own by at most .001, fine-tuning by .007. After 200 steps
+# one linear layer on the pixels is above every adapter; after 1,800 ranks 16 and 32 are .006 to .013 above it on turned
+# and mirrored, not on inverted. **Parity, 100 images.** The reader helps: a new head has .93, a network of its own .90.
+# The reader's own answer, mod 2, has .98, and nothing learns.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: what the reader helps with
+adapters = [f"LoRA, rank {r}" for r in (1, 4, 16, 32)]
+from_reader = [*adapters, "all weights", "head"]
+lead = {k: max((mean[k, 1000, s] - mean["own network", 1000, s])[:3].max() for s in STEPS) for k in from_reader}
+claim(
+    "1,000 images of a view, any steps: adapters lead a network of its own by less than .002, fine-tuning .008",
+    max(lead[k] for k in adapters) < 0.002 and lead["all weights"] < 0.008 and lead["head"] < 0,
+    adapters=max(lead[k] for k in adapters),
+    fine_tuning=lead["all weights"],
+)
+behind = min(min(mean["linear on pixels", 1000, 200][:3] - mean[k, 1000, 200][:3]) for k in adapters)
+late = np.array([mean[f"LoRA, rank {r}", 1000, 1800] - mean["linear on pixels", 1000, 1800] for r in (16, 32)])
+claim(
+    "views: pixels above every adapter after 200 steps; after 1,800 below ranks 16, 32, but not on inverted",
+    behind > 0.012 and 0.006 < late[:, :2].min() < late[:, :2].max() < 0.013 and late[:, 2].max() < 0,
+    lead=behind,
+    lowest=late[:, :2].min(),
+    highest=late[:, :2].max(),
+    inverted=late[:, 2].max(),
+)
+few = {k: mean[k, 100, 600] for k in KINDS}
+claim(
+    "100 images: parity, head > own network > pixels; views, these two > every adapter and the head",
+    few["head"][3] > few["own network"][3] + 0.02 > few["linear on pixels"][3] + 0.02
+    and all(
+        min(few["own network"][t], few["linear on pixels"][t]) > max(few[k][t] for k in [*adapters, "head"])
+        for t in range(3)
+    ),
+    head=few["head"][3],
+    own=few["own network"][3],
+    pixels=few["linear on pixels"][3],
+)  # fmt: skip
+of_parity = max(values[3] for (kind, n, steps), values in mean.items() if kind != "answer mod 2")
+few_of_parity = max(values[3] for kind, values in few.items())
+claim(
+    "parity: answer mod 2 is 0.04 above the best of 100 images, within 0.01 of the best of 1,000",
+    mod_2 > few_of_parity + 0.04 and mod_2 > of_parity - 0.01,
+    mod_2=mod_2,
+    of_100=few_of_parity,
+    of_1000=of_parity,
+)
+random_trunk = mean["head, random trunk", 1000, 600] - mean["head", 1000, 600]
+claim(
+    "a head reads inverted better on random layers than on the reader's, by 0.04; the other three tasks worse",
+    random_trunk[2] > 0.04 and random_trunk[[0, 1, 3]].max() < -0.03,
+    inverted=random_trunk[2],
+    others=random_trunk[[0, 1, 3]].max(),
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** The reader saw the same thousand images; that may be why it does not help on views. With 100 images it
+# has seen ten times as many, and does not help there either. A head reads *inverted* even better on random layers (.82
+# after 600 steps) than on the reader's (.76). On *parity* the label follows from the old one: the old answer is the
+# baseline, and 100 images teach nothing as good.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Inverted: is it the rank, or the steps? · optional
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Idea.** With pixels from $-1$ to $1$ the inverted image is $-x$. One exact way: the first layer becomes $-W$, and
+# the others stay. That is a change of $-2W$, of full rank, 32 here: rank 32 can make it; ranks 1, 4 and 16 cannot.
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Plot: inverted, accuracy against steps
+lines = ["own network", "all weights", "LoRA, rank 32", "LoRA, rank 16", "LoRA, rank 4"]
+fig, ax = plt.subplots(figsize=(10, 3.6))
+curves = {kind: np.array([[mean[kind, 1000, s][2] for s in STEPS]]) for kind in lines}
+plots.curves(ax, STEPS, curves, legend=False)
+ax.set(xscale="log", ylim=(0.7, 1), ylabel="accuracy (from 0.7)", xlabel="training steps (log)")
+ax.set_xticks(STEPS, [f"{s:,}" for s in STEPS])
+ax.minorticks_off()
+ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), title=both.replace("seeds, ", "seeds,\n"))
+show(
+    fig,
+    "Accuracy on inverted digits after 200, 600 and 1,800 steps: "
+    + "; ".join(f"{kind} " + ", ".join(f"{v:.2f}" for v in curves[kind].mean(0)) for kind in lines)
+    + ". Rank 1 is below the picture.",
+)  # fmt: skip
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claim: ranks 16 and 32
+by_rank = {r: np.array([mean[f"LoRA, rank {r}", 1000, s][2] for s in STEPS]) for r in (32, 16, 1)}
+on_digits = np.mean([e["class, before"] for e in runs("head")])
+claim(
+    "rank 32: 0.03 behind the reader on digits after 600 steps, not 1,800; rank 16 is .007 to .052 above it",
+    by_rank[32][1] < on_digits - 0.03 < by_rank[32][2]
+    and 0.007 < (by_rank[16] - by_rank[32]).min() < (by_rank[16] - by_rank[32]).max() < 0.052,
+    reader=on_digits,
+    lowest=(by_rank[16] - by_rank[32]).min(),
+    highest=(by_rank[16] - by_rank[32]).max(),
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Reading.** Rank 32 *could* read inverted digits exactly as the reader reads digits. After 600 steps, with alpha up
+# to 128, it does not (.92 against .96). With 1,000 images rank 16, which cannot make the change, is .008 to .05 better:
+# beyond 16, rank is not what is missing there. What is, we did not find out. Rank 1, below the picture, has .41, .51,
+# .62; whether it would arrive, these runs do not say.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: out of reach ★★☆ 5 min · optional
+#
+# Break it. Write `out_of_reach(d, r)`: a change, a matrix `(d, d)` of which even the best change of rank $r$ leaves at
+# least half. Half of its squared size, the sum of its squared numbers; $r \le d/2$. Hint: the squared size is the sum
+# of the squared *singular values*. The best change of rank $r$ keeps the $r$ largest of them.
+
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+def out_of_reach(d, r):
+    return ...
+
+
+check("out_of_reach", out_of_reach)
+
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+def out_of_reach_solution(d, r):
+    small = (r / (d - r)) ** 0.5  # d - r of them weigh as much as r ones
+    return torch.diag(torch.tensor([1.0] * r + [small] * (d - r)))
+
+
+check("out_of_reach", out_of_reach_solution)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A mixture of adapters
+#
+# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad z = \text{choice}(\text{score}(x)), \text{ or given by the task}$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Many tasks, one network: how does each example get its adapter?
+#
+# **Idea.** The equation of this lecture, with a base $f$ in front that every example runs: a layer, or a network with
+# an adapter in each layer. $\Delta_k$ is the change by adapter $k$, of $K$. The choice $z$ comes from a router, as in
+# notebook 08; or the task is known, and $z$ is 1 for its adapter, 0 for others. What is not chosen does not run.
+#
+# **Code.** A loop over adapters, each on its own rows. The library's layer is `MixtureOfAdapters`; `by_task` makes
+# that choice of the tasks' numbers. If `assert_close` prints nothing, they agree.
+
+# %% slideshow={"slide_type": "-"}
+base = nn.Linear(256, 256)
+layer = MixtureOfAdapters(base, [LoRA(base, 4) for _ in range(5)], softmax)  # softmax: for its router
+for adapter in layer.adapters:
+    nn.init.normal_(adapter.B)  # as after training
+x, task = torch.randn(100, 256), torch.randint(5, (100,))
+
+y = base(x)
+for k, adapter in enumerate(layer.adapters):
+    mine = task == k
+    y[mine] += adapter.scale * x[mine] @ adapter.A.T @ adapter.B.T
+
+# by_task hands the choice over, so the router is not asked; [0] is the output, [1] the choice
+torch.testing.assert_close(layer(x, by_task(task, 5))[0], y, rtol=1e-4, atol=1e-4)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### What a new adapter leaves as it was · optional
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** A sixth adapter comes. Do the rows of old tasks notice?
+#
+# **Measured**, in three batches: the same one, with the sixth adapter in place; then about half of the rows belong to
+# the sixth task; last, each row alone.
+
+# %% slideshow={"slide_type": "-"} tags=["fold"]
+# @title Add a sixth adapter, and compare: to the bit, or up to rounding?
+with torch.no_grad():
+    before = layer(x, by_task(task, 5))[0]
+    layer.adapters.append(LoRA(base, 4))
+    nn.init.normal_(layer.adapters[5].B)
+    old = torch.rand(100) < 0.5
+    now = {"the same batch": layer(x, by_task(task, 6))[0]}
+    now["half of the rows new"] = torch.where(old[:, None], layer(x, by_task(task.where(old, 5), 6))[0], before)
+    now["each row alone"] = torch.cat([layer(x[[n]], by_task(task[[n]], 6))[0] for n in range(100)])
+for name, y in now.items():
+    off = (y - before).abs().amax(1)
+    moved_rows = (off > 0)[old if "half" in name else slice(None)].float().mean()
+    print(f"{name:21} {moved_rows:4.0%} of the old tasks' rows differ, by at most {off.max():.1e}")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claim: to the bit, or up to rounding
+largest = max((y - before).abs().max().item() for y in now.values())
+claim(
+    "same batch: equal to the bit; other batches: equal but for five millionths of the largest output",
+    torch.equal(now["the same batch"], before) and largest < 5e-6 * before.abs().max().item(),
+    largest=largest,
+)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Reading.** The *weights* of base and old adapters are the same to the bit: nothing trains them. Their *outputs* are
+# the same to the bit in the same batch. Among other rows they agree up to rounding: an adapter takes its rows in one
+# matrix product, and a product of another size may add in another order. How many rows differ depends on sizes and
+# machine.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Equal FLOPs are not equal seconds · optional
+#
+# Adapters for one of five tasks add few FLOPs. On the clock? The cell measures 256 rows through one layer of width 512:
+# alone, with one merged adapter, with one LoRA, and with five for mixed tasks.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
+# @title Measure: FLOPs and seconds, against the base
+wide_base = nn.Linear(512, 512)
+mixture = MixtureOfAdapters(wide_base, [LoRA(wide_base, 8) for _ in range(5)], softmax)
+rows, mixed = torch.randn(256, 512), by_task(torch.arange(256) % 5, 5)
+plain = merge_lora(mixture.adapters[0])
+ways = {
+    "base": lambda: wide_base(rows),
+    "one task, merged": lambda: plain(rows),
+    "one task, LoRA": lambda: mixture.adapters[0](rows),
+    "five tasks, by task": lambda: mixture(rows, mixed),
+}
+with torch.no_grad():
+    counted = {name: count_flops(way) for name, way in ways.items()}
+    rounds = [{name: wall_time(way, min_seconds=0.02) for name, way in ways.items()} for _ in range(10)]
+clock = {name: min(times[name] for times in rounds) for name in ways}
+for name in ways:
+    print(f"{name:20} FLOPs {counted[name] / counted['base']:.2f} ×, seconds {clock[name] / clock['base']:.1f} ×")
+claim(
+    "five adapters cost relatively more seconds than FLOPs, and more than one merged adapter",
+    clock["five tasks, by task"] / clock["base"] > counted["five tasks, by task"] / counted["base"]
+    and clock["five tasks, by task"] > clock["one task, merged"],
+    clock=True,
+    five=clock["five tasks, by task"] / clock["base"],
+    merged=clock["one task, merged"] / clock["base"],
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# If a whole batch has one task, merge. If it has many, picking each adapter's rows and ten thin products take time:
+# here nearly twice the base's, one LoRA about 1.3 times.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One network, five, or adapters?
+#
+# *Class*, *parity*, *ink*, *turned*, *inverted*. One image has three right answers.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **What is compared**, all of three layers, trained on all five tasks from a new start (here the base learns as well):
+#
+# - *shared*: one network, the task is an input. *Wider*: *shared* with more hidden units, until a row costs the FLOPs
+#   of top-1, or of softmax (no router, no adapters);
+# - *heads*: one network, and a last layer for each task; once more with the *task as input*;
+# - *separate*: five networks. *Fewer numbers*: five small ones, together as large as adapters with routers;
+# - *by task*: an adapter for each task in each layer, of rank 2 or 3, alpha $= r$. *Top-1*, *top-1, balance* (the loss
+#   of notebook 08), *top-2*, *softmax*: a router in each layer chooses; the task is an input. *Random router*: top-1,
+#   and the router never learns;
+# - *linear on pixels*: for each task.
+#
+# **What is equal.** Steps; 32 rows of each task in a step; the FLOPs for a row of *shared*, *heads*, *separate*, *by
+# task*, within 11 %. For this, hidden layers are 12 (*narrow*) or 32 (*wide*), and 10 or 28 with adapters. Routers cost
+# more. Each at its best of five rates on held-out images.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** 600 steps. Is a learnt router for adapters better than a network *shared* that costs the same FLOPs?
+#
+# <details><summary>A. Yes</summary>
+#
+# **No.** It beats only the cheaper *shared*: narrow by .013 to .020, wide by .001 to .004, within the seeds.
+#
+# </details>
+#
+# <details><summary>B. No</summary>
+#
+# **Yes.** *Wider (top-1)* leads, narrow by .010 to .017, wide by .002 to .006, within the seeds. After 1,800 steps all
+# are within .006 of it.
+#
+# </details>
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title The record: fourteen systems, narrow and wide
+NAMES = {
+    "shared, FLOPs of top-1": "shared, wider (top-1)",
+    "shared, FLOPs of softmax": "shared, wider (softmax)",
+    "heads, told": "heads, task as input",
+    "separate, numbers of by task": "separate, fewer numbers",
+}
+
+
+def system(name, size):
+    return [e for e in mixtures["entries"] if (e["system"], e["size"]) == (name, size)]
+
+
+def accuracies(name, size, steps):
+    """(seeds, tasks), at the rate that is best on held-out images in the mean of tasks and seeds."""
+    entries = system(name, size)
+    place, _ = one_task.best(entries, lambda e: np.mean(e[str(steps)]["held out"], 0).tolist())
+    return np.array([[row[place] for row in e[str(steps)]["test"]] for e in entries])
+
+
+five = {(n, size, s): accuracies(n, size, s) for n in five_tasks.SYSTEMS for size in five_tasks.SIZES for s in STEPS}
+at = {key: values.mean() for key, values in five.items()}
+for size in five_tasks.SIZES:
+    print(f"{size}, {mixtures['label']}   numbers  FLOPs of a row   after 600 steps (lowest, highest seed), 1,800")
+    for name in sorted(five_tasks.SYSTEMS, key=lambda n: -at[n, size, 600]):
+        first, seeds = system(name, size)[0], five[name, size, 600].mean(1)
+        print(f"{NAMES.get(name, name):24} {first['numbers']:7,} {first['FLOPs of a row']:7,}", end="   ")
+        print(f"{at[name, size, 600]:.3f} ({seeds.min():.3f}, {seeds.max():.3f}), {at[name, size, 1800]:.3f}")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### After 600 and 1,800 steps
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
+# @title Plot: accuracy of each system
+order = ["separate", "separate, numbers of by task", "linear on pixels", "heads", "heads, told", "by task", "shared"]
+order += ["shared, FLOPs of top-1", "shared, FLOPs of softmax"]
+order += ["top-1", "top-1, balance", "top-2", "softmax", "random router"]
+fig, axes = plt.subplots(1, 2, figsize=(10, 4.7), sharey=True)
+for ax, size in zip(axes, five_tasks.SIZES, strict=True):
+    for i, steps in enumerate((600, 1800)):
+        values = [at[name, size, steps] for name in order]
+        ax.plot(values, range(len(order)), "os"[i], color=f"C{i}", ms=9, label=f"{steps:,} steps")
+    ax.hlines(range(len(order)), 0.87, 0.98, color="0.88", lw=1, zorder=0)
+    ax.axhline(8.5, color="0.5", lw=1, ls=":")
+    ax.set(title=size, xlim=(0.87, 0.98), xlabel="mean accuracy (from 0.87)")
+axes[0].set_yticks(range(len(order)), [NAMES.get(name, name) for name in order])
+axes[0].invert_yaxis()
+axes[0].text(0.978, 13.2, "routers", ha="right", fontsize="small", color="0.3")
+handles = axes[0].get_legend_handles_labels()
+fig.legend(*handles, loc="outside upper center", ncols=2, frameon=False, title=mixtures["label"])
+show(
+    fig,
+    "Mean accuracy of five tasks after 600 and 1,800 steps. "
+    + " ".join(
+        f"{size}: "
+        + "; ".join(f"{NAMES.get(n, n)} {at[n, size, 600]:.3f}, {at[n, size, 1800]:.3f}" for n in order)
+        + "."
+        for size in five_tasks.SIZES
+    ),
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# After 600 steps, narrow, shared is .05 behind five networks. Adapters by task win back two thirds of it, heads three
+# quarters, with fewer numbers than the adapters, and the hidden units of *shared*. Wide, the gap is .02. The four
+# learnt routers are alike: above a random one, below wider (top-1), .014 to .023 behind by task.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: five tasks
+learnt = ["top-1", "top-1, balance", "top-2", "softmax"]
+narrow, wide = ({n: at[n, size, 600] for n in five_tasks.SYSTEMS} for size in five_tasks.SIZES)
+gap = narrow["separate"] - narrow["shared"]
+back, back_late = (
+    {n: (at[n, "narrow", s] - at["shared", "narrow", s]) / (at["separate", "narrow", s] - at["shared", "narrow", s])
+     for n in ("by task", "heads")} for s in (600, 1800)
+)  # fmt: skip
+claim(
+    "narrow, after 600 steps: shared is .05 behind separate; by task wins back two thirds, heads three quarters",
+    0.045 < gap < 0.06 and 0.6 < back["by task"] < 0.7 < back["heads"] < 0.8,
+    gap=gap,
+    by_task=back["by task"],
+    heads=back["heads"],
+)
+claim(
+    "after 1,800 steps by task wins back half of it, heads 60 %",
+    0.48 < back_late["by task"] < 0.53 and 0.58 < back_late["heads"] < 0.62,
+    by_task=back_late["by task"],
+    heads=back_late["heads"],
+)
+claim(
+    "heads are within 0.006 of adapters by task, narrow and wide, with fewer numbers",
+    all(
+        abs(each["heads"] - each["by task"]) < 0.006
+        and system("heads", size)[0]["numbers"] < system("by task", size)[0]["numbers"]
+        for size, each in zip(five_tasks.SIZES, (narrow, wide), strict=True)
+    ),
+    narrow=narrow["heads"] - narrow["by task"],
+    wide=wide["heads"] - wide["by task"],
+)
+claim(
+    "narrow, after 600 steps, five linear layers are within 0.002 of five networks, and 0.01 above all others",
+    abs(narrow["linear on pixels"] - narrow["separate"]) < 0.002
+    and all(
+        narrow["linear on pixels"] > v + 0.01 for n, v in narrow.items() if n not in ("linear on pixels", "separate")
+    ),
+    linear=narrow["linear on pixels"],
+    separate=narrow["separate"],
+)
+claim(
+    "by task, against wider (top-1) and (softmax): narrow .005 above, .005 below; wide above both",
+    narrow["shared, FLOPs of softmax"] - 0.008 < narrow["by task"] < narrow["shared, FLOPs of softmax"]
+    and 0 < narrow["by task"] - narrow["shared, FLOPs of top-1"] < 0.008
+    and wide["by task"] > max(wide["shared, FLOPs of softmax"], wide["shared, FLOPs of top-1"]) + 0.005,
+    above=narrow["by task"] - narrow["shared, FLOPs of top-1"],
+    below=narrow["by task"] - narrow["shared, FLOPs of softmax"],
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: routers
+for size, each in (("narrow", narrow), ("wide", wide)):
+    values = [each[n] for n in learnt]
+    claim(
+        "600 steps: random < learnt routers < wider (top-1), and 0.013 below by task",
+        each["random router"] < min(values)
+        and max(values) < min(each["shared, FLOPs of top-1"], each["by task"] - 0.013),
+        width=five_tasks.SYSTEMS["shared"].widths[size == "wide"],
+        lowest=min(values),
+        highest=max(values),
+    )
+late = [at[n, size, 1800] - at["shared, FLOPs of top-1", size, 1800] for n in learnt for size in five_tasks.SIZES]
+claim(
+    "after 1,800 steps the learnt routers are within 0.006 of wider (top-1), narrow and wide",
+    max(map(abs, late)) < 0.006,
+    lowest=min(late),
+    highest=max(late),
+)
+soft = {
+    (size, n): at["shared, FLOPs of softmax", size, n] - at["softmax", size, n]
+    for size in five_tasks.SIZES for n in (600, 1800)
+}  # fmt: skip
+claim(
+    "wider (softmax) less softmax: narrow 0.015 to 0.021, wide 0.004 to 0.006, after 600 and 1,800 steps",
+    all(0.015 < soft["narrow", n] < 0.021 and 0.004 < soft["wide", n] < 0.006 for n in (600, 1800)),
+    narrow=soft["narrow", 1800],
+    wide=soft["wide", 1800],
+)
+less_random = {n: at[n, "wide", 1800] - at["random router", "wide", 1800] for n in learnt}
+claim(
+    "wide: shared .02 behind separate, 600 and 1,800 steps; after 1,800 top-1 level with random, others above",
+    all(0.018 < at["separate", "wide", s] - at["shared", "wide", s] < 0.022 for s in (600, 1800))
+    and abs(less_random["top-1"]) < 0.001
+    and all(0.004 < less_random[n] < 0.01 for n in learnt[1:]),
+    behind=at["separate", "wide", 1800] - at["shared", "wide", 1800],
+    top_1=less_random["top-1"],
+    lowest=min(less_random[n] for n in learnt[1:]),
+    highest=max(less_random.values()),
+)
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** *Heads* do as well as adapters by task; after 1,800 steps, narrow, they win back 60 %, by task half.
+# Conflict or size? Not separated. *Wider* networks, after 600 steps: narrow, 1.35 times the FLOPs of *by task* is .005
+# below it, 2.2 times .005 above, within the seeds; wide, both are below. *Routers*, after 1,800 steps: from .005 worse
+# to .005 better than wider (top-1); top-2 and softmax cost more. Wide, top-1 is then level with a random router, the
+# other three .005 to .010 above. Wider (softmax) is above softmax by .016 to .020 narrow, .005 wide. Top-2 has no
+# control. Narrow, after 600 steps, five linear layers on the pixels are level with the best.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ### Exercise: which control? ★★☆ 2 min
+#
+# Read the record. A colleague says: "Narrow, after 600 steps, my top-1 router with a balance loss has .913, the shared
+# network .896. The router is worth its cost." Which *shared* network is the fair control for *cost*? Give its accuracy
+# after 600 steps.
+
+# %% slideshow={"slide_type": "skip"} tags=["exercise"]
+fair = ...
+
+check("fair_baseline", fair)
+
+# %% slideshow={"slide_type": "skip"} tags=["solution"]
+# @title Solution
+fair_solution = 0.926  # shared, wider (top-1): 3,072 FLOPs for a row, the router's network has 3,180
+
+check("fair_baseline", fair_solution)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A sixth task
+#
+# *Mirrored* comes later. What does it cost the five old tasks?
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** The networks above, after 1,800 steps, now learn *mirrored* in 600. (Each seed's at its own best rate;
+# above all seeds have one.) Who still does the old tasks?
+#
+# **Ways.** *All weights* of *shared* learn (fine-tuning). *Replay*: in every step also rows of old tasks, from their
+# thousand images or from 50. Or what is there is frozen, and something new learns: an *adapter* (rank 2 or 3) beside
+# *shared* or *by task*, a *head*, a *network* of its own, a *linear* layer on the pixels. A step has 192 rows, in
+# replay 32 of each task. The rate is the best on held-out *mirrored* images.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** Fine-tuning ends with .95 on *mirrored* (wide). The five old tasks, .96 before, are then on average at
+#
+# <details><summary>A. about .9: it only saw other images</summary>
+#
+# **No.** Its loss does not ask for the old tasks.
+#
+# </details>
+#
+# <details><summary>B. about .3</summary>
+#
+# **Yes.** .34, at the rate best for *mirrored*. Guessing: (3 · .1 + 2 · .5) / 5 = .26. It is called *catastrophic
+# forgetting*.
+#
+# </details>
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title The record: mirrored, and the old tasks before and after
+WAYS = {
+    "all weights": ("shared", "all weights"),
+    "replay": ("shared", "replay"),
+    "replay of 50": ("shared", "replay of 50"),
+    "adapter beside shared": ("shared", "new adapter"),
+    "adapter beside by task": ("by task", "new adapter"),
+    "new head": ("heads", "new head"),
+    "own network": ("separate", "own network"),
+    "linear on pixels": ("linear on pixels", "own network"),
+}
+
+
+def later(way, size, both=False):
+    """Mirrored and the mean of old tasks after 600 steps; the rate: best on mirrored, or on the mean of all six."""
+    entries = [e["later"][WAYS[way][1]]["600"] for e in system(WAYS[way][0], size)]
+    weight = 5 * both
+    place, _ = one_task.best(
+        entries, lambda e: (np.array(e["held out"][0]) + weight * np.mean(e["held out, old"], 0)).tolist()
+    )
+    pick = {part: np.mean([[row[place] for row in e[part]] for e in entries]) for part in ("test", "test, old")}
+    return pick["test"], pick["test, old"]
+
+
+def untouched(way, size):
+    """The old tasks before: at each seed's rate, which is best on held-out images after 1,800 steps."""
+    values = []
+    for e in system(WAYS[way][0], size):
+        place = int(np.argmax(np.sum(e["1800"]["held out"], 0)))
+        values.append(np.mean(e["1800"]["test"], 0)[place])
+    return np.mean(values)
+
+
+after = {(way, size): later(way, size) for way in WAYS for size in five_tasks.SIZES}
+old_before = {key: untouched(*key) for key in after}
+for size in five_tasks.SIZES:
+    print(f"{size}, {mixtures['label']}   new numbers   mirrored   old tasks: before → after")
+    for way, (name, how) in WAYS.items():
+        new, old_after = after[way, size]
+        count = system(name, size)[0]["later"][how]["new numbers"]
+        print(f"{way:24} {count:6,}   {new:.3f}   {old_before[way, size]:.3f} → {old_after:.3f}")
+    print("all weights, rate best for all six   {:.3f}   {:.3f} → {:.3f}".format(
+        later("all weights", size, both=True)[0], old_before["all weights", size],
+        later("all weights", size, both=True)[1]))  # fmt: skip
+print("last rows: the rate with the best held-out mean of all six tasks; all others: of mirrored alone")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Fine-tuning forgets, what is frozen does not
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
+# @title Plot: the old tasks and the new one
+fig, ax = plt.subplots(figsize=(10, 4.0))
+labels = ["all\nweights", "replay", "replay\nof 50", "adapter\n(shared)", "adapter\n(by task)", "new\nhead"]
+labels += ["own\nnetwork", "linear\non pixels"]
+heights = {"five old tasks": [after[w, "wide"][1] for w in WAYS], "mirrored": [after[w, "wide"][0] for w in WAYS]}
+plots.bars(ax, labels, heights)
+for i, way in enumerate(WAYS):
+    ax.hlines(old_before[way, "wide"], i - 0.42, i + 0.02, color="0.1", lw=2, label=None if i else "old tasks, before")
+ax.axvspan(2.5, 7.5, color="0.93", zorder=0, lw=0)
+ax.text(5, 1.13, "what was there is frozen", ha="center", fontsize="small", color="0.3")
+ax.legend(frameon=False, ncols=3, loc="lower center", bbox_to_anchor=(0.5, 1.0), title=mixtures["label"])
+ax.set(ylabel="accuracy, wide", ylim=(0, 1.25), yticks=[0, 0.5, 1])
+ax.tick_params(axis="x", labelsize="small")
+show(
+    fig,
+    "Accuracy after 600 steps on mirrored, wide. "
+    + " ".join(
+        f"{way}: old tasks {old_before[way, 'wide']:.2f} before, {after[way, 'wide'][1]:.2f} after, mirrored "
+        f"{after[way, 'wide'][0]:.2f}." for way in WAYS
+    ),
+)  # fmt: skip
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# Fine-tuning, at the rate best for mirrored: .96 to .34. Replay keeps the old tasks, if the images are kept. What is
+# frozen cannot forget. Then it is about mirrored. Wide: head .89, adapters .93 and .94, 650 numbers on the pixels .95,
+# own network .96. Narrow: .79, .86 and .89, .95, .96.
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: the sixth task
+frozen = list(WAYS)[3:]
+lost_old = {key: old_before[key] - after[key][1] for key in after}
+claim(
+    "lost on old tasks: fine-tuning > 0.5, replay < 0.02, replay of 50 0.1 to 0.15, narrow and wide",
+    all(
+        lost_old["all weights", s] > 0.5 and lost_old["replay", s] < 0.02 and 0.1 < lost_old["replay of 50", s] < 0.15
+        for s in five_tasks.SIZES
+    ),
+    fine_tuning=lost_old["all weights", "wide"],
+)
+claim(
+    "what is frozen loses nothing",
+    all(abs(lost_old[way, s]) < 1e-9 for way in frozen for s in five_tasks.SIZES),
+    largest_loss=max(abs(lost_old[way, s]) for way in frozen for s in five_tasks.SIZES),
+)
+compromise = {s: later("all weights", s, both=True) for s in five_tasks.SIZES}
+claim(
+    "at the rate that is best for all six tasks fine-tuning still loses more than 0.3 on the old ones",
+    all(old_before["all weights", s] - compromise[s][1] > 0.3 for s in five_tasks.SIZES),
+    narrow=old_before["all weights", "narrow"] - compromise["narrow"][1],
+    wide=old_before["all weights", "wide"] - compromise["wide"][1],
+)
+claim(
+    "mirrored, narrow and wide: new head < adapter beside by task < own network, linear layer",
+    all(
+        after["new head", s][0] < after["adapter beside by task", s][0]
+        < min(after["own network", s][0], after["linear on pixels", s][0])
+        for s in five_tasks.SIZES
+    ),
+    head=after["new head", "wide"][0],
+    adapter=after["adapter beside by task", "wide"][0],
+)  # fmt: skip
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Reading.** Adapters keep old tasks as heads or networks of their own do: what those use is frozen. Replay loses .003
+# (wide) and .017 (narrow), and reads mirrored at .92 and .86. Not only because 32 of 192 rows are mirrored: replay of
+# 50 has as many and reads .94 and .91. Why, we did not find out. At the rate best for mirrored it loses .14 and .13.
+# Fine-tuning, at a rate best for all six, still loses .31 and more; for replay no other rate was chosen. Not measured:
+# a loss that keeps the old answers on the *new* images (Li and Hoiem 2016). The price of freezing: old tasks learn
+# nothing from the new one. All systems here get the task.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Where adapters fail
+#
+# - **Where a simpler thing does as well.** A head, a linear layer on the pixels, the old answer mod 2: try them first.
+# - **Where the base says little of the task.** Views of a digit: at most .001 better than a new start, or worse.
+# - **Where weights and activations fill the memory.** They stay.
+# - **Where a router chooses.** With the task among its inputs: from .005 worse to .005 better than a network with
+#   top-1's FLOPs (1,800 steps). Without the task: not measured.
+# - **On the clock.** Many small products take longer than their FLOPs say.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# All this is measured on images of 64 pixels. How much a large network helps must be measured on one.
+
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## To take home
 #
-# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad \Delta(x) = \tfrac{\alpha}{r} B A x$$
+# $$y = f(x) + \sum_k z_k \, \Delta_k(x) \qquad \Delta(x) = \tfrac{\text{alpha}}{r} B A x$$
 #
-# - An adapter is 512 weights beside 4,096, and free when merged.
-# - Narrow: tasks fight, modules help. Wide: one shared network is near.
-# - Added adapters forget nothing, to the bit. Fine-tuning forgets.
-# - Who uses what is a number of bits, beside what chance would give.
+# - LoRA saves gradients and Adam's states: with weights, a factor of nearly 4 in float32. Activations stay.
+# - Merged, a row costs no more FLOPs; with the base kept, the weights take twice the memory.
+# - Scale $=$ alpha$/r$ is $B$'s learning rate relative to $A$'s. With alpha 8 or 128, rates of rank 1 cost rank 32 at
+#   most .005; with alpha $= r$, .165 to .384.
+# - What is frozen cannot be forgotten. Adapter, head, own network: compare all three.
+# - On a view, show the linear layer beside each adapter; on parity, the old answer mod 2.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
 #
 # - N. Houlsby et al., *Parameter-Efficient Transfer Learning for NLP*, ICML 2019: adapters.
 # - E. J. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022.
-# - Y. Wang et al., *AdaMix: Mixture-of-Adaptations for Parameter-efficient Model Tuning*, EMNLP 2022.
-# - W. Fedus, B. Zoph, N. Shazeer, *Switch Transformers*, JMLR, 2022: the choice of one expert.
+# - S. Hayou, N. Ghosh, B. Yu, *LoRA+: Efficient Low Rank Adaptation of Large Models*, ICML 2024.
+# - D. Kalajdzievski, *A Rank Stabilization Scaling Factor for Fine-Tuning with LoRA*, 2023.
+# - Z. Li, D. Hoiem, *Learning without Forgetting*, ECCV 2016.
+# - Y. Wang et al., *AdaMix: Mixture-of-Adaptations for Parameter-efficient Model Tuning*, EMNLP 2022: adapters
+#   chosen at random while training.
 # - S. Scardapane, *Designing efficient and modular neural networks*, talk, 4 October 2023.
 # - Digits: E. Alpaydin, C. Kaynak, *Optical Recognition of Handwritten Digits*, UCI repository, 1998.

@@ -1,4 +1,6 @@
-"""Wrong and right answers to the exercise of notebook 10."""
+"""Wrong and right answers to the exercises of notebook 10."""
+
+from fractions import Fraction
 
 import numpy as np
 import torch
@@ -38,7 +40,56 @@ def halves(first, second, w):
     yield np.concatenate([w[0] * first[1].numpy(), w[1] * second[1].numpy()], 1)
 
 
+def half(d, r):
+    """Singular values: r of 1, and d - r smaller ones of the same sum of squares."""
+    return torch.tensor([1.0] * r + [(r / (d - r)) ** 0.5] * (d - r)).diag()
+
+
+def turned(d, r):
+    Q = torch.linalg.qr(torch.randn(d, d, generator=torch.Generator().manual_seed(d)))[0]
+    return Q @ half(d, r) @ Q.flip(0)
+
+
 WRONG = {
+    "memory_factor": {
+        "numbers that learn": (32, "W is still in memory"),
+        "an adapter for nothing": (4.0, "leaves the adapter out"),
+        "one of its matrices": (torch.tensor(64 / 17), "B as many again"),
+        "no states": (32 / 17, "two states"),
+        "one state": (np.float64(2.743), "mean and mean square"),
+        "turned round": (Fraction(9, 32), "turn the fraction round"),
+        "something else": (3, "should not be 3"),
+        "two numbers": ([16, 4.5], "shape (2,)"),
+    },
+    "same_first_step": {
+        "the same": (0.02, "four times as many"),
+        "the root": (0.01, "not its root"),
+        "larger": (0.08, "the wrong direction"),
+        "twice": (0.00125, "is 1 both times"),
+        "something else": (0.2, "should not be 0.2"),
+        "a text": ("a quarter", "one number, it is str"),
+    },
+    "fair_baseline": {
+        "the small one": (0.896, "2,208 FLOPs"),
+        "random": (0.887, "what *learning* the router"),
+        "all adapters": (torch.tensor(0.936), "all five adapters"),
+        "by task": (0.931, "the task is given"),
+        "separate": (np.float32(0.949), "twice the numbers"),
+        "the router itself": (0.913, "should not be 0.913"),
+        "its difference": (0.013, "should not be 0.013"),
+    },
+    "out_of_reach": {
+        "nothing": (lambda d, r: torch.zeros(d, d), "B = 0 makes it"),
+        "one row": (lambda d, r: torch.eye(d)[:1].repeat(d, 1), "A and B make it exactly"),
+        "rank r": (lambda d, r: torch.diag((torch.arange(d) < r).float()), "A and B make it exactly"),
+        "one rank more": (lambda d, r: torch.diag((torch.arange(d) <= r).float()), "leaves 0.33"),
+        "the identity": (lambda d, r: torch.eye(d), "leaves 0.75 of its squared size, more"),
+        "half of the size": (lambda d, r: half(d, r).square(), "leaves 0.25"),
+        "these ranks only": (lambda d, r: half(8, 2)[:d, :d], "for d = 6 and r = 3 rank 3 leaves"),
+        "one size only": (lambda d, r: half(8, 2), "should be a tensor of shape (6, 6), not of (8, 8)"),
+        "a vector": (lambda d, r: torch.ones(d), "not of (8,)"),
+        "infinite": (lambda d, r: torch.eye(d) / 0, "not finite"),
+    },
     "two_in_one": {
         "means": (lambda f, s, w: (f[0] / 2 + s[0] / 2, f[1] / 2 + s[1] / 2), "have cross terms"),
         "weighted sums": (lambda f, s, w: (w[0] * f[0] + w[1] * s[0], w[0] * f[1] + w[1] * s[1]), "have cross terms"),
@@ -59,5 +110,13 @@ WRONG = {
     },
 }
 RIGHT = {
+    "memory_factor": [32 / 9, 3.56, torch.tensor([3.5556]), Fraction(2**24, 4718592)],
+    "same_first_step": [0.005, np.array(5e-3), torch.tensor(0.02) / 4],
+    "fair_baseline": [0.926, torch.tensor(0.9261), np.float64(0.9257)],
+    "out_of_reach": [
+        turned,
+        lambda d, r: -5 * half(d, r).flip(1).numpy(),
+        lambda d, r: [[float(i == j) * (1 if i >= r else (d / r - 1) ** 0.5) for j in range(d)] for i in range(d)],
+    ],
     "two_in_one": [by_svd, in_place, halves, lambda f, s, w: roots(f, s, w, signed=True)],
 }
