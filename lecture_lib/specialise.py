@@ -33,6 +33,7 @@ def information(
     n_permutations: int = 100,
     generator: torch.Generator | None = None,
     mask: Mask = None,
+    group: Tensor | None = None,
 ) -> Information:
     """Mutual information of expert and label (class, task, kind of a byte), with a permutation test beside it.
 
@@ -45,6 +46,8 @@ def information(
         label: (...) integers from 0 on.
         n_permutations: shuffles of the labels; the smallest p-value is 1 / (1 + n_permutations).
         mask: (...) the tokens that count; None: all.
+        group: (...) integers from 0 on, which tokens belong together, such as those of an image. They have one label,
+            and are no independent samples: labels are then shuffled between whole groups. None: each token alone.
     """
     z = flat(choice.weights.detach(), mask).double()
     fits = not label.is_floating_point() and label.shape == choice.weights.shape[:-1]
@@ -55,6 +58,7 @@ def information(
         wanted, got = tuple(choice.weights.shape[:-1]), f"{label.dtype} of shape {tuple(label.shape)}"
         raise ValueError(f"label must hold integers from 0 on, shape {wanted} as choice, at least one; got {got}")
     n_permutations = as_integer("n_permutations", n_permutations, "an integer of at least 1", 1)
+    of_groups, place = _of_groups(label, group, mask, choice)
     total = z.sum(-1, keepdim=True)
     if not (total > 0).all():
         raise ValueError("choice must give every token an expert, got one whose weights are all 0")
@@ -66,11 +70,27 @@ def information(
 
     told = bits(label)
     there = {"generator": generator, "device": getattr(generator, "device", "cpu")}
-    orders = (torch.randperm(len(label), **there) for _ in range(n_permutations))
-    chance = [bits(label[order.to(label.device)]) for order in orders]
+    orders = (torch.randperm(len(of_groups), **there) for _ in range(n_permutations))
+    chance = [bits(of_groups[order.to(label.device)][place]) for order in orders]
     reached = sum(value >= told - 1e-9 for value in chance)
     p_value = (1 + reached) / (1 + n_permutations)
     return Information(told, math.fsum(chance) / len(chance), p_value, _entropy(label.bincount() / len(label)).item())
+
+
+def _of_groups(label: Tensor, group: Tensor | None, mask: Mask, choice: Choice) -> tuple[Tensor, Tensor]:
+    """The labels (G,) of groups, and the group (N,) of each token."""
+    if group is None:
+        return label, torch.arange(len(label), device=label.device)
+    wanted = choice.weights.shape[:-1]
+    if group.is_floating_point() or group.shape != wanted or group.min() < 0:
+        got = f"{group.dtype} of shape {tuple(group.shape)}"
+        raise ValueError(f"group must hold integers from 0 on, shape {tuple(wanted)} as choice, got {got}")
+    group = group.to(label.device, torch.int64)
+    place = (group.flatten() if mask is None else group[mask]).unique(return_inverse=True)[1]
+    of_groups = label.new_zeros(int(place.max()) + 1).index_copy(0, place, label)
+    if not torch.equal(of_groups[place], label):
+        raise ValueError("group must hold tokens of one label each, got a group with several")
+    return of_groups, place
 
 
 def needed_experts(choice: Choice, coverage: float = 0.95, *, mask: Mask = None) -> list[int]:

@@ -392,6 +392,7 @@ def test_what_experts_tell_about_labels(e, n, seed):
     swapped = specialise.swap_experts(layer, 0, e - 1)
     torch.testing.assert_close(specialise.swap_experts(swapped, e - 1, 0)(x)[0], y)
     refuses("label", specialise.information, z, label.float())
+    refuses("group", specialise.information, z, label, group=label.float())
     refuses("n_permutations", specialise.information, z, label, n_permutations=0)
     refuses("coverage", specialise.needed_experts, z, 0)
     refuses("experts", specialise.extract, layer, [e])

@@ -57,6 +57,46 @@ def test_chance_is_rarely_significant_and_the_same_for_one_generator():
     assert sum(p < 0.1 for p in p_values) <= 10 and max(p_values) > 0.5
 
 
+def test_tokens_of_one_image_are_no_independent_samples():
+    """All 20 tokens of an image go to one expert, drawn for it alone: single tokens look significant, images do not."""
+    alone, together = [], []
+    for _ in range(30):
+        image = torch.arange(12).repeat_interleave(20)
+        choice, label = one_hot(torch.randint(E, (12,))[image]), torch.randint(2, (12,))[image]
+        alone.append(information(choice, label).p_value)
+        together.append(information(choice, label, group=image))
+    assert np.mean([p < 0.05 for p in alone]) > 0.8
+    assert np.mean([told.p_value < 0.05 for told in together]) < 0.3 < max(told.p_value for told in together)
+    assert np.mean([told.bits - told.by_chance for told in together]) == pytest.approx(0, abs=0.08)
+
+
+def test_whole_groups_are_shuffled_as_a_loop_would():
+    group, mask = torch.tensor([[7, 7, 2, 2], [9, 4, 4, 4]]), torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]).bool()
+    label, expert = torch.tensor([[1, 1, 0, 0], [2, 0, 0, 5]]), torch.tensor([[0, 1, 2, 2], [1, 3, 3, 0]])
+    told = information(
+        one_hot(expert), label, mask=mask, group=group, n_permutations=9, generator=torch.Generator().manual_seed(1)
+    )
+    generator, order, chance = torch.Generator().manual_seed(1), [2, 4, 7, 9], []
+    of = {2: 0, 4: 0, 7: 1, 9: 2}
+    for _ in range(9):
+        drawn = torch.randperm(4, generator=generator).tolist()
+        new = {g: of[order[i]] for g, i in zip(order, drawn, strict=True)}
+        chance.append(mutual_info_score([new[g] for g in group[mask].tolist()], expert[mask]) / math.log(2))
+    assert told.bits == pytest.approx(mutual_info_score(label[mask], expert[mask]) / math.log(2))
+    assert told.by_chance == pytest.approx(np.mean(chance))
+    assert told.p_value == pytest.approx((1 + sum(value >= told.bits - 1e-9 for value in chance)) / 10)
+
+
+def test_bad_groups_are_refused():
+    choice, label = one_hot([0, 1, 2]), torch.tensor([0, 0, 1])
+    with pytest.raises(ValueError, match="group must hold tokens of one label each, got a group with several"):
+        information(choice, label, group=torch.tensor([0, 1, 1]))
+    with pytest.raises(ValueError, match=r"group must hold integers from 0 on, shape \(3,\) as choice, got .*\(2,\)"):
+        information(choice, label, group=torch.tensor([0, 1]))
+    with pytest.raises(ValueError, match="group must hold integers from 0 on"):
+        information(choice, label, group=torch.tensor([0.0, 1, 2]))
+
+
 def test_what_does_not_count_tells_nothing():
     label, mask = torch.randint(4, (6, 30)), torch.rand(6, 30) < 0.6
     choice = one_hot(torch.where(torch.rand(6, 30) < 0.5, label, torch.randint(E, (6, 30))))

@@ -56,7 +56,13 @@ from lecture_lib.exercises.mixture_of_experts import (
     half_loads,
     read_the_loss,
 )
-from lecture_lib.exercises.modalities import expert_bits
+from lecture_lib.exercises.modalities import (
+    above_chance,
+    expert_bits,
+    global_on_paper,
+    hidden_collapse,
+    lowest_loss,
+)
 from lecture_lib.exercises.outlook import pareto_front, random_budget
 from lecture_lib.exercises.reinforce import (
     best_baseline,
