@@ -226,7 +226,7 @@ claim(
 # equal. Without the gradients of slices most of that is gone: they are the cause. ($E^2$ is not the whole time: from 16
 # to 64 experts it would be 16 times.) Separate weights cure it. Unbind does with small experts; with 64 large ones it
 # is clearly slower than separate weights, perhaps as it copies all gradients into one tensor. On this CPU the grouped
-# product gains with 16 or 64 small experts (by how much is printed), not with 4; with large ones it is within a
+# product gains most with 16 or 64 small experts (by how much is printed); with large ones it is within a
 # factor of two of separate weights.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -1471,7 +1471,7 @@ claim(
 # \frac{\text{bytes}}{\text{bytes a second}}\Big)$$
 #
 # - Slices of one stacked tensor have expensive gradients. Separate parameters cure it; unbind most of it, not with 64
-#   large experts. On this CPU the grouped product gains with 16 or 64 small experts, not with 4.
+#   large experts. On this CPU the grouped product gains most with 16 or 64 small experts.
 # - One token: the bytes of equal FLOPs. With 32 experts on this CPU slowest at some tens of tokens. Thousands: near
 #   equal FLOPs again.
 # - Over machines weights stay and tokens travel; $H$ decides whether it pays.
