@@ -919,7 +919,7 @@ check("out_of_reach", out_of_reach_solution)
 
 # %% slideshow={"slide_type": "-"}
 base = nn.Linear(256, 256)
-layer = MixtureOfAdapters(base, [LoRA(base, 4) for _ in range(5)], softmax)  # softmax: for its router
+layer = MixtureOfAdapters(base, [LoRA(base, 4) for _ in range(5)], softmax)
 for adapter in layer.adapters:
     nn.init.normal_(adapter.B)  # as after training
 x, task = torch.randn(100, 256), torch.randint(5, (100,))
@@ -929,7 +929,7 @@ for k, adapter in enumerate(layer.adapters):
     mine = task == k
     y[mine] += adapter.scale * x[mine] @ adapter.A.T @ adapter.B.T
 
-# by_task hands the choice over, so the router is not asked; [0] is the output, [1] the choice
+# by_task hands the choice over, the router (softmax) is not asked; [0] is the output
 torch.testing.assert_close(layer(x, by_task(task, 5))[0], y, rtol=1e-4, atol=1e-4)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -1032,13 +1032,13 @@ claim(
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Predict.** 600 steps. Is a learnt router for adapters better than a network *shared* that costs the same FLOPs?
 #
-# <details><summary>A. Yes</summary>
+# <details><summary>A. It is better</summary>
 #
 # **No.** It beats only the cheaper *shared*: narrow by .013 to .020, wide by .001 to .004, within the seeds.
 #
 # </details>
 #
-# <details><summary>B. No</summary>
+# <details><summary>B. It is not</summary>
 #
 # **Yes.** *Wider (top-1)* leads, narrow by .010 to .017, wide by .002 to .006, within the seeds. After 1,800 steps all
 # are within .006 of it.
