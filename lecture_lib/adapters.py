@@ -85,6 +85,28 @@ class LoRA(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
 
+def add_loras(model: nn.Module, rank: int, *, alpha: float | None = None) -> list[LoRA]:
+    """Put a LoRA beside each nn.Linear inside `model`, in place, and freeze everything else; returns them, in order.
+
+    The model computes what it did, to the bit, until they learn. What is no nn.Linear gets none: an embedding, a layer
+    of a subclass, a LoRA that is there already.
+    """
+    loras = []
+    for path, module in list(model.named_modules()):
+        parent, _, name = path.rpartition(".")
+        parent = model.get_submodule(parent)
+        if path and type(module) is nn.Linear and not isinstance(parent, LoRA):
+            loras.append(LoRA(module, rank, alpha=alpha))
+            setattr(parent, name, loras[-1])
+    if not loras:
+        raise ValueError(f"model must hold a torch.nn.Linear, got {type(model).__name__} with none inside")
+    model.requires_grad_(False)
+    for lora in loras:
+        lora.A.requires_grad_(True)
+        lora.B.requires_grad_(True)
+    return loras
+
+
 def merge_lora(lora: LoRA) -> nn.Linear:
     """A plain new layer with the weight W + scale · B A, of its own: nothing tells that there was an adapter."""
     if not isinstance(lora, LoRA):

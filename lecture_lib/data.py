@@ -1,14 +1,18 @@
 """Real data without a download, and synthetic tasks made of it."""
 
 import codecs
+import gzip
 import hashlib
 import io
 import keyword
 import math
+import random
+import re
 import sysconfig
 import tokenize
 from collections.abc import Iterator
 from functools import partial
+from importlib.util import find_spec
 from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+
+from lecture_lib.simplex import as_integer
 
 
 class Digits(NamedTuple):
@@ -143,14 +149,14 @@ def find_the_digit(
 
 
 class Sources(NamedTuple):
-    """Python source code as bytes, whole files with a NUL byte between them."""
+    """Text as bytes, with a NUL byte between its pieces: files, paragraphs, rows of tables."""
 
-    train: Tensor  # (about 10 million,) uint8
-    test: Tensor  # (about 0.6 million,) uint8: files of their own
+    train: Tensor  # (T,) uint8
+    test: Tensor  # (T',) uint8: pieces of their own
 
 
 def python_sources() -> Sources:
-    """The sources of the Python standard library that runs this, without its tests: real text with no download.
+    """The sources of the Python standard library that runs this, without its tests: 11 MB of text with no download.
 
     One file in twenty is held out, by a hash of its path in the library: it is held out in every version of Python,
     though what it says changes a little from one to the next.
@@ -161,11 +167,128 @@ def python_sources() -> Sources:
     for path in sorted(root.rglob("*.py")):
         name = path.relative_to(root)
         if others.isdisjoint(name.parts) and not name.stem.startswith("_sysconfigdata"):  # that one is the machine's
-            held_out = int(hashlib.sha256(name.as_posix().encode()).hexdigest(), 16) % 20 == 0
-            parts[held_out].append(path.read_bytes())
+            parts[_held_out(name.as_posix(), 20)].append(path.read_bytes())
     if not all(parts):
         raise FileNotFoundError(f"the Python standard library's sources should be in {root}, and are not")
-    return Sources(*(torch.frombuffer(bytearray(b"\0".join(files)), dtype=torch.uint8) for files in parts))
+    return _sources(parts)
+
+
+def english() -> Sources:
+    """Paragraphs of plain English from docstrings of NumPy, SciPy, scikit-learn and Matplotlib, each once: 0.7 MB.
+
+    No line of it is in the standard library. Files are held out as those of `python_sources` are, one in ten.
+    """
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    seen = set()
+    for package in ("matplotlib", "numpy", "scipy", "sklearn"):
+        root = Path(find_spec(package).origin).parent
+        for path in sorted(root.rglob("*.py")):
+            name = path.relative_to(root.parent)
+            if "tests" in name.parts:
+                continue
+            for string in re.findall(r'"""(.*?)"""', path.read_text("utf-8"), re.DOTALL):
+                for paragraph in re.split(r"\n\s*\n", string):
+                    text = " ".join(paragraph.split())
+                    if text not in seen and _PROSE.fullmatch(text):
+                        seen.add(text)
+                        parts[_held_out(name.as_posix(), 10)].append(text.encode())
+    return _sources(parts)
+
+
+_PROSE = re.compile(r"(?!.*--)[A-Z][a-zA-Z0-9 ,.;:?!()/'\"%-]{78,}\.")  # 80 letters or more, no markup
+
+
+def tables() -> Sources:
+    """Rows of the tables that come with scikit-learn, as text, numbers with commas between them: 0.4 MB.
+
+    Every tenth row of a table is held out, so the columns are known, their numbers are not.
+    """
+    from sklearn import datasets
+
+    folder = Path(datasets.__file__).parent / "data"
+    parts: tuple[list[bytes], list[bytes]] = ([], [])
+    for name in ("breast_cancer.csv", "diabetes_data_raw.csv.gz", "digits.csv.gz", "iris.csv", "wine_data.csv"):
+        data = (folder / name).read_bytes()
+        rows = (gzip.decompress(data) if name.endswith(".gz") else data).replace(b"\r", b"").strip().split(b"\n")
+        for part, held_out in zip(parts, (False, True), strict=True):
+            chosen = [row.replace(b" ", b",") for i, row in enumerate(rows) if (i % 10 == 9) == held_out]
+            part.append(b"\n".join(chosen) + b"\n")
+    return _sources(parts)
+
+
+def _held_out(name: str, one_in: int) -> bool:
+    return int(hashlib.sha256(name.encode()).hexdigest(), 16) % one_in == 0
+
+
+def _sources(parts: tuple[list[bytes], list[bytes]]) -> Sources:
+    return Sources(*(torch.frombuffer(bytearray(b"\0".join(pieces)), dtype=torch.uint8) for pieces in parts))
+
+
+class Language:
+    """A small language with a grammar of its own: made-up words, and for each sentence how surprising it is.
+
+        sentence -> noun phrase, verb phrase
+        noun phrase -> article noun [adjective] [relative clause]
+        verb phrase -> verb [noun phrase]               the verb agrees with its subject in number
+        relative clause -> "ke" verb phrase             its verb agrees with the noun before it
+
+    Articles and adjectives agree with their noun in number and class. A subject and its verb may stand far apart, with
+    a clause between them, and clauses nest: what a count of neighbouring words cannot know. Words are drawn with
+    probability 1/1, 1/2, 1/3 ..., optional parts with probability 0.3. Each sentence has one derivation only, so minus
+    the logarithm of the derivation's probability is the sentence's information.
+
+    Args:
+        seed: of the words.
+    """
+
+    OPTIONAL = 0.3
+
+    def __init__(self, seed: int = 0):
+        rng = random.Random(as_integer("seed", seed, "an integer >= 0", 0))
+        syllables = [c + v for c in "bdfgklmnprstvz" for v in "aeiou"]
+        stems = [first + second for first in syllables for second in syllables]
+        rng.shuffle(stems)
+        self.nouns, self.verbs, self.adjectives = stems[:48], stems[48:72], stems[72:84]
+
+    def text(self, n: int, *, seed: int = 0) -> tuple[Tensor, float]:
+        """n sentences, one a line: bytes (T,) uint8, and their information in bits, the least that any model needs."""
+        n = as_integer("n", n, "an integer >= 1", 1)
+        rng = random.Random(as_integer("seed", seed, "an integer >= 0", 0))
+        words, bits = [], []
+        for _ in range(n):
+            number = self._noun_phrase(rng, words, bits)
+            self._verb_phrase(rng, number, words, bits)
+            words.append(".\n")
+        text = " ".join(words).replace(" .", ".").replace("\n ", "\n")
+        return torch.frombuffer(bytearray(text.encode()), dtype=torch.uint8), math.fsum(bits)
+
+    def _noun_phrase(self, rng: random.Random, words: list[str], bits: list[float]) -> int:
+        number, noun = _draw(rng, [0.5, 0.5], bits), _draw(rng, _zipf(len(self.nouns)), bits)
+        ending = "oaiu"[2 * number + noun % 2]  # of number and class
+        words += ["l" + ending, self.nouns[noun] + ending]
+        if _draw(rng, [1 - self.OPTIONAL, self.OPTIONAL], bits):
+            words.append(self.adjectives[_draw(rng, _zipf(len(self.adjectives)), bits)] + ending + "n")
+        if _draw(rng, [1 - self.OPTIONAL, self.OPTIONAL], bits):
+            words.append("ke")
+            self._verb_phrase(rng, number, words, bits)
+        return number
+
+    def _verb_phrase(self, rng: random.Random, number: int, words: list[str], bits: list[float]) -> None:
+        words.append(self.verbs[_draw(rng, _zipf(len(self.verbs)), bits)] + ("s", "t")[number])
+        if _draw(rng, [1 - self.OPTIONAL, self.OPTIONAL], bits):
+            self._noun_phrase(rng, words, bits)
+
+
+def _zipf(n: int) -> list[float]:
+    weights = [1 / (k + 1) for k in range(n)]
+    return [weight / sum(weights) for weight in weights]
+
+
+def _draw(rng: random.Random, p: list[float], bits: list[float]) -> int:
+    """A place of p; its information is added to bits."""
+    k = rng.choices(range(len(p)), p)[0]
+    bits.append(-math.log2(p[k]))
+    return k
 
 
 KINDS = ("space", "keyword", "name", "number", "string", "comment", "operator")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib.adapters import Adapter, LoRA, MixtureOfAdapters, by_task, concatenate, merge_lora
+from lecture_lib.adapters import Adapter, LoRA, MixtureOfAdapters, add_loras, by_task, concatenate, merge_lora
 from lecture_lib.choice import argmax, softmax, top_k
 from lecture_lib.cost import count_flops
 from lecture_lib.mixture import mix
@@ -131,6 +131,24 @@ def test_lora_is_the_one_of_peft():
 def mixture(choose=softmax, n=4, **options):
     linear = nn.Linear(D, D_OUT)
     return MixtureOfAdapters(linear, [lora(linear) for _ in range(n)], choose, **options)
+
+
+def test_loras_beside_every_linear_layer_change_nothing_until_they_learn():
+    model = nn.Sequential(
+        nn.Embedding(5, 8), nn.Sequential(nn.Linear(8, 6), nn.ReLU()), nn.LayerNorm(6), nn.Linear(6, 3)
+    )
+    x, before = torch.arange(5), copy.deepcopy(model)
+    loras = add_loras(model, 2, alpha=4)
+    assert torch.equal(model(x), before(x))
+    assert loras == [model[1][0], model[3]] and all(isinstance(lora, LoRA) and lora.scale == 2 for lora in loras)
+    learning = {name for name, w in model.named_parameters() if w.requires_grad}
+    assert learning == {"1.0.A", "1.0.B", "3.A", "3.B"}
+    model(x).square().sum().backward()
+    assert all(lora.B.grad.abs().sum() > 0 for lora in loras) and model[0].weight.grad is None
+    with pytest.raises(ValueError, match=r"model must hold a torch.nn.Linear, got Sequential with none inside"):
+        add_loras(model, 2)  # all have one
+    with pytest.raises(ValueError, match="rank must be an integer of at least 1, got 0"):
+        add_loras(before, 0)
 
 
 def test_a_mixture_is_the_base_and_a_weighted_sum_of_changes():

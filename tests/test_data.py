@@ -1,13 +1,26 @@
 """The data: what it is, and that a seed fixes it."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
 import sklearn.datasets
 import torch
 
-from lecture_lib.data import KINDS, batches, digit_tasks, digits, find_the_digit, openml, python_sources, token_kinds
+from lecture_lib.data import (
+    KINDS,
+    Language,
+    batches,
+    digit_tasks,
+    digits,
+    english,
+    find_the_digit,
+    openml,
+    python_sources,
+    tables,
+    token_kinds,
+)
 
 
 def test_digits_are_a_fixed_fair_split():
@@ -127,3 +140,104 @@ def test_openml_is_read_as_the_digits_are(monkeypatch):
     monkeypatch.setattr(sklearn.datasets, "fetch_openml", offline)
     with pytest.raises(ConnectionError, match=r"'mnist_784' has to be fetched from openml.org, .* no route to host"):
         openml("mnist_784")
+
+
+def pieces(text):
+    return bytes(text.tolist()).split(b"\0")
+
+
+def test_english_is_plain_and_new_and_no_paragraph_is_in_both_parts():
+    data = english()
+    train, test = map(pieces, data)
+    assert len(set(train + test)) == len(train) + len(test) > 2000  # each once
+    assert 0.05 < len(data.test) / len(data.train) < 0.2
+    assert all(80 <= len(piece) and piece.isascii() and piece.endswith(b".") and b"--" not in piece for piece in test)
+    sources = bytes(python_sources().train.tolist())
+    assert not any(piece in b" ".join(sources.split()) for piece in test[::20])
+    assert torch.equal(english().test, data.test)
+
+
+def test_tables_hold_out_every_tenth_row():
+    data = tables()
+    train, test = ([table.splitlines() for table in pieces(part)] for part in data)
+    assert [len(rows) + len(held_out) for rows, held_out in zip(train, test, strict=True)] == [570, 442, 1797, 151, 179]
+    assert [len(held_out) for held_out in test] == [57, 44, 179, 15, 17]
+    assert train[3][1] == b"5.1,3.5,1.4,0.2,0" and test[3][0] == b"4.4,2.9,1.4,0.2,0"
+    assert all(b"," in row and b" " not in row and b"\r" not in row for table in train + test for row in table)
+
+
+def entropy(p):
+    return -sum(q * math.log2(q) for q in p)
+
+
+def zipf(n):
+    return [1 / k / sum(1 / j for j in range(1, n + 1)) for k in range(1, n + 1)]
+
+
+def information(language, sentence):
+    """Bits of the only derivation of a sentence, read from its words; an error where they do not agree."""
+    words, bits = sentence.removesuffix(".").split(), 0.0
+    optional = {False: -math.log2(0.7), True: -math.log2(0.3)}
+
+    def ahead(test):
+        nonlocal bits
+        there = bool(words) and test(words[0])
+        bits += optional[there]
+        return there
+
+    def noun_phrase():
+        nonlocal bits
+        article, noun = words.pop(0), words.pop(0)
+        k, number = language.nouns.index(noun[:-1]), "oaiu".index(noun[-1]) // 2
+        assert article == "l" + noun[-1] and "oaiu".index(noun[-1]) % 2 == k % 2
+        bits += 1 - math.log2(zipf(48)[k])
+        if ahead(lambda word: word[:-2] in language.adjectives and word.endswith("n")):
+            adjective = words.pop(0)
+            assert adjective[-2] == noun[-1]
+            bits -= math.log2(zipf(12)[language.adjectives.index(adjective[:-2])])
+        if ahead(lambda word: word == "ke"):
+            words.pop(0)
+            verb_phrase(number)
+        return number
+
+    def verb_phrase(number):
+        nonlocal bits
+        verb = words.pop(0)
+        assert verb[-1] == "st"[number]
+        bits -= math.log2(zipf(24)[language.verbs.index(verb[:-1])])
+        if ahead(lambda word: word[0] == "l" and len(word) == 2):
+            noun_phrase()
+
+    verb_phrase(noun_phrase())
+    assert not words
+    return bits
+
+
+def test_the_bits_of_a_small_language_are_those_of_its_sentences_only_derivation():
+    language = Language(3)
+    text, bits = language.text(300, seed=1)
+    sentences = bytes(text.tolist()).decode().splitlines()
+    assert len(sentences) == 300 and all(sentence.endswith(".") for sentence in sentences)
+    assert bits == pytest.approx(sum(information(language, sentence) for sentence in sentences))
+    assert any(sentence.count(" ke ") > 1 for sentence in sentences)
+
+
+def test_a_small_language_has_the_information_of_its_grammar():
+    """Expected bits of a noun phrase n and a verb phrase v: n = 1 + H + 2h + .3 H' + .3 v, v = H\" + h + .3 n."""
+    h = entropy([0.3, 0.7])
+    noun = 1 + entropy(zipf(48)) + 2 * h + 0.3 * entropy(zipf(12))
+    verb = entropy(zipf(24)) + h
+    n = (noun + 0.3 * verb) / (1 - 0.09)
+    _, bits = Language().text(20_000, seed=5)
+    assert bits / 20_000 == pytest.approx(n + verb + 0.3 * n, rel=0.01)
+
+
+def test_a_small_language_is_that_of_its_seed():
+    text, bits = Language(1).text(5, seed=2)
+    again, same = Language(1).text(5, seed=2)
+    assert torch.equal(text, again) and bits == same and text.dtype == torch.uint8
+    assert not set(Language(1).nouns) <= set(Language(2).nouns)
+    with pytest.raises(ValueError, match="n must be an integer >= 1, got 0"):
+        Language().text(0)
+    with pytest.raises(ValueError, match="seed must be an integer >= 0, got -1"):
+        Language(-1)

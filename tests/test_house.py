@@ -45,7 +45,7 @@ ARROWS = {
     | {"cost", "data", "models", "training"},
     # the bench knows no technique
     "cost": set(),
-    "data": set(),
+    "data": {"simplex"},
     "models": set(),
     "training": set(),
     "plots": set(),

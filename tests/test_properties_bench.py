@@ -73,6 +73,17 @@ def test_scenes_hold_one_digit(n, n_scenes, n_patches, seed):
         refuses(name, data.find_the_digit, *wrong, n_patches=1)
 
 
+@given(st.integers(1, 5), SEEDS, SEEDS)
+def test_a_language_goes_on_and_each_sentence_has_its_bits(n, words, seed):
+    language = data.Language(words)
+    (text, bits), (longer, more) = (language.text(k, seed=seed) for k in (n, n + 1))
+    assert text.dtype == torch.uint8 and torch.equal(longer[: len(text)], text)
+    assert bytes(text.tolist()).decode().count(".\n") == n and 6 * n < bits < more
+    refuses("n", language.text, 0)
+    refuses("seed", language.text, 1, seed=-1)
+    refuses("seed", data.Language, 0.5)
+
+
 PIECES = {
     0: [" ", "\n", "  \n", "\\\n "],
     1: ["if", "lambda", "None"],

@@ -259,6 +259,12 @@ def test_adapters_add_what_they_say(d_in, d_out, rank, batch, seed):
     close(y, linear(x) + wanted, 99)
     adapter = adapters.Adapter(d_in, rank).double()
     assert torch.equal(adapter(x), x) and z is by_task
+    model = nn.Sequential(nn.ReLU(), nn.Linear(d_in, 2), nn.Sequential(nn.Linear(2, 1))).double()
+    wanted = model(x)
+    beside = adapters.add_loras(model, rank)
+    assert torch.equal(model(x), wanted) and len(beside) == 2
+    assert [w for w in model.parameters() if w.requires_grad] == [w for lora in beside for w in (lora.A, lora.B)]
+    refuses("model", adapters.add_loras, nn.ReLU(), 1)
     refuses("x", adapter.forward, x[..., 1:])
     refuses("rank", adapters.LoRA, linear, 0)
     refuses("alpha", adapters.LoRA, linear, 1, alpha=math.nan)
