@@ -1,13 +1,17 @@
 """The per-token decoder: incremental decoding against a dumb reference, exits against the equations."""
 
+import copy
 import itertools
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from lecture_lib.adapters import LoRA
+from lecture_lib.choice import top_k
 from lecture_lib.cost import count_flops
+from lecture_lib.moe import switch
 from lecture_lib.pretrained.decoder import (
     AtExit,
     Decoder,
@@ -19,6 +23,7 @@ from lecture_lib.pretrained.decoder import (
     speculate,
     state_similarity,
     token_losses,
+    upcycle_layers,
 )
 
 V, D, H, L = 11, 16, 2, 4
@@ -101,6 +106,39 @@ def test_decoding_calls_what_is_more_than_a_product(model):
     tokens, (logits, _) = generate(model, text(1, 7), 5)
     torch.testing.assert_close((tokens[0], logits[0]), slowly(model, text(1, 7)[0], 5, None, 1.0)[:2])
     assert len(seen) > 5
+
+
+def test_upcycled_layers_compute_what_the_mlps_did_and_decode_as_they_read(model):
+    dense, prompt = copy.deepcopy(model), text(3, 7)
+    experts = upcycle_layers(model, 4, partial(top_k, k=2), (1, 3))
+    assert [layer.experts for layer in model.layers] == [None, experts[0], None, experts[1]]
+    torch.testing.assert_close(model(prompt), dense(prompt))
+    torch.testing.assert_close(generate(model, prompt, 6), generate(dense, prompt, 6))
+    for part in experts:
+        torch.nn.init.normal_(part.experts.w_out)  # now each is another
+    for confidence, level in ((None, 1.0), (softmax_margin, 0.15)):
+        tokens, (logits, exit_index) = generate(model, prompt, 6, confidence, level)
+        for row in range(3):
+            wanted = slowly(model, prompt[row], 6, confidence, level)
+            torch.testing.assert_close((tokens[row], logits[row], exit_index[row]), wanted)
+
+
+def test_upcycled_layers_do_not_route_padding(model):
+    (part,) = upcycle_layers(model, 4, switch, [2])
+    choices, mask = [], torch.tensor([[False, False, True, True, True], [True] * 5])
+    part.register_forward_hook(lambda *args: choices.append(args[2][1].weights))
+    model(text(2, 5), mask)
+    assert torch.equal(choices[0].sum(-1) > 0, mask)
+
+
+def test_layers_to_upcycle_are_layers_and_each_once(model):
+    for wrong in ([4], [-1], [1, 1], [1.5]):
+        with pytest.raises((ValueError, TypeError), match=r"layers\["):
+            upcycle_layers(model, 4, switch, wrong)
+    assert all(layer.experts is None for layer in model.layers)  # what was refused left no trace
+    upcycle_layers(model, 4, switch, [1])
+    with pytest.raises(ValueError, match=r"layers\[0\] must be a layer without experts, got 1 again"):
+        upcycle_layers(model, 4, switch, [1])
 
 
 def test_the_cases_above_exit_everywhere(model):

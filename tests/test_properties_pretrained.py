@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from properties import BATCHES, SEEDS, close, refuses, rng
 
 from lecture_lib import pretrained
+from lecture_lib.choice import softmax
 from lecture_lib.pretrained import __main__ as recipes
 from lecture_lib.pretrained import decoder, limoe
 
@@ -50,6 +51,10 @@ def test_a_decoder_reads_what_it_writes(n_layers, batch, t, n, seed, threshold):
         drafted, kept = decoder.speculate(double, one, n, exit=n_layers - 2, draft=2)
         assert torch.equal(drafted, decoder.generate(double, one, n)[0]) and set(kept) <= {0, 1, 2}
     refuses("exit", decoder.speculate, model, prompt[:1], n, exit=n_layers - 1, draft=2)
+    before = model(prompt)
+    decoder.upcycle_layers(model, 3, softmax, range(n_layers))
+    torch.testing.assert_close(model(prompt), before, atol=1e-4, rtol=1e-4)
+    refuses("layers", decoder.upcycle_layers, model, 3, softmax, [n_layers])
     level = decoder.decaying_threshold(threshold, max(n, 1))
     assert all(0 <= level(step + 1) <= level(step) <= 1 for step in range(n))
     for option in ({"threshold": -1}, {"n_steps": 0}, {"tau": math.nan}, {"tau": math.inf}, {"amplitude": -1}):

@@ -5,7 +5,7 @@ any sequences and tokens.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from lecture_lib.choice import Choice
 from lecture_lib.exits import Exited
+from lecture_lib.moe import MoE, upcycle
 from lecture_lib.simplex import Mask, as_integer, as_number, check_mask, full, score
 
 
@@ -46,7 +48,7 @@ class Decoder(nn.Module):
         x, states = self.embedding(tokens), []
         turns, seen = self._places(tokens.shape[1], mask)
         for layer in self.layers:
-            x = layer(x, turns, seen)
+            x = layer(x, turns, seen, mask)
             states.append(x)
         states = torch.stack(states)
         return states if mask is None else states.masked_fill(~mask[..., None], 0)
@@ -94,7 +96,7 @@ class Decoder(nn.Module):
 
 
 class _Layer(nn.Module):
-    """Attention to the tokens so far, then an MLP, both after a normalisation and added to the state."""
+    """Attention to the tokens so far, then an MLP or experts, both after a normalisation and added to the state."""
 
     def __init__(self, d_model: int, n_heads: int):
         super().__init__()
@@ -105,22 +107,57 @@ class _Layer(nn.Module):
         self.output = nn.Linear(d_model, d_model, bias=False)
         self.up = nn.Linear(d_model, 4 * d_model, bias=False)
         self.down = nn.Linear(4 * d_model, d_model, bias=False)
+        self.experts: MoE | None = None  # in place of both, see `upcycle_layers`
 
-    def forward(self, x: Tensor, turns: Tensor, seen: Mask = None) -> Tensor:
+    def forward(self, x: Tensor, turns: Tensor, seen: Mask = None, mask: Mask = None) -> Tensor:
         h = self.norm_1(x)
-        return self.finish(x, h, *self.keys_values(h, turns), turns, seen)
+        return self.finish(x, h, *self.keys_values(h, turns), turns, seen, mask)
 
     def keys_values(self, h: Tensor, turns: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised states (B, T, D), turns of their positions -> keys, values (B, H, T, D/H)."""
         key, value = self.key_value(h).unflatten(-1, (2, self.n_heads, -1)).permute(2, 0, 3, 1, 4)
         return _rotate(key, turns), value
 
-    def finish(self, x: Tensor, h: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask) -> Tensor:
+    def finish(
+        self, x: Tensor, h: Tensor, key: Tensor, value: Tensor, turns: Tensor, seen: Mask, mask: Mask = None
+    ) -> Tensor:
         """The rest of the layer for the states (B, T, D), causally; h are the states normalised."""
         query = _rotate(self.query(h).unflatten(-1, (self.n_heads, -1)).transpose(1, 2), turns)
         y = F.scaled_dot_product_attention(query, key, value, seen, is_causal=seen is None)
         x = x + self.output(y.transpose(1, 2).flatten(-2))
-        return x + self.down(F.relu(self.up(self.norm_2(x))).square())
+        h = self.norm_2(x)
+        return x + (self.mlp(h) if self.experts is None else self.experts(h, mask=mask)[0])
+
+    @property
+    def mlp(self) -> nn.Sequential:
+        return nn.Sequential(self.up, _SquaredReLU(), self.down)
+
+
+class _SquaredReLU(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return F.relu(x).square()
+
+
+def upcycle_layers(
+    model: Decoder, n_experts: int, choose: Callable[[Tensor], Choice], layers: Iterable[int]
+) -> list[MoE]:
+    """The MLPs of some layers become experts that start as copies of them, in place; returns these, in order.
+
+    `choose` as for `moe.MoE`: with weights that sum to 1 the model computes what it did, until they learn.
+
+    Source: Komatsuzaki et al. 2023, Sparse upcycling.
+    """
+    places, last = list(layers), len(model.layers) - 1
+    for i, place in enumerate(places):
+        as_integer(f"layers[{i}]", place, f"an integer from 0 to {last}, each once", 0, last)
+        if model.layers[place].experts is not None or place in places[:i]:
+            raise ValueError(f"layers[{i}] must be a layer without experts, got {place} again")
+    made = []
+    for layer in (model.layers[place] for place in places):
+        layer.experts = upcycle(layer.mlp, n_experts, choose).train(layer.training)
+        del layer.up, layer.down
+        made.append(layer.experts)
+    return made
 
 
 def _rotate(x: Tensor, turns: Tensor) -> Tensor:
@@ -148,6 +185,13 @@ def _beside(*linears: nn.Module) -> Callable[[Tensor], Tensor]:
     if all(isinstance(_bare(linear), partial) for linear in linears):
         return partial(F.linear, weight=torch.cat([linear.weight for linear in linears]))
     return lambda x: torch.cat([linear(x) for linear in linears], -1)
+
+
+def _quick_mlp(layer: _Layer) -> Callable[[Tensor], Tensor]:
+    if layer.experts is not None:
+        return lambda h: layer.experts(h)[0]
+    up, down = _bare(layer.up), _bare(layer.down)
+    return lambda h: down(up(h).relu().square())
 
 
 def _of_each(turns: Tensor, mask: Tensor) -> Tensor:
@@ -366,9 +410,7 @@ class _Cache:
         still = turns.new_tensor([1, 0]).view(2, 1, 1, 1, 1).expand_as(turns)
         # of queries, keys and values: (2, B or 1, 3, 1, t, D/H)
         self.turns = torch.stack([turns, turns, still], 2)
-        self.products = [
-            (_beside(of.query, of.key_value), _bare(of.output), _bare(of.up), _bare(of.down)) for of in model.layers
-        ]
+        self.products = [(_beside(of.query, of.key_value), _bare(of.output), _quick_mlp(of)) for of in model.layers]
 
     def fill(self, tokens: Tensor) -> None:
         """Read tokens (B, T): through all layers, but of the last one only keys and values."""
@@ -393,7 +435,7 @@ class _Cache:
         seen = None if self.mask is None else self.mask[:, None, None, : here + 1]
         cache = self.keys_values[..., : here + 1, :]
         parts = zip(model.layers, self.products, cache[..., here:, :], *cache.unbind(2), strict=True)
-        for exit, (layer, (joint, output, up, down), latest, key, value) in enumerate(parts):
+        for exit, (layer, (joint, output, mlp), latest, key, value) in enumerate(parts):
             if (known := self.known[exit]) < here:  # what tokens owe that left before this layer
                 h = layer.norm_1(self.state[:, known:here])
                 self._add(exit, h, self.turns[:, :, 1, ..., known:here, :])
@@ -404,7 +446,7 @@ class _Cache:
             if some := len(rows) < len(x):
                 y, before = y[rows], x[rows]
             state = before + output(y)
-            state = state + down(up(_quick(layer.norm_2, state)).relu().square())
+            state = state + mlp(_quick(layer.norm_2, state))
             x = x.index_copy(0, rows, state) if some else state  # who has left keeps its state
             if confidence is None and exit < last:
                 continue
