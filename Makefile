@@ -10,7 +10,7 @@ READY := .venv/ready
 # node, npm and the Jupyter commands of the environment come first
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: lab test test-all notebooks slides figures bench claims recorded colab
+.PHONY: lab test test-all notebooks slides figures bench claims recorded assignment colab
 .DEFAULT_GOAL := lab
 
 $(READY): pyproject.toml constraints.txt
@@ -53,6 +53,9 @@ claims: $(READY)  ## SEEDS=10: how often does each claim of the notebooks hold u
 
 recorded: $(READY)  ## NAMES=...: run anew what takes longer than a notebook, write lecture_lib/recorded/NAME.json
 	$(PY) -m lecture_lib.recorded $(NAMES)
+
+assignment: $(READY)  ## copies for students, without solutions and answers, into build/assignment
+	$(PY) notebooks/build.py assignment
 
 colab: $(READY)  ## REPO=owner/name stamps badges and first cells, REPO= takes them off
 	$(PY) notebooks/build.py stamp "$(REPO)"

@@ -4,6 +4,7 @@
     python notebooks/build.py check                 is every notebook its source's, as executed, with today's widgets?
     python notebooks/build.py stamp owner/name      add Colab badges and first cells; `stamp ""` takes them off
     python notebooks/build.py figures               write figures/NAME.png from the cells tagged `figure:NAME`
+    python notebooks/build.py assignment            write copies for students into build/assignment
 
 A source is a py:percent script without a header. A notebook holds a hash of the code that was executed and of what it
 showed. While that is the source's code, `execute` keeps the outputs, takes over prose and tags, and brings the widgets'
@@ -71,6 +72,7 @@ FIRST_EDITION = {
 WORDS_A_MINUTE, LINES_A_MINUTE = 130, 12
 TAG = r"</?[a-z]+\d?( [^<>]*)?>"  # of HTML, and not a < b
 OPTIONAL = " · optional"
+PREDICTED = re.compile(r"<details><summary>(.*?)</summary>.*?</details>", re.S)  # a choice, and the reason behind it
 EXERCISE = re.compile(
     rf"### Exercise: (?P<name>\S.*) (?P<stars>★[★☆]☆|★★★) (?P<minutes>\d+) min(?P<optional>{OPTIONAL})?"
 )
@@ -310,10 +312,7 @@ def normalise(nb, name):
     for model in state.values():
         if "outputs" in model["state"]:
             model["state"]["outputs"] = tidy(model["state"]["outputs"], f"{name}, an Output widget")
-    views = [o.data[VIEW]["model_id"] for c in nb.cells for o in c.get("outputs", []) if VIEW in o.get("data", {})]
-    links = [i for i, model in state.items() if model["model_name"] in ("LinkModel", "DirectionalLinkModel")]
-    order = reachable(views, state)
-    order = reachable(order + [i for i in links if state[i]["state"]["source"][0][-32:] in order], state)
+    order = shown(nb)
     ids = {old: f"{new:032x}" for new, old in enumerate((i for i in order if not is_ours(state[i])), start=1)}
     nb.metadata = nbformat.from_dict(METADATA)
     if order:
@@ -326,6 +325,15 @@ def normalise(nb, name):
 def is_ours(model):
     """Whether a widget's model is of the package: its id comes from its place, and is the same in every run."""
     return model["state"].get("_anywidget_id", "").startswith("lecture_lib.")
+
+
+def shown(nb):
+    """The ids of the widget models that a notebook's outputs lead to, in the order of reference; links come last."""
+    state = states(nb)
+    views = [o.data[VIEW]["model_id"] for c in nb.cells for o in c.get("outputs", []) if VIEW in o.get("data", {})]
+    links = [i for i, model in state.items() if model["model_name"] in ("LinkModel", "DirectionalLinkModel")]
+    order = reachable(views, state)
+    return reachable(order + [i for i in links if state[i]["state"]["source"][0][-32:] in order], state)
 
 
 def reachable(ids, state):
@@ -454,6 +462,25 @@ def transplant(nb, fresh):
     return number(fresh)
 
 
+def student(nb):
+    """An executed notebook as students get it, in place: no solution, and nothing that gives a prediction away.
+
+    What a guess or an exercise shows is gone, with its widgets, and so are Colab's badge, which leads to the solutions,
+    and the reasons behind the choices of a prediction.
+    """
+    nb.cells = [c for c in nb.cells if not has(c, "solution") and not (is_colab(c) and c.cell_type == "markdown")]
+    for cell in nb.cells:
+        if cell.cell_type == "markdown":  # choices in a list: what opens on nothing would look broken
+            cell.source = PREDICTED.sub(r"- \1", cell.source)
+        elif has(cell, "guess", "exercise"):
+            cell.outputs, cell.execution_count = [], None
+    kept = {i: states(nb)[i] for i in shown(nb)}
+    nb.metadata = nbformat.from_dict(METADATA)
+    if kept:
+        nb.metadata["widgets"] = {STATE: {"state": kept, "version_major": 2, "version_minor": 0}}
+    return nb
+
+
 # --- the files --------------------------------------------------------------------------------------------------------
 
 
@@ -564,6 +591,15 @@ def figures(root=ROOT):
         print(f"figures/{name}.png")
 
 
+def assignment(root=ROOT):
+    """Writes a copy of every notebook for students into build/assignment; BuildError if `check` finds something."""
+    check(root)  # or an answer that was tried in JupyterLab, and saved, would go out
+    for path in map(target, sources(root=root)):
+        copied = root / "build/assignment" / path.name
+        write(copied, text_of(student(nbformat.read(path, 4))))
+        print(copied.relative_to(root))
+
+
 def photograph(nb, cell):
     """A cell's widget as PNG, as a browser shows it on a slide."""
     from lecture_lib.slides import LiveSlidesExporter
@@ -588,7 +624,7 @@ def main(argv=None):
     """The command line; a BuildError becomes its one message and exit status 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
-    for job in (execute, check, stamp, figures):
+    for job in (execute, check, stamp, figures, assignment):
         command = commands.add_parser(job.__name__, help=job.__doc__)
         command.set_defaults(job=job)
         if job is execute:

@@ -21,6 +21,25 @@ class Wrong(Exception):
     """The answer is not right; the message is a hint, not the solution."""
 
 
+def graded(check: Callable[[object], str], answer: object) -> tuple[str, str]:
+    """What a check says of an answer: "passed" and its praise, "wrong" and its hint, or "not attempted" and "".
+
+    Not attempted is `...` or None, or a function that returns it. An error inside of a learner's function comes
+    through, with its own traceback.
+    """
+    try:
+        if answer is None or answer is ...:
+            raise NotAttempted
+        if callable(answer) == hasattr(check, "on_paper"):
+            what = "a number" if callable(answer) else "the function itself, not what it returns"
+            raise Wrong(f"hand over {what}.")
+        return "passed", check(answer)
+    except NotAttempted:
+        return "not attempted", ""
+    except Wrong as hint:
+        return "wrong", str(hint)
+
+
 def tensor_of(value: object, what: str = "a tensor") -> Tensor:
     """Any number, array, tensor, or sequence of these, in float64; a tensor keeps its graph."""
     if value is None or value is ...:
