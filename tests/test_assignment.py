@@ -133,16 +133,7 @@ def test_a_student_copy_keeps_all_else(path):
     assert all("..." in cell.source and "check(" in cell.source for cell in tagged(copied, "exercise"))
 
 
-NEEDS = "a cell of notebook 07 calls oracle_exit_solution: without solutions it ends in a NameError"
-
-
-@pytest.mark.parametrize(
-    "path",
-    [
-        pytest.param(p, marks=[pytest.mark.xfail(reason=NEEDS, strict=True)] if p.stem[:2] == "07" else [], id=p.stem)
-        for p in PATHS
-    ],
-)
+@EACH
 def test_no_cell_needs_what_a_solution_defines(path):
     nb = nbformat.read(path, 4)
     names = {name for cell in tagged(nb, "solution") for name in re.findall(r"\b\w+_solution\b", cell.source)}

@@ -477,3 +477,18 @@ def test_a_claim_that_did_not_hold_is_a_fault_unless_its_cell_varies():
     assert [found for found in faults(nb, "99_form") if "a claim that did not hold" in found]
     cell.metadata.tags.append("varies")
     assert list(faults(nb, "99_form")) == []
+
+
+def test_each_notebook_has_its_page_for_teachers_with_its_minutes():
+    pages = re.split(r"\n## \[", (ROOT / "notebooks/teach.md").read_text("utf-8"))[1:]
+    parts = ("Time", "Goals", "Before", "Ask", "Misconception", "On the board", "If time is short", "Exam question")
+    assert len(pages) == len(SECOND_EDITION)
+    for page, path in zip(pages, SECOND_EDITION, strict=True):
+        nb = nbformat.read(path, 4)
+        found = build.plan(nb, path.stem)
+        title = next(cell.source for cell in nb.cells if cell.source.startswith("# ")).split("\n")[0][2:]
+        assert page.split("\n")[0] == f"{path.stem[:2]}]({path.name}) {title}"
+        assert f"Core {found['core']:.0f} min, exercises {found['core_exercises']} min" in page
+        assert f"with all that is optional {found['whole']:.0f} min" in page
+        assert re.findall(r"(?m)^\*\*(.*?)\.\*\*", page) == [*parts, "Answer"]
+        assert len(page.split()) < 420

@@ -89,7 +89,7 @@ def test_missing_and_damaged_weights_name_the_command_that_makes_them(small, tmp
         (tmp_path / "language_model.json").write_text(record)  # of another layout
         with pytest.raises(RuntimeError, match=f"language_model.json is missing or damaged.*{command}"):
             pretrained.load("language_model", folder=str(tmp_path))
-    with pytest.raises(ValueError, match="name must be one of language_model, limoe, got 'large'"):
+    with pytest.raises(ValueError, match="name must be one of language_model, limoe, adapters, got 'large'"):
         pretrained.load("large")
 
 
@@ -154,3 +154,36 @@ def test_the_networks_of_limoe_that_ship_are_as_good_as_their_record_says():
     for way in ("both losses", "dense"):
         measured = retrieval(models[way][0], data.test_x, data.test_y).image_to_text
         assert measured == pytest.approx(found[way][0].item(), abs=0.02)
+
+
+# ---- adapters
+
+
+def test_the_adapters_are_those_of_their_record(monkeypatch, tmp_path):
+    monkeypatch.setattr(recipes, "RATES", {"language": 1e-3, "tables": 1e-3})
+    parts = recipes.adapting.parts
+    monkeypatch.setattr(recipes.adapting, "parts", lambda text: parts(text, 1))
+    made = [recipes.pretrain("adapters", steps=2, folder=tmp_path / name) for name in ("once", "again")]
+    assert made[0] == pretrained.record("adapters", folder=tmp_path / "once")
+    assert made[0]["command"] == "python -m lecture_lib.pretrained adapters --steps 2"
+    first, second = ((tmp_path / name / "adapters.safetensors").read_bytes() for name in ("once", "again"))
+    assert first == second and len(first) < 2 * 150_000
+    models = pretrained.load("adapters", folder=tmp_path / "once")
+    assert list(models) == ["language", "tables"] and not models.training
+    for text, found in made[0]["texts"].items():
+        assert found["bits_per_byte"] == pytest.approx(recipes.adapting.bits(models[text], parts(text, 1)[2]), abs=1e-3)
+        assert found["parameters"] == sum(w.numel() for w in models[text].parameters() if w.requires_grad)
+    one, other = (model.layers[3].up for model in models.values())
+    assert one.base is other.base and not torch.equal(one.B, other.B)  # one base, so that they can be joined
+    shutil.copy(tmp_path / "once" / "adapters.json", tmp_path)
+    shutil.copy(pretrained.CHECKPOINTS / "language_model.safetensors", tmp_path / "adapters.safetensors")
+    with pytest.raises(RuntimeError, match=r"damaged .*`python -m lecture_lib.pretrained adapters` makes it anew"):
+        pretrained.load("adapters", folder=tmp_path)
+
+
+def test_the_adapters_that_ship_are_as_good_as_their_record_says():
+    assert (pretrained.CHECKPOINTS / "adapters.safetensors").stat().st_size <= 3 * 300e3
+    made, models = pretrained.record("adapters"), pretrained.load("adapters")
+    measured = recipes.adapting.bits(models["language"], recipes.adapting.parts("language")[2])
+    assert measured == pytest.approx(made["texts"]["language"]["bits_per_byte"], abs=0.01)
+    assert {"seed", "date", "minutes", "versions"} <= made.keys() and set(made["texts"]) == set(recipes.RATES)

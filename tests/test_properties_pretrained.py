@@ -11,7 +11,7 @@ from properties import BATCHES, SEEDS, close, refuses, rng
 from lecture_lib import pretrained
 from lecture_lib.choice import softmax
 from lecture_lib.pretrained import __main__ as recipes
-from lecture_lib.pretrained import decoder, limoe
+from lecture_lib.pretrained import adapting, decoder, limoe
 
 
 @given(st.integers(1, 3), BATCHES, st.integers(1, 5), st.integers(0, 4), SEEDS, st.sampled_from([0.0, 0.3, 1.0]))
@@ -59,6 +59,35 @@ def test_a_decoder_reads_what_it_writes(n_layers, batch, t, n, seed, threshold):
     assert all(0 <= level(step + 1) <= level(step) <= 1 for step in range(n))
     for option in ({"threshold": -1}, {"n_steps": 0}, {"tau": math.nan}, {"tau": math.inf}, {"amplitude": -1}):
         refuses(*option, decoder.decaying_threshold, **({"threshold": 0.5, "n_steps": 3} | option))
+
+
+@given(st.sampled_from(adapting.TEXTS), st.integers(1, 3), st.integers(1, 40), st.integers(1, 2), SEEDS)
+def test_a_model_that_goes_on_learning(text, n, context, rank, seed):
+    learnt, held_out, test = adapting.parts(text, n)
+    assert len(held_out) == n * adapting.PIECE and len(test) == 2 * n * adapting.PIECE
+    train = adapting.sources(text).train
+    assert len(learnt) + n == len(train) // adapting.PIECE  # each piece is learnt from or held out
+    places = adapting.spread(len(learnt) + n, n)
+    assert torch.equal(train[places[0] * adapting.PIECE :][: adapting.PIECE], held_out[: adapting.PIECE])
+    assert len(set(places.tolist())) == n and 0 <= places.min() and places.max() < len(learnt) + n
+    batch = next(adapting.windows(text, n, seed, context))
+    assert batch.shape == (n, context + 1)
+    assert all(bytes(row.tolist()) in bytes(adapting.parts(text)[0].flatten().tolist()) for row in batch)
+    torch.manual_seed(seed)
+    model = decoder.Decoder(4, 1, 2)
+    before = {name: w.clone() for name, w in model.state_dict().items()}
+    logits = model(batch[:, :-1])
+    first, last = (F.cross_entropy(exit.flatten(0, 1), batch[:, 1:].flatten()) for exit in logits)
+    close(adapting.loss(model, batch), (first + 2 * last) / 3, 64)
+    adapting.learn(adapting.prepare(model, f"rank {rank}", seed), iter([batch]), 0.1, 1)
+    after = model.state_dict()
+    kept = {name.replace(".base", ""): w for name, w in after.items()}
+    assert all(torch.equal(w, kept[name]) for name, w in before.items())
+    assert all(w.any() for name, w in after.items() if name.endswith("output.B"))
+    wanted = decoder.token_losses(model, held_out[:50])[-1].mean() / math.log(2)
+    assert math.isclose(adapting.bits(model, held_out[:50]), wanted, rel_tol=1e-4)
+    refuses("text", adapting.sources, "latin")
+    refuses("method", adapting.prepare, model, "some")
 
 
 @given(st.integers(0, 39), st.integers(1, 4), SEEDS)

@@ -19,24 +19,25 @@ from datetime import date
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
 from lecture_lib.data import digits, python_sources
-from lecture_lib.pretrained import CHECKPOINTS, NAMES, check, limoes
+from lecture_lib.pretrained import CHECKPOINTS, NAMES, adapted, adapting, check, limoes, shipped
 from lecture_lib.pretrained.decoder import Decoder, token_losses
 from lecture_lib.pretrained.limoe import LIMoE, contrastive_loss, draw_pairs, entropy_losses, modality_share, retrieval
 from lecture_lib.simplex import as_integer
 
-STEPS = {"language_model": 6_000, "limoe": 300}
+STEPS = {"language_model": 6_000, "limoe": 300, "adapters": 120}
 MODEL = {"d_model": 176, "n_heads": 2, "n_layers": 6}
 CONTEXT, BATCH, LR = 256, 12, 6e-3
 SPARSE = {"d_model": 32, "n_heads": 2, "n_layers": 4, "n_experts": 8, "d_hidden": 16}
 LIMOE = {"both losses": SPARSE, "local only": SPARSE, "no losses": SPARSE, "dense": SPARSE | {"n_experts": None}}
 THRESHOLDS = {"both losses": math.log(6), "local only": 0.0}  # of the global entropy
 ENTROPY, PAIRS, SEEDS = 0.2, 64, 3
+RANK, WINDOWS = 4, 4
+RATES = {"english": 3e-3, "tables": 1e-2, "language": 1e-2}  # the best in recorded/adapters_language_model.json
 
 
 def pretrain(
@@ -58,8 +59,10 @@ def pretrain(
     limoe: LIMoE in each of the ways of `LIMOE`, from three seeds, on the CPU. It takes minutes: a stopped run starts
     anew, and `compiled`, `state_folder` and `every` are not used. Matrices of attention by Muon, the others by AdamW.
 
+    adapters: LoRAs beside the layers of the language model, for each text of `RATES`, as `adapting` says.
+
     Args:
-        steps: 6,000 for language_model and 300 for limoe if None.
+        steps: 6,000 for language_model, 300 for limoe, 120 for adapters if None.
         compiled: by torch.compile, which needs a C++ compiler: faster, with the same mathematics in another rounding.
         state_folder: holds what a stopped run needs to go on; `every` so many steps it is written.
     """
@@ -69,6 +72,8 @@ def pretrain(
     seed, folder = as_integer("seed", seed, "an integer >= 0", 0), Path(folder)
     if name == "limoe":
         return _pretrain_limoe(steps, seed, folder)
+    if name == "adapters":
+        return _pretrain_adapters(steps, seed, folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     data = python_sources()
     train = data.train.to(device)
@@ -90,7 +95,7 @@ def pretrain(
     done, seconds, cpu = _resume(path, settings, parts, generator)
 
     low_precision = device.type == "cuda" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-    loss = torch.compile(_loss) if compiled else _loss
+    objective = torch.compile(adapting.loss) if compiled else adapting.loss
     clock, cpu_clock = time.monotonic() - seconds, time.process_time() - cpu
     model.train()
     with tqdm(total=steps, initial=done, file=sys.stdout, desc=name, ascii=True, mininterval=5) as bar:
@@ -98,7 +103,7 @@ def pretrain(
             start = torch.randint(len(train) - CONTEXT, (BATCH, 1), generator=generator)
             text = train[(start + torch.arange(CONTEXT + 1)).to(device)].long()
             with torch.autocast(device.type, torch.bfloat16, enabled=low_precision):
-                value = loss(model, text)
+                value = objective(model, text)
             for optimizer in optimizers:
                 optimizer.zero_grad()
             value.backward()
@@ -201,6 +206,45 @@ def _pretrain_limoe(steps: int, seed: int, folder: Path) -> dict:
     return made
 
 
+def _pretrain_adapters(steps: int, seed: int, folder: Path) -> dict:
+    clock, cpu_clock = time.monotonic(), time.process_time()
+    models = adapted(RANK, RATES, seed=seed)
+    for text, model in models.items():
+        batches = adapting.windows(text, WINDOWS, seed)
+        adapting.learn(model, iter(tqdm(batches, text, steps, file=sys.stdout, ascii=True)), RATES[text], steps)
+    minutes = (time.monotonic() - clock) / 60, (time.process_time() - cpu_clock) / 60
+    weights = {key: value.half() for key, value in shipped(models).items()}
+    models.load_state_dict(weights, strict=False)  # the result is that of the weights that ship
+    of_all = {}
+    for text, model in models.items():
+        learnt, _, test = adapting.parts(text)
+        python = adapting.bits(model, adapting.parts("python")[2])
+        of_all[text] = {
+            "rate": RATES[text],
+            "parameters": sum(w.numel() for w in model.parameters() if w.requires_grad),
+            "train": {"bytes": learnt.numel(), "sha256": _fingerprint(learnt)},
+            "test": {"bytes": len(test), "sha256": _fingerprint(test)},
+            "bits_per_byte": round(adapting.bits(model, test), 4),
+            "bits_per_byte_of_python": round(python, 4),
+        }
+    made = {
+        "command": _command("adapters", steps, seed),
+        "seed": seed,
+        "rank": RANK,
+        "alpha": adapting.ALPHA,
+        "steps": steps,
+        "bytes_per_step": WINDOWS * adapting.CONTEXT,
+        "date": date.today().isoformat(),
+        "minutes": round(minutes[0], 1),
+        "processor_minutes": round(minutes[1], 1),
+        "device": f"CPU, {torch.get_num_threads()} threads",
+        "versions": {"python": platform.python_version(), "torch": torch.__version__},
+        "texts": of_all,
+    }
+    _write("adapters", weights, made, folder)
+    return made
+
+
 def _command(name: str, steps: int, seed: int = 0, compiled: bool = False) -> str:
     options = f" --steps {steps}" * (steps != STEPS[name]) + f" --seed {seed}" * (seed != 0) + " --compiled" * compiled
     return f"python -m lecture_lib.pretrained {name}{options}"
@@ -218,12 +262,6 @@ def _write(name: str, weights: dict, made: dict, folder: Path) -> None:
     text = json.dumps(made, indent=2)
     text = re.sub(r"\[[^\[\]{}]*\]", lambda row: " ".join(row[0].split()), text)  # a row of numbers is one line
     (folder / f"{name}.json").write_text(text + "\n", "utf-8")
-
-
-def _loss(model: Decoder, text: Tensor) -> Tensor:
-    logits = model(text[:, :-1]).float()  # (L, B, T, V)
-    losses = [F.cross_entropy(exit.flatten(0, 1), text[:, 1:].flatten()) for exit in logits]
-    return sum(k * loss for k, loss in enumerate(losses, 1)) / sum(range(1, len(losses) + 1))
 
 
 def _optimizers(model: nn.Module, matrices: list[Tensor], lr: float) -> list[torch.optim.Optimizer]:
@@ -263,7 +301,7 @@ def _resume(path: Path, settings: dict, parts: dict, generator: torch.Generator)
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m lecture_lib.pretrained", description=__doc__.splitlines()[0])
     parser.add_argument("name", choices=NAMES)
-    parser.add_argument("--steps", type=int, help="6000 for language_model, 300 for limoe, if not given")
+    parser.add_argument("--steps", type=int, help="6000 for language_model, 300 for limoe, 120 for adapters")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--compiled", action="store_true", help="faster, where there is a C++ compiler")
     options = parser.parse_args()

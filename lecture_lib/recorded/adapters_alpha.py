@@ -65,4 +65,4 @@ def run(seed: int, rank: int, scale: str, steps: int = max(KEPT)) -> dict:
 
 
 def small() -> dict:
-    return {"seed": 0, "rank": 4, "scale": "alpha = 128", "steps": 3}
+    return {"seed": 0, "rank": 4, "scale": "scale = 2/√r", "steps": 3}

@@ -1014,8 +1014,8 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [02](02_gumbel_softmax.ipynb) Gumbel-Softmax | a patch | noise, temperature | 35 min | 30 s |
 # | [03](03_reinforce.ipynb) REINFORCE | a patch | a sample | 35 min | 40 s |
 # | [06](06_early_exits.ipynb) early exits | an exit | confidence | 35 min | 25 s |
-# | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 40 s |
-# | [10](10_adapters.ipynb) adapters | an adapter | by task, by token | 28 min | 30 s |
+# | [08](08_mixture_of_experts.ipynb) mixture of experts | an expert | router | 35 min | 50 s |
+# | [10](10_adapters.ipynb) adapters | an adapter | by task, by token | 35 min | 45 s |
 # | [14](14_outlook.ipynb) outlook | all of them | all of them | 56 min | 50 s |
 #
 # | optional | the k options | the choice | to read | to run |
@@ -1032,7 +1032,8 @@ print("argmax, has it any? ", hard.requires_grad)
 # ### How to read
 #
 # **The order.** The core path, from 01 to 14, is a course. The optional notebooks need: 04 and 05 need 02, 07 needs 06,
-# 09 and 11 need 08, 12 and 15 only this one. Inside a notebook, skip at first what is marked *optional*.
+# 09 and 11 need 08, 12 and 15 only this one. Inside a notebook, skip at first what is marked *optional*. One language
+# model is met three times: its bytes leave early in 07, it learns other texts in 10, its layers become experts in 08.
 #
 # **Exercises and predictions.** Guess before you click. Exercises check your answer and name the likely mistake; the
 # solution is folded below. **What needs a kernel:** running code, and checking answers. Text, figures, predictions and

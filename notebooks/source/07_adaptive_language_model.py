@@ -194,7 +194,8 @@ check("oracle_exit", oracle_exit_solution)
 # %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
 # @title Open after your guess: agreement with the last exit, and the oracle's exit by kind of byte
 same = agrees.float().mean((1, 2))
-depth = oracle_exit_solution(best.flatten(1)).view(best.shape[1:])
+place = torch.arange(1, K + 1).view(K, 1, 1)
+depth = (~agrees * place).amax(0)  # the exit after the last one that says another byte
 start = torch.linspace(0, len(python_sources().test) - 129, 400).long()
 kinds = token_kinds(python_sources().test)[start[:, None] + torch.arange(65, 129)]  # of the bytes that are predicted
 by_kind = {kind: depth[kinds == i].float().mean().item() for i, kind in enumerate(KINDS) if (kinds == i).sum() > 100}

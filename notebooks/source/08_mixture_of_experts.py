@@ -12,7 +12,7 @@
 # backpropagation, and notebook 02 or 04 for choices with a gradient.
 
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
-# @title Imports, the seed, and two records
+# @title Imports, the seed, and three records
 import math
 from functools import partial
 
@@ -22,7 +22,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from lecture_lib import plots, recorded
+from lecture_lib import plots, pretrained, recorded
 from lecture_lib.choice import top_k
 from lecture_lib.cost import count_flops, wall_time
 from lecture_lib.data import KINDS, digits, python_sources, token_kinds
@@ -37,8 +37,10 @@ from lecture_lib.moe import (
     within_capacity,
 )
 from lecture_lib.notebook import check, claim, setup, show
+from lecture_lib.pretrained.decoder import upcycle_layers
 from lecture_lib.recorded import mixture_of_experts as sixteen_codes
 from lecture_lib.recorded import mixture_of_experts_hash as next_byte
+from lecture_lib.recorded import mixture_of_experts_upcycled as upcycled
 from lecture_lib.widgets import ExpertCalculator, Routing
 
 seed = setup(0)
@@ -1558,8 +1560,265 @@ claim(
 # In this one run the z-loss does not balance (5.7; left alone 8.0). Who chooses, who is always
 # asked, how large scores may become: three changes of one line each. More are in `lecture_lib.moe`: GShard's second
 # expert with a probability, assignments by Sinkhorn and BASE, groups of experts, LIMoE's entropies (notebook 11),
-# Soft MoE, upcycling of a dense network. With `choose=softmax` every expert runs: a soft mixture (Jacobs et al. 1991
+# Soft MoE. With `choose=softmax` every expert runs: a soft mixture (Jacobs et al. 1991
 # train one with a competitive loss).
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A trained network, upcycled · optional
+#
+# Take a dense network that is trained. Copy its MLP eight times, add a router, and go on.
+#
+# $$\sum_e z_e f(x) = f(x) \qquad \text{while all experts are copies, and } \sum_e z_e = 1$$
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **Question.** Above, all layers started at random. Can experts start from a dense network, and does it pay?
+#
+# **Idea.** This is **sparse upcycling** (Komatsuzaki et al. 2023): $f$ is the old MLP, $z_e$ the weight of expert $e$,
+# 0 if it does not run. While all experts are copies, it does not matter who runs: if the weights of a token sum to 1,
+# the new network computes what the old one did. Then training makes the copies differ, as each learns from its own
+# tokens.
+#
+# **The network** is the byte model of notebook 07: 2.3 million parameters, trained on Python's sources. In three of its
+# six layers the MLP becomes eight experts: 7.5 million parameters.
+#
+# **Code.** `upcycle_layers` does it in place; `top_k` makes two weights that sum to 1. `assert_close` prints nothing if
+# the two networks agree.
+
+# %% slideshow={"slide_type": "-"}
+model, dense = pretrained.load("language_model"), pretrained.load("language_model")
+upcycle_layers(model, 8, partial(top_k, k=2), layers=[1, 3, 5])
+letters = torch.tensor([list(b"def load(path):")])
+with torch.no_grad():
+    torch.testing.assert_close(model(letters), dense(letters))
+for name, its in {"dense": dense, "upcycled": model}.items():
+    print(f"{name:9} {sum(w.numel() for w in its.parameters()):9,} parameters")
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# **What is compared.** The model goes on with four texts: Python, which it knows, and three new ones, English, tables
+# of numbers, and a small made-up *language* (notebook 10 has more on them). 120 steps of 1,024 bytes, a quarter of each
+# text, all weights learn:
+#
+# - *dense*: the old network. Two runs: 120 steps, and 149 steps, which take the FLOPs of two of eight;
+# - *two of eight*: a learnt router, with a balance loss of .01;
+# - *two, random router*: it stays as it was drawn, with no balance loss;
+# - *one, by byte*: a fixed table of the byte just read, weight 1. No router, and the FLOPs of the dense network.
+#
+# Each has the best of three learning rates (.0003, .001, .003) for seed 0, on held-out pieces of the training texts;
+# *dense* also at .0003. Then **bits a byte** on other, test texts: the mean of $-\log_2$ of the probability of the next
+# byte; fewer are better.
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Predict.** The learnt router and the random one, at equal FLOPs: how far is the learnt one ahead?
+#
+# <details><summary>A. More than .05 bits: it sends each text to its experts</summary>
+#
+# **No.** It does tell the tables apart, but is .003 ahead, less than seeds differ.
+#
+# </details>
+#
+# <details><summary>B. Not at all, within the seeds</summary>
+#
+# **Yes.** Both end within .014 of the dense network of equal FLOPs.
+#
+# </details>
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "guess"]
+# @title The record: bits a byte of four texts, parameters, FLOPs
+upcycled_record = recorded.load("mixture_of_experts_upcycled")
+FEW, MORE, TEXTS = str(upcycled.STEPS), str(upcycled.LONGER), upcycled.TEXTS
+WAYS = {"dense": ("dense", FEW), "dense, equal FLOPs": ("dense", MORE)}
+WAYS |= {"dense, rate .0003": ("dense, lowest rate", FEW)}
+WAYS |= {"two of eight": ("two of eight", FEW), "two, random router": ("two of eight, random router", FEW)}
+WAYS |= {"one, by byte": ("one of eight, by byte", FEW)}
+
+
+def of_way(way):
+    return [e for e in upcycled_record["entries"] if e["way"] == WAYS[way][0]]
+
+
+def bits_of(way, test="test"):
+    """(seeds, texts)"""
+    return np.array([[e[WAYS[way][1]][test][text] for text in TEXTS] for e in of_way(way)])
+
+
+start_bits = np.array([*of_way("dense")[0]["before"].values()])
+further = {way: bits_of(way) for way in WAYS}
+print(f"bits a byte, {upcycled_record['label']}; FLOPs: of the training, trillions")
+columns = " ".join(f"{text:>8}" for text in TEXTS)
+print(f"{'':19}{'parameters':>10} {'FLOPs':>6} {'rate':>6}  {columns}  mean of texts, by seed")
+print(f"{'before':44}" + " ".join(f"{b:8.3f}" for b in start_bits) + f"  {start_bits.mean():.3f}")
+for way, (_, steps) in WAYS.items():
+    first = of_way(way)[0]
+    flops = first["FLOPs of a step"] * int(steps) / 1e12
+    columns = " ".join(f"{b:8.3f}" for b in further[way].mean(0))
+    each = " ".join(f"{b:.3f}" for b in further[way].mean(1))
+    print(f"{way:19}{first['numbers']:10,} {flops:6.2f} {first[steps]['rate']:6g}  {columns}  {each}")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### What it buys, and what an expert says
+
+# %% slideshow={"slide_type": "-"} tags=["fold", "guess"]
+# @title Plot: bits a byte, and what the first expert says about text and kind
+def says(way, about, moment="experts"):
+    """(seeds, layers)"""
+    found = [e["before, experts"] if moment == "before" else e[FEW]["experts"] for e in of_way(way)]
+    return np.array([its["bits"][about] for its in found])
+
+
+fig, (left, *rest) = plt.subplots(1, 3, figsize=(10, 4.0), width_ratios=[1.2, 1, 1])
+for y, values in enumerate(further.values()):
+    left.plot(values.mean(1), [y] * len(values), "o", color="0.2", ms=9, mfc="none", mew=2)
+left.set_yticks(range(len(further)), [name.replace(", ", ",\n") for name in further])
+left.invert_yaxis()
+left.set(xlabel="bits a byte (not from 0)", title=f"four texts; before {start_bits.mean():.2f}")
+expert_says = {}
+for ax, about, most in zip(rest, ("text", "kind"), (2, 2.4), strict=True):
+    expert_says |= {(about, "before"): says("two of eight", about, "before")}
+    expert_says |= {(about, way): says(way, about) for way in list(WAYS)[3:]}
+    for i, way in enumerate(("before", *list(WAYS)[3:])):
+        places = np.arange(3) + 0.18 * (i - 1.5)
+        for j, each in enumerate(expert_says[about, way]):
+            style = {"color": ("0.3", "C0", "C1", "C2")[i], "mfc": "none", "mew": 2, "ms": 8}
+            ax.plot(places, each, "Dos^"[i], label=None if j else way, **style)
+    ax.set_xticks(range(3), upcycled.LAYERS)
+    ax.set(xlabel="layer", ylim=(0, None), title=f"{about}: of {most} bits")
+rest[1].legend(frameon=False, fontsize="small", loc="center left", bbox_to_anchor=(0, 0.68))
+show(
+    fig,
+    f"Left: bits a byte, mean of four texts, {start_bits.mean():.2f} before: "
+    + ", ".join(f"{name} {values.mean():.3f}" for name, values in further.items())
+    + ". Right: bits that a byte's first expert says, in layers 1, 3, 5. "
+    + " ".join(
+        f"About the {about}, {way}: " + ", ".join(f"{v:.2f}" for v in values.mean(0)) + "."
+        for (about, way), values in expert_says.items()
+    ),
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold", "varies"]
+# @title Measure: FLOPs and seconds of a pass over 1,024 bytes
+passes = {name: upcycled.Model(WAYS[name][0], 0) for name in ("dense", "two of eight", "one, by byte")}
+bytes_ = python_sources().test[:1024].long().view(4, 256)
+with torch.no_grad():
+    rounds = [{n: wall_time(made.model, bytes_, min_seconds=0.1) for n, made in passes.items()} for _ in range(4)]
+took = {name: min(turn[name] for turn in rounds) for name in passes}
+for name in passes:
+    flops, every = (of_way(n)[0]["FLOPs of a pass"] for n in (name, "dense"))
+    longer = took[name] / took["dense"]
+    print(f"{name:13} {flops / every:5.2f} times the FLOPs of dense, {longer:5.2f} times the seconds")
+claim(
+    "two of eight takes longer than dense, by byte less than 1.2 times as long",
+    took["two of eight"] > took["dense"] and took["one, by byte"] < 1.2 * took["dense"],
+    clock=True,
+    two_of_eight=took["two of eight"] / took["dense"],
+    by_byte=took["one, by byte"] / took["dense"],
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title The next expert in place of the chosen one, and what the text's bits are made of
+def between(way, *groups):
+    """Bits that the first expert says about which group of texts, mean of layers and runs."""
+    values = []
+    for counts in (np.array(c) for e in of_way(way) for c in e[FEW]["experts"]["bytes by expert"]["text"]):
+        joint = np.array([counts[list(group)].sum(0) for group in groups]) / counts[[*sum(groups, ())]].sum()
+        alone = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+        values.append((joint[joint > 0] * np.log2(joint[joint > 0] / alone[joint > 0])).sum())
+    return np.mean(values)
+
+
+routed_ways = ("two of eight", "two, random router")
+swapped = {way: bits_of(way, "test, another expert").mean(0) - further[way].mean(0) for way in routed_ways}
+tables_or_not = {way: between(way, (2,), (0, 1, 3)) for way in routed_ways}
+python_or_english = {way: between(way, (0,), (1,)) for way in routed_ways}
+for way in routed_ways:
+    costs = ", ".join(f"{text} {value:+.2f}" for text, value in zip(TEXTS, swapped[way], strict=True))
+    print(f"{way:19} next expert: {costs}, mean {swapped[way].mean():+.2f} bits")
+    print(f"{'':19} its expert says {tables_or_not[way]:.2f} bits of: tables or not;", end=" ")
+    print(f"{python_or_english[way]:.2f} of: Python or English")
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: upcycling
+ends = {way: values.mean(1) for way, values in further.items()}  # of each seed
+claim(
+    "all ways end more than 1.4 bits below the start, and within .1 of each other",
+    all(start_bits.mean() - values.mean() > 1.4 for values in ends.values())
+    and max(values.mean() for values in ends.values()) - min(values.mean() for values in ends.values()) < 0.1,
+    before=start_bits.mean(),
+    lowest=min(values.mean() for values in ends.values()),
+    highest=max(values.mean() for values in ends.values()),
+)
+claim(
+    "learnt router, random router and dense of equal FLOPs: means within .03",
+    np.ptp([ends[way].mean() for way in ("two of eight", "two, random router", "dense, equal FLOPs")]) < 0.03,
+    learnt=ends["two of eight"].mean(),
+    random=ends["two, random router"].mean(),
+    dense=ends["dense, equal FLOPs"].mean(),
+)
+gap = {way: ends[way].mean() - ends["one, by byte"].mean() for way in list(WAYS)[:3]}
+claim(
+    "one by byte against dense, means: .04 to .05 below; equal FLOPs of two .01 to .02; at its rate .05 to .06",
+    0.04 < gap["dense"] < 0.05
+    and 0.01 < gap["dense, equal FLOPs"] < 0.02
+    and (ends["one, by byte"] < ends["dense, rate .0003"]).all()
+    and 0.05 < gap["dense, rate .0003"] < 0.06,
+    dense=gap["dense"],
+    equal_FLOPs_of_two=gap["dense, equal FLOPs"],
+    at_its_rate=gap["dense, rate .0003"],
+)
+
+# %% slideshow={"slide_type": "skip"} tags=["fold"]
+# @title Claims: what an expert says
+claim(
+    "about the text, the learnt router's expert says more than before, and than the random router's, in each layer",
+    (expert_says["text", "two of eight"].mean(0) > expert_says["text", "before"].mean(0)).all()
+    and (expert_says["text", "two of eight"].mean(0) > expert_says["text", "two, random router"].mean(0)).all(),
+    learnt=expert_says["text", "two of eight"].mean(),
+    before=expert_says["text", "before"].mean(),
+    random=expert_says["text", "two, random router"].mean(),
+)
+claim(
+    "about the kind, each router's expert says less than .2 bits in the mean, the last byte alone more than .4",
+    max(expert_says["kind", way].mean() for way in ("before", *routed_ways)) < 0.2
+    and expert_says["kind", "one, by byte"].mean() > 0.4,
+    learnt=expert_says["kind", "two of eight"].mean(),
+    before=expert_says["kind", "before"].mean(),
+    by_byte=expert_says["kind", "one, by byte"].mean(),
+)
+claim(
+    "learnt router: more than .4 of its bits about the text are tables or not, less than .05 Python or English",
+    tables_or_not["two of eight"] > 0.4 and python_or_english["two of eight"] < 0.05,
+    tables_or_not=tables_or_not["two of eight"],
+    Python_or_English=python_or_english["two of eight"],
+)
+claim(
+    "the next expert, both routers: more than .1 bits worse in the mean, .4 on language; Python better by .03 to .05",
+    all(v.mean() > 0.1 and v[3] > 0.4 and -0.05 < v[0] < -0.03 for v in swapped.values()),
+    mean=swapped["two of eight"].mean(),
+    language=swapped["two of eight"][3],
+    Python=swapped["two of eight"][0],
+)
+
+# %% [markdown] slideshow={"slide_type": "notes"}
+# **Reading.** The mean falls from 3.01 to about 1.55 in all ways: most of it is training. Python itself gets worse,
+# from 1.22 to 1.35 or more. *Equal steps*: two of eight is .02 below dense, for 1.24 times the FLOPs of training.
+# *Equal FLOPs*: dense is .01 ahead, in two seeds of three. *Learnt or random router*: .003 apart, though the random one
+# has no balance. *By byte*, at the FLOPs and steps of dense, is .05 below dense, and below dense at its own rate by
+# .06, in each seed: Python alike, the language .17 fewer. It has 3.2 times the parameters. Against dense with the FLOPs
+# of two of eight it is .015 below, in two seeds of three.
+#
+# So: the router buys nothing that can be seen here; more parameters, chosen by the byte, buy a little. A difference of
+# .02 is no more than what the same dense runs move in 29 further steps at a constant rate.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# *Who goes where*, as mutual information. The learnt router's first expert says .55 of 2 bits about the text (mean of
+# layers and runs); untrained .19, as similar tokens go to one expert from the start; the random router .25, since its
+# input learns; the byte alone .22. Most of the .55 is tables or not, .45; Python or English it hardly tells apart.
+# About the kind of a byte (number, name, ...; in Python) it says .17 bits of 2.4, untrained .12; the byte alone .47.
+#
+# *Do the copies differ?* With the next expert in place of the chosen ones the language takes .45 bits more, but Python
+# .04 *fewer*, with both routers. So experts differ; that each does best what it is sent is not so.
+#
+# Not tried: a falling rate; longer training. Komatsuzaki et al. report gains of large models with about half of the
+# first training's cost once more; these 123 thousand bytes are 0.7 % of the bytes of the first training.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Representation collapse · optional
@@ -1682,6 +1941,7 @@ claim(
 # - C. Riquelme et al., *Scaling Vision with Sparse Mixture of Experts*, NeurIPS 2021: batch priority.
 # - S. Roller et al., *Hash Layers For Large Sparse Models*, NeurIPS 2021.
 # - D. Lepikhin et al., *GShard: Scaling Giant Models with Conditional Computation and Automatic Sharding*, ICLR 2021.
+# - A. Komatsuzaki et al., *Sparse Upcycling: Training Mixture-of-Experts from Dense Checkpoints*, ICLR 2023.
 # - A. Clark et al., *Unified Scaling Laws for Routed Language Models*, ICML 2022.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
