@@ -571,7 +571,7 @@ def stamp(repo, root=ROOT):
 
 
 def figures(root=ROOT):
-    """Writes figures/NAME.png from the cells tagged ``figure:NAME`` of the notebooks: an image, or a widget."""
+    """Writes figures/NAME.png from the cells tagged ``figure:NAME``: image, widget, or the slide that prose opens."""
     found = {}
     for path in sorted((root / "notebooks").glob("*.ipynb")):
         nb = nbformat.read(path, 4)
@@ -579,7 +579,9 @@ def figures(root=ROOT):
             for name in (tag[7:] for tag in cell.metadata.get("tags", []) if tag.startswith("figure:")):
                 data = [output.get("data", {}) for output in cell.get("outputs", [])]
                 images = [base64.b64decode(d["image/png"]) for d in data if "image/png" in d]
-                images += [photograph(nb, cell) for d in data if VIEW in d]
+                images += [photograph(nb, [cell]) for d in data if VIEW in d]
+                if cell.cell_type == "markdown":
+                    images.append(photograph(nb, slide_of(nb.cells, i), whole=True))
                 where = f"{path.stem}, cell {i}, tagged figure:{name},"
                 if len(images) != 1:
                     raise BuildError(f"{where} has {len(images)} images, not one")
@@ -600,18 +602,27 @@ def assignment(root=ROOT):
         print(copied.relative_to(root))
 
 
-def photograph(nb, cell):
-    """A cell's widget as PNG, as a browser shows it on a slide."""
+def slide_of(cells, i):
+    """The cells of the slide that cell i opens."""
+    opens = [cell.metadata.get("slideshow", {}).get("slide_type") in ("slide", "subslide") for cell in cells[i + 1 :]]
+    return cells[i : i + 1 + opens.index(True)] if True in opens else cells[i:]
+
+
+def photograph(nb, cells, whole=False):
+    """The widget of these cells as PNG, or their whole slide, as a browser shows it."""
     from lecture_lib.slides import LiveSlidesExporter
     from lecture_lib.slides.handout import BrowserError, launch
 
-    alone = nbformat.v4.new_notebook(cells=[cell], metadata=nb.metadata)
+    alone = nbformat.v4.new_notebook(cells=cells, metadata=nb.metadata)
     try:
         with tempfile.TemporaryDirectory() as folder, launch() as browser:
             deck = Path(folder) / "deck.html"
             deck.write_text(LiveSlidesExporter().from_notebook_node(alone)[0], "utf-8")
             page = browser.new_page(viewport={"width": 1280, "height": 720}, device_scale_factor=1.5)
             page.goto(deck.as_uri())
+            if whole:
+                page.wait_for_selector(".reveal.ready")
+                return page.screenshot()
             page.wait_for_selector(".widget svg")
             box = page.locator(".widget").bounding_box()  # and a margin of 24 pixels
             clip = {"x": box["x"] - 24, "y": box["y"] - 24, "width": box["width"] + 48, "height": box["height"] + 48}

@@ -151,9 +151,26 @@ def test_constraints_pin_every_dependency_inside_its_range():
     assert pinned["torch"] == "2.13.0"
 
 
+def test_one_version():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    latest, day = re.search(r"^## (\S+), (\S+)$", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.M).groups()
+    assert version == cited["version"] == latest and str(cited["date-released"]) == day
+
+
+def test_the_readme_is_short_and_each_link_of_a_front_page_leads_somewhere():
+    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 120
+    for page in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "figures/README.md", "benchmarks/README.md"):
+        text = (ROOT / page).read_text("utf-8")
+        links = [link.split("#")[0] for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
+        gone = [link for link in links if link and not (ROOT / page).parent.joinpath(link).exists()]
+        assert not gone, f"{page} links to {gone}"
+
+
 @pytest.mark.parametrize("name", sorted(p.name for p in (ROOT / "figures").glob("*.png")) or ["no figure yet"])
 def test_every_figure_is_used(name):
     text = (ROOT / "README.md").read_text("utf-8")
+    text += (ROOT / "figures/README.md").read_text("utf-8").replace("](", "](figures/")
     text += "".join(p.read_text("utf-8") for p in (ROOT / "notebooks" / "source").glob("*.py"))
     assert name == "no figure yet" or f"figures/{name}" in text
 

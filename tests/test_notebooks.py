@@ -660,6 +660,12 @@ def test_figures_are_the_tagged_cells_images(executed):
     assert other.read_bytes() == b"stays"
 
 
+def test_the_picture_of_a_slide_is_of_the_cells_up_to_the_next():
+    kinds = ["slide", "-", "notes", "subslide", "-", "skip"]
+    cells = [nbformat.v4.new_markdown_cell(metadata={"slideshow": {"slide_type": kind}}) for kind in kinds]
+    assert build.slide_of(cells, 0) == cells[:3] and build.slide_of(cells, 3) == cells[3:]
+
+
 def test_figures_need_an_image_in_the_tagged_cell(executed, once):
     nb = copy.deepcopy(once)
     nb.cells[1].metadata["tags"] = ["figure:none"]
@@ -683,6 +689,27 @@ def test_the_map_of_the_first_notebook_and_the_readme_agree_on_times():
     readme = {name: seconds for name, _, seconds in re.findall(ROW, (ROOT / "README.md").read_text("utf-8"))}
     readme.pop("00_start_here")
     assert told == readme and set(told) == {path.stem for path in NOTEBOOKS} - {"00_start_here"}
+
+
+def test_the_readme_says_the_minutes_that_the_notebooks_say():
+    text, said, found = (ROOT / "README.md").read_text("utf-8"), {}, {}
+    for name, core, exercises, whole in re.findall(r"(\w+)\.ipynb\).*\| (\d+) \+ (\d+) \| (\d+) min \|", text):
+        said[name] = [int(core), int(exercises), int(whole)]
+        plan = build.plan(nbformat.read(ROOT / f"notebooks/{name}.ipynb", 4), name)
+        found[name] = [round(plan["core"]), plan["core_exercises"], round(plan["whole"])]
+    assert said == found and set(said) == {path.stem for path in NOTEBOOKS} - build.FIRST_EDITION
+
+
+def test_the_first_hour_takes_an_hour():
+    text, total = (ROOT / "README.md").read_text("utf-8"), 0
+    for name, heading, minutes in re.findall(r"(\w+)\.ipynb\) up to \*(.*?)\* \((\d+) minutes\)", text):
+        nb = nbformat.read(ROOT / f"notebooks/{name}.ipynb", 4)
+        (end,) = (i for i, cell in enumerate(nb.cells) if re.match(rf"## {heading}\b", cell.source))
+        nb.cells = nb.cells[:end]
+        plan = build.plan(nb, name)
+        assert abs(plan["core"] + plan["core_exercises"] - int(minutes)) < 1
+        total += int(minutes)
+    assert total == 60
 
 
 def test_the_map_says_the_minutes_that_the_notebooks_say():

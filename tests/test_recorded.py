@@ -89,6 +89,14 @@ def test_a_record_holds_every_entry_and_how_it_was_made(folder, capsys):
     assert recorded.load("toy") == before and sorted(path.name for path in folder.glob("*.*")) == ["toy.json", "toy.py"]
 
 
+def test_with_no_name_the_command_lists_what_each_took(folder, capsys):
+    command.main(["toy"])
+    capsys.readouterr()
+    command.main([])
+    row, total = capsys.readouterr().out.splitlines()
+    assert row.split()[:3] == ["toy", "0.0", "min"] and total.split() == ["all", "0.0", "min"]
+
+
 @pytest.mark.parametrize(
     ("old", "new", "why"),
     [

@@ -1,4 +1,7 @@
-"""The command: `python -m lecture_lib.recorded NAME ...` runs the grid of NAME.py and writes NAME.json beside it."""
+"""The command: `python -m lecture_lib.recorded NAME ...` runs the grid of NAME.py and writes NAME.json beside it.
+
+With no NAME it lists the records: minutes that each took, and with what.
+"""
 
 import argparse
 import itertools
@@ -72,9 +75,15 @@ def spoken(minutes: float) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m lecture_lib.recorded", description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="+", metavar="NAME", help=f"of {', '.join(recorded.names()) or 'none yet'}")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(recorded.names()) or 'none yet'}")
+    wanted = parser.parse_args(argv).names
+    if not wanted:
+        made = {name: recorded.load(name) for name in recorded.names()}
+        for name, r in made.items():
+            print(f"{name:40} {r['minutes']:5.1f} min  {r['date']}  torch {r['versions']['torch']}, {r['processor']}")
+        print(f"{'all':40} {sum(r['minutes'] for r in made.values()):5.1f} min")
     torch.set_num_threads(1)  # as in the notebooks
-    for name in parser.parse_args(argv).names:
+    for name in wanted:
         print(f"{name}: {record(name)['label']}")
 
 

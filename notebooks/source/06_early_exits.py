@@ -672,7 +672,7 @@ claim("A cut, one exit for all, is behind these three within each budget, in all
 # **How many settings** matters as much as the rule: with five, entropy loses three points at the smallest budget, as
 # no setting comes close to it. A rule that is tried with more settings than its rival looks better than it is.
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown] slideshow={"slide_type": "subslide"} tags=["figure:slide"]
 # ## Move the threshold
 
 # %% slideshow={"slide_type": "-"} tags=["fold", "varies"]
