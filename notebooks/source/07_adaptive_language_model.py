@@ -19,6 +19,7 @@
 # %% slideshow={"slide_type": "skip"} tags=["fold"]
 # @title Imports, the seed, five records
 import math
+from timeit import timeit
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -28,7 +29,7 @@ from scipy.stats import binom
 
 from lecture_lib import plots, recorded
 from lecture_lib.calibration import betting_p_value, hoeffding_bentkus_p_value, learn_then_test
-from lecture_lib.cost import count_flops, wall_time
+from lecture_lib.cost import count_flops
 from lecture_lib.data import KINDS, python_sources, token_kinds
 from lecture_lib.notebook import check, claim, setup, show
 from lecture_lib.pretrained import load, record
@@ -1382,7 +1383,7 @@ for exit, draft in ((0, 4), (1, 4), (3, 8)):
     ]
 for job in jobs.values():  # warm-up
     job()
-seconds = np.array([[wall_time(job, min_seconds=0.02) for job in jobs.values()] for _ in range(5)])
+seconds = np.array([[timeit(job, number=1) for job in jobs.values()] for _ in range(5)])
 times = np.median(seconds / seconds[:, :1], 0)
 counted = [1, *(drafted[pair][3] for pair in ((0, 4), (1, 4), (3, 8)))]
 hoped = [1, *(drafted[pair][4] for pair in ((0, 4), (1, 4), (3, 8)))]
@@ -1436,8 +1437,8 @@ def write_all(*rule):
 
 
 kinds_of_writing = [(), *((softmax_margin, level) for level in stops)]
-seconds = [[wall_time(write_all, *rule, min_seconds=0.02) for rule in kinds_of_writing] for _ in range(9)]
-seconds = np.array(seconds)
+seconds = [[timeit(lambda rule=rule: write_all(*rule), number=1) for rule in kinds_of_writing] for _ in range(10)]
+seconds = np.array(seconds[1:])  # without the warm-up
 ms = 1e3 * np.median(seconds[:, 0]) * np.median(seconds / seconds[:, :1], 0)
 Savings(
     stops,
