@@ -92,9 +92,10 @@ def wall_time(fn: Callable, *args, min_seconds: float = 0.2) -> Seconds:
         return perf_counter() - start
 
     seconds(2)  # warm-up: allocations, caches, lazily loaded kernels
-    calls, times = 1, []
-    while seconds(calls) < max(1e-3 * min_seconds, 1e-4):  # long enough for the clock
+    calls = 1
+    while (first := seconds(calls)) < max(1e-3 * min_seconds, 1e-4):  # long enough for the clock
         calls *= 10
+    times = [first]
     while sum(times) < min_seconds:
         times.append(seconds(calls))
     times = np.divide(times, calls)
