@@ -1,5 +1,5 @@
 # %% [markdown] slideshow={"slide_type": "slide"}
-# # Start here: why build networks out of parts?
+# # Why build networks out of parts?
 #
 # **Notebook 00** · *Designing efficient and modular neural networks*
 #
