@@ -474,7 +474,9 @@ def reassemble(a: Sequence[nn.Module], b: Sequence[nn.Module], x: Tensor, *, cut
 
     Returns: the stitched network, and how many blocks of b were left out.
 
-    Source: after Yang et al. 2022, Deep model reassembly, which cuts and joins many networks at once.
+    Ours: the joint, by `linear_cka`. Yang et al. 2022, Deep model reassembly (DeRy), do more, and other things: they
+    partition many networks into sets of interchangeable blocks, search one block a set under a budget by a score that
+    needs no training, join them by stitching layers, and fine-tune.
     """
     a, b = list(a), list(b)
     if len(b) < 2:

@@ -47,7 +47,7 @@ from lecture_lib.exercises.discrete_decisions import (
 from lecture_lib.exercises.early_exits import equal_compute, exit_cost, own_network, patience_exit, stick_weight
 from lecture_lib.exercises.experts_at_scale import bytes_away, groups, intensity, lost_best, padding, users
 from lecture_lib.exercises.gumbel_softmax import fooled, forbid, keep_or_discard, mean_error, surely
-from lecture_lib.exercises.merging import elect_and_merge, soup_members
+from lecture_lib.exercises.merging import elect_and_merge, same_function, scaled_unit, soup_members, spread
 from lecture_lib.exercises.mixture_of_experts import (
     balance_loss,
     below_one,

@@ -6,33 +6,33 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from lecture_lib.exercises.answers import Answer, Wrong, exercise, normal, show, tensor_of
+from lecture_lib.exercises.answers import Answer, Wrong, exercise, normal, number, show, tensor_of
 
 COLUMNS = [3, -1, -1], [1, 1, -5], [2, 0, 4], [0, 0, 0], [-1, -2, 0], [0, 4, -1], [3, -2, -2]
-TAUS = [tau * (tau.abs() > 0.3) for tau in normal((2, 5), (6, 9), (1, 4), (4, 1))]
-TAUS = [(tau,) for tau in (torch.tensor(COLUMNS).T.float(), *TAUS)]
+VECTORS = [v * (v.abs() > 0.3) for v in normal((2, 5), (6, 9), (1, 4), (4, 1))]
+VECTORS = [(v,) for v in (torch.tensor(COLUMNS).T.float(), *VECTORS)]
 
 
-@exercise(TAUS)
-def elect_and_merge(tau: Tensor) -> dict:
+@exercise(VECTORS)
+def elect_and_merge(v: Tensor) -> dict:
     """Trimmed task vectors (K, n) in, their merger (n,) out: the sign of the sum, its mean."""
 
     def mean(sign: Tensor) -> Tensor:
-        return tau.where(tau * sign > 0, 0).sum(0) / (tau * sign > 0).sum(0).clamp(min=1)
+        return v.where(v * sign > 0, 0).sum(0) / (v * sign > 0).sum(0).clamp(min=1)
 
-    agrees, there = (tau * tau.sum(0) > 0).sum(0), (tau != 0).sum(0).clamp(min=1)
-    right, largest = mean(tau.sum(0)), tau.gather(0, tau.abs().argmax(0)[None])[0]
+    agrees, there = (v * v.sum(0) > 0).sum(0), (v != 0).sum(0).clamp(min=1)
+    right, largest = mean(v.sum(0)), v.gather(0, v.abs().argmax(0)[None])[0]
     total = right * agrees
     return {
         "In a plain mean those who disagree shrink the result; here they do not count.": right,
         "there is a NaN: where nobody votes, 0/0 is not a number.": total / agrees,
-        "this is the plain mean: those who disagree count as well.": tau.mean(0),
-        "the mean of all that is not zero holds those of the other sign.": tau.sum(0) / there,
-        "the sign is that of the sum, not of the majority.": mean(tau.sign().sum(0)),
+        "this is the plain mean: those who disagree count as well.": v.mean(0),
+        "the mean of all that is not zero holds those of the other sign.": v.sum(0) / there,
+        "the sign is that of the sum, not of the majority.": mean(v.sign().sum(0)),
         "the sign is that of the sum, not of the largest entry.": mean(largest),
         "that is the sum of those who agree; take their mean.": total,
-        "the right entries are added, then divided by K. How many agree?": total / len(tau),
-        "these are the ones that disagree.": mean(-tau.sum(0)),
+        "the right entries are added, then divided by K. How many agree?": total / len(v),
+        "these are the ones that disagree.": mean(-v.sum(0)),
     }
 
 
@@ -88,3 +88,44 @@ def soup_members(alone: list[float], score: Callable) -> dict:
         "all of them: that is the uniform soup.": mask + 1,
         "only the best: nobody has joined.": soup(down[:1]),
     }
+
+
+same_function = number(
+    "3! · 4! = 6 · 24 = 144: each order of the one layer goes with each of the other.",
+    144,
+    {
+        "units stay in their layer: the seven do not change places with each other.": 5040,
+        "each order of the one layer goes with each of the other: multiply.": 30,
+        "those are pairs of units; in how many orders can 3 units stand? In 3 · 2 · 1.": 12,
+        "inputs and outputs keep their places: only hidden units may move.": 144 * 24,
+        "that is the second layer alone.": 24,
+        "that is the first layer alone.": 6,
+    },
+)
+
+spread = number(
+    "The mean has variance (1 + 1 + 2 · 0.4) / 4 = 0.7, so a spread of √0.7 = 0.84; after eight layers 0.84⁸ = 0.24.",
+    0.7**4,
+    {
+        "that is one layer; multiply up the eight.": 0.7**0.5,
+        "those are variances; the spread is their square root.": 0.7**8,
+        "that holds for a correlation of 0: the two also vary together.": 0.5**4,
+        "the variance of a mean of two is a quarter of that of their sum.": 1.4**4,
+        "0.4 is the correlation, not the factor of the spread.": 0.4**8,
+        "one layer's variance: take the root, then multiply up eight layers.": 0.7,
+    },
+    tolerance=0.002,
+)
+
+scaled_unit = number(
+    "The averaged unit reads with (1 + 9) / 2 = 5 and speaks with (1 + 1/9) / 2 = 0.556: 2.8 times too loud.",
+    25 / 9,
+    {
+        "it speaks more softly, too: the outgoing weight is the mean of 1 and 1/9.": 5,
+        "it reads more strongly, too: the incoming weight is the mean of 1 and 9.": 5 / 9,
+        "each copy alone is right; what counts is the product of the two averaged weights.": 1,
+        "that is one over the factor: the averaged unit is too loud.": 9 / 25,
+        "average the weights, not the logarithms: that would be right, and is not what averaging does.": 3,
+    },
+    tolerance=0.05,
+)

@@ -4,37 +4,37 @@ import numpy as np
 import torch
 
 
-def elected(tau, sign):
-    agrees = tau * sign > 0
-    return (tau * agrees).sum(0) / agrees.sum(0).clamp(min=1)
+def elected(v, sign):
+    agrees = v * sign > 0
+    return (v * agrees).sum(0) / agrees.sum(0).clamp(min=1)
 
 
-def largest(tau):
-    return tau.gather(0, tau.abs().argmax(0, keepdim=True))[0]
+def largest(v):
+    return v.gather(0, v.abs().argmax(0, keepdim=True))[0]
 
 
-def column_by_column(tau):
+def column_by_column(v):
     merged = []
-    for column in tau.T.tolist():
+    for column in v.T.tolist():
         agree = [x for x in column if x * sum(column) > 0]
         merged.append(sum(agree) / len(agree) if agree else 0)
     return merged
 
 
-def by_masked_array(tau):
-    t = tau.numpy()
+def by_masked_array(v):
+    t = v.numpy()
     return np.ma.masked_where(t * t.sum(0) <= 0, t).mean(0).filled(0)
 
 
-def in_place(tau):
+def in_place(v):
     """Turns each column so that its sum is positive, and back."""
-    sign = tau.sum(0).sign()
-    tau.mul_(sign).clamp_(min=0)
-    return sign * tau.sum(0) / (tau > 0).sum(0).clamp(min=1)
+    sign = v.sum(0).sign()
+    v.mul_(sign).clamp_(min=0)
+    return sign * v.sum(0) / (v > 0).sum(0).clamp(min=1)
 
 
-def by_nan(tau):
-    return torch.where(tau * tau.sum(0) > 0, tau, torch.nan).nanmean(0).nan_to_num().requires_grad_()
+def by_nan(v):
+    return torch.where(v * v.sum(0) > 0, v, torch.nan).nanmean(0).nan_to_num().requires_grad_()
 
 
 def best_first(alone):
@@ -101,13 +101,39 @@ WRONG = {
         "divided by K": (lambda t: (t * (t * t.sum(0) > 0)).mean(0), "divided by K"),
         "zero over zero": (lambda t: (t * (t * t.sum(0) > 0)).sum(0) / (t * t.sum(0) > 0).sum(0), "a NaN"),
         "those who lost": (lambda t: elected(t, -t.sum(0)), "that disagree"),
-        "largest": (largest, "It is of tau[:, 6] = [3, -2, -2]"),
+        "largest": (largest, "It is of v[:, 6] = [3, -2, -2]"),
         "three vectors": (
             lambda t: elected(t, t.sum(0)) if len(t) == 3 else t.mean(0),
-            "right for tau = ",
+            "right for v = ",
         ),
         "in place": (lambda t: t.clamp_(min=0).mean(0), "changed what it was given"),
         "a number": (lambda t: t.mean(), "should be a tensor of shape (7,)"),
+    },
+    "same_function": {
+        "all seven": (5040, "stay in their layer"),
+        "added": (30, "multiply"),
+        "pairs": (12, "pairs of units"),
+        "inputs too": (3456, "keep their places"),
+        "one layer": (24, "second layer alone"),
+        "the other": (6, "first layer alone"),
+        "something else": (81, "should not be 81"),
+    },
+    "spread": {
+        "one layer": (0.8367, "multiply up"),
+        "variances": (0.0576, "square root"),
+        "strangers": (0.0625, "correlation of 0"),
+        "sum": (3.84, "quarter"),
+        "correlation": (0.00066, "not the factor"),
+        "one variance": (0.7, "take the root"),
+        "nothing is lost": (1, "should not be 1"),
+    },
+    "scaled_unit": {
+        "reads": (5, "more softly"),
+        "speaks": (0.5556, "more strongly"),
+        "nothing": (1, "the product"),
+        "inverse": (0.36, "one over"),
+        "nine": (9, "should not be 9"),
+        "geometric": (3, "not the logarithms"),
     },
     "soup_members": {
         "not sorted": (lambda a, s: souped(range(len(a)), s), "in the order of the list"),
@@ -131,6 +157,9 @@ WRONG = {
     },
 }
 RIGHT = {
+    "same_function": [144, 6 * 24, torch.tensor(144)],
+    "spread": [0.2401, 0.7**4, np.sqrt(0.7) ** 8],
+    "scaled_unit": [25 / 9, 2.78, torch.tensor(2.7778)],
     "elect_and_merge": [column_by_column, by_masked_array, in_place, by_nan],
     "soup_members": [from_nothing, empties_the_list, as_they_join],
 }
