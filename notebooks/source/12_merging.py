@@ -429,13 +429,13 @@ claim(
 
 # %% [markdown] slideshow={"slide_type": "notes"}
 # **Reading.** Matched, the barrier falls with width and rises with depth: for five layers from 1.25 (16 units) to .05
-# (256). So depth does not decide alone, and a permutation is not all. (Perhaps a wide layer has more units to choose
-# a counterpart from; the cause was not tested.) With eight layers of 256 it is .86, and differs much from pair to
-# pair, .23 to 1.51. Perhaps the matching stopped at a poor local optimum there; we have no better one to compare
-# with. Deep narrow networks read little themselves after 600 steps at this rate (eight layers of 16: .59), so their
-# loss is large at both ends. With eight layers of 16 or 32 matching *raises* the mean barrier (2.02 against 1.38),
-# though more digits are read (.21 against .10). Guessing has a loss of ln 10 = 2.30: a plain average that says next to
-# nothing is not much worse, and one that is sure and wrong can be (a matched pair has a barrier of 4.03).
+# (256). So depth does not decide alone, and a permutation is not all. (Perhaps a wide layer has more units to choose a
+# counterpart from; the cause was not tested.) With eight layers of 256 it is .86, and differs much from pair to pair,
+# .23 to 1.51. Perhaps the matching stopped at a poor local optimum there; we have no better one to compare with. Deep
+# narrow networks read little themselves after 600 steps at this rate (eight layers of 16: .59), so their loss is large
+# at both ends. With eight layers of 16 or 32 matching *raises* the mean barrier (of 16: 2.02 against 1.38), though more
+# digits are read (.21 against .10). Guessing has a loss of ln 10 = 2.30: a plain average that says next to nothing is
+# not much worse, and one that is sure and wrong can be (a matched pair has a barrier of 4.03).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What averaging does to the spread
@@ -915,7 +915,8 @@ claim("a soup of strangers reads .21", abs(right["soup of strangers"].mean() - 0
 # which costs eight times as much at test time. But one run with the soup's training is within .003 of it, with a
 # standard error of .0015: the difference is not settled. What a soup saves is the *search*: if the eight were trained
 # anyway to find a rate, their soup is better than the best of them. (One run needed its rate, too: six runs were
-# tried.) Strangers make no soup. The greedy soup guards against bad members; here there are few.
+# tried.) Strangers make no soup. The greedy soup is there to keep bad members out; here it is level with the
+# uniform one.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Arithmetic with tasks
