@@ -103,6 +103,18 @@ def test_wall_time_is_the_median_of_one_call_after_a_warm_up(monkeypatch):
     assert short == pytest.approx(1.38e-7) and 0.01 < now[0] < 0.02
 
 
+def test_wall_time_runs_a_long_job_three_times(monkeypatch):
+    """Two warm-ups, and the run that it calibrates by is the measurement."""
+    now, calls = [0.0], []
+
+    def work():
+        calls.append(None)
+        now[0] += 3.0
+
+    monkeypatch.setattr("lecture_lib.cost.perf_counter", lambda: now[0])
+    assert wall_time(work, min_seconds=1) == 3.0 and len(calls) == 3
+
+
 def test_wall_time_needs_nothing_that_complains_where_there_is_no_gpu():
     """torch.utils.benchmark imports cpp_extension, which writes to stderr where CUDA finds no GPU, as in Colab."""
     code = "import sys; from lecture_lib import cost; cost.wall_time(abs, 1, min_seconds=1e-3); print(*sys.modules)"

@@ -1025,7 +1025,7 @@ print("argmax, has it any? ", hard.requires_grad)
 # | [07](07_adaptive_language_model.ipynb) adaptive language model | an exit | confidence | 35 min | 50 s |
 # | [09](09_experts_at_scale.ipynb) experts at scale | an expert | router | 33 min | 65 s |
 # | [11](11_modalities.ipynb) modalities | an expert | router | 33 min | 45 s |
-# | [12](12_merging.ipynb) merging | networks | mixed weights | 33 min | 35 s |
+# | [12](12_merging.ipynb) merging | networks | mixed weights | 32 min | 35 s |
 # | [15](15_architecture_and_types.ipynb) architecture and types | an architecture | you choose | 35 min | 40 s |
 
 # %% [markdown] slideshow={"slide_type": "skip"}

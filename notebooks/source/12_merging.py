@@ -743,7 +743,7 @@ claim(
 # **Reading.** *Same images*: two trainings, matching and REPAIR give a network no better than one parent. Throwing B
 # away is half the price. *Half each*: the merge is about as good as a parent; the ensemble, twice the cost at test
 # time, is about as good as one network trained on all images. *Other digits*: matching harms (why was not tested), and
-# REPAIR without it is .05 below the ensemble, which saw no image of the other half. All stay far below one network
+# REPAIR without it is .05 below the ensemble. All stay far below one network
 # trained on all digits (.97, first column). REPAIR looked at 1,000 images of all digits, without labels: so much is
 # shared. If A and B are there already, their training is spent; then the rivals are the better of the two, trained on
 # for as long as you can afford, and the ensemble. Not tried: other sizes, training the merge further, one network that
